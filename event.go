@@ -1,0 +1,129 @@
+package certctl
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// Aggregate is the kind of object that an event is about.
+type Aggregate string
+
+const (
+	AggregateCertificate Aggregate = "certificate"
+	AggregateAgent       Aggregate = "agent"
+	AggregateTarget      Aggregate = "target"
+	AggregateIssuer      Aggregate = "issuer"
+	AggregateProfile     Aggregate = "profile"
+	AggregatePolicy      Aggregate = "renewal_policy"
+	AggregateAccess      Aggregate = "access" // principals, keys, tokens, refused requests
+	AggregateSystem      Aggregate = "system"
+)
+
+// Event says who did what to which object, with what outcome. It is written in
+// the transaction of the change that it announces, never changed, and is both
+// what downstream automation replays and the audit log. Data holds ids, names,
+// times, serials, fingerprints and error codes only: free text, settings and
+// CSRs are fetched from the API, where roles apply.
+type Event struct {
+	ID        ID              `json:"id"`
+	Time      time.Time       `json:"time"`
+	Team      string          `json:"team"`
+	Aggregate Aggregate       `json:"aggregate"`
+	Object    ID              `json:"object"`
+	Sequence  int64           `json:"sequence"` // per object, from 1, without gaps
+	Name      EventName       `json:"name"`
+	Actor     string          `json:"actor"` // the principal's name
+	ActorKind PrincipalKind   `json:"actor_kind"`
+	Outcome   string          `json:"outcome"` // success, failure, denied
+	RequestID string          `json:"request_id,omitempty"`
+	Trace     string          `json:"-"`
+	Data      json.RawMessage `json:"data"`
+}
+
+// EventName is an event's stable name, past tense.
+type EventName string
+
+const (
+	EventCertificateCreated  EventName = "certificate_created"
+	EventCertificateUpdated  EventName = "certificate_updated"
+	EventCertificateArchived EventName = "certificate_archived"
+	EventCertificateBound    EventName = "certificate_bound"
+	EventCertificateUnbound  EventName = "certificate_unbound"
+	EventOrderCreated        EventName = "order_created"
+	EventOrderAwaitingCSR    EventName = "order_awaiting_csr"
+	EventOrderReady          EventName = "order_ready"
+	EventOrderDelayed        EventName = "order_delayed" // an attempt failed, or a wait began
+	EventOrderRefused        EventName = "order_refused"
+	EventOrderCancelled      EventName = "order_cancelled"
+	EventCertificateIssued   EventName = "certificate_issued"
+	EventCertificateImported EventName = "certificate_imported"
+	EventVersionOrphaned     EventName = "version_orphaned"
+	EventVersionRevoked      EventName = "version_revoked"
+	EventRevocationConfirmed EventName = "revocation_confirmed"
+	EventDeploymentVerified  EventName = "deployment_verified"
+	EventDeploymentInstalled EventName = "deployment_installed"
+	EventDeploymentRolled    EventName = "deployment_rolled_back"
+	EventDeploymentFailed    EventName = "deployment_failed"
+	EventAgentEnrolled       EventName = "agent_enrolled"
+	EventAgentApproved       EventName = "agent_approved"
+	EventAgentConflict       EventName = "agent_conflict"
+	EventAgentResolved       EventName = "agent_conflict_resolved"
+	EventAgentRetired        EventName = "agent_retired"
+	EventTargetCreated       EventName = "target_created"
+	EventTargetUpdated       EventName = "target_updated"
+	EventTargetArchived      EventName = "target_archived"
+	EventIssuerCreated       EventName = "issuer_created"
+	EventIssuerUpdated       EventName = "issuer_updated"
+	EventIssuerArchived      EventName = "issuer_archived"
+	EventAuthorityCreated    EventName = "authority_created"
+	EventAuthorityActivated  EventName = "authority_activated"
+	EventProfileCreated      EventName = "profile_created"
+	EventProfileUpdated      EventName = "profile_updated"
+	EventProfileArchived     EventName = "profile_archived"
+	EventPolicyCreated       EventName = "renewal_policy_created"
+	EventPolicyUpdated       EventName = "renewal_policy_updated"
+	EventPolicyArchived      EventName = "renewal_policy_archived"
+	EventAPIKeyCreated       EventName = "api_key_created"
+	EventAPIKeyRevoked       EventName = "api_key_revoked"
+	EventJoinTokenCreated    EventName = "join_token_created"
+	EventJoinTokenRevoked    EventName = "join_token_revoked"
+	EventReaderCreated       EventName = "reader_created"
+	EventReaderRevoked       EventName = "reader_revoked"
+	EventRequestDenied       EventName = "request_denied"
+	EventReportDenied        EventName = "report_denied" // a statement whose signature or holder was wrong
+	EventDeadLettered        EventName = "dead_lettered"
+	EventDeadLetterReplayed  EventName = "dead_letter_replayed"
+	EventDeadLetterDiscarded EventName = "dead_letter_discarded"
+	EventSystemStarted       EventName = "system_started"
+)
+
+// Outcomes of an event.
+const (
+	OutcomeSuccess = "success"
+	OutcomeFailure = "failure"
+	OutcomeDenied  = "denied"
+)
+
+// Canonical returns the bytes that are stored, hashed and published: the
+// event's JSON with its fields in declaration order.
+func (e Event) Canonical() ([]byte, error) {
+	b, err := json.Marshal(e)
+	if err != nil {
+		return nil, Wrap(Internal, err, "the event %s cannot be encoded", e.Name)
+	}
+	return b, nil
+}
+
+// EventFilter selects events; zero fields select all.
+type EventFilter struct {
+	After     ID // exclusive: Last-Event-ID
+	Team      string
+	Aggregate Aggregate
+	Object    ID
+	Name      EventName
+	Actor     string
+	Since     time.Time
+	Until     time.Time
+	Limit     int
+	Newest    bool // newest first
+}

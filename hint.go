@@ -1,0 +1,32 @@
+package certctl
+
+// HintVerb says what kind of work may be waiting.
+type HintVerb string
+
+const (
+	HintIssue  HintVerb = "issue"  // orders that are ready, or whose attempt must be resumed; lane: issuer
+	HintRevoke HintVerb = "revoke" // revocations to send; lane: issuer
+	HintRenew  HintVerb = "renew"  // holders that may be due; no lane
+	HintCRL    HintVerb = "crl"    // lists to sign; ids: authorities; no lane
+	HintBell   HintVerb = "bell"   // agents that should ask their mailbox; ids: agents; no lane
+	HintExpire HintVerb = "expire" // deployments and orders whose wait has ended; no lane
+	HintSystem HintVerb = "system" // the platform's own certificates and authorities; no lane
+)
+
+// HintVerbs lists every verb that travels as an intent (the bell does not: it
+// is an empty message to one agent).
+var HintVerbs = []HintVerb{HintIssue, HintRevoke, HintRenew, HintCRL, HintExpire, HintSystem}
+
+// NoLane is the lane of work that no issuer's slowness can hold up.
+const NoLane = "-"
+
+// Hint says: look at these now. It may be lost, late, doubled or forged without
+// harm, since whoever looks reads from the database what to do and whether it may.
+type Hint struct {
+	Verb HintVerb
+	Lane string // an issuer's id, or NoLane
+	IDs  []ID   // at most MaxHintIDs
+}
+
+// MaxHintIDs bounds one hint.
+const MaxHintIDs = 256

@@ -1,0 +1,94 @@
+package certctl
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// TrustClass tells CAs that browsers know from our own.
+type TrustClass string
+
+const (
+	TrustPublic  TrustClass = "public"
+	TrustPrivate TrustClass = "private"
+)
+
+// Health is an issuer's state as its own answers show it.
+type Health string
+
+const (
+	HealthUnknown  Health = "unknown"
+	HealthHealthy  Health = "healthy"
+	HealthDegraded Health = "degraded"
+	HealthDown     Health = "down"
+)
+
+// IssuerLocal is the kind of issuers whose CA this platform runs itself.
+const IssuerLocal = "local"
+
+// Issuer is a configured CA connection.
+type Issuer struct {
+	ID           ID
+	Team         string
+	Name         string
+	Kind         string // a row of handlers/issuer's table
+	Settings     json.RawMessage
+	Trust        TrustClass
+	Concurrency  int // live attempts at once over all replicas; 0: no limit
+	Health       Health
+	HealthReason string
+	Paused       bool
+	Authorities  []Authority // local issuers
+	CreatedAt    time.Time
+	UpdatedAt    time.Time
+	ArchivedAt   time.Time
+}
+
+// AuthorityState is where an authority stands: one of an issuer is active.
+type AuthorityState string
+
+const (
+	AuthorityRequested AuthorityState = "requested" // key made, waits for its certificate
+	AuthorityActive    AuthorityState = "active"
+	AuthorityRetiring  AuthorityState = "retiring" // signs no leaves; its lists and OCSP live on
+	AuthorityRetired   AuthorityState = "retired"
+)
+
+// Authority is one CA certificate of ours and its key. The key is opened only
+// by the signer role.
+type Authority struct {
+	ID          ID
+	Issuer      ID
+	Parent      ID // absent for a root, and for one that a foreign CA signed
+	State       AuthorityState
+	Certificate []byte // DER; empty while requested
+	Chain       Chain  // up to, without, the root
+	KeyURI      string // "file:" with a sealed key, later pkcs11: and others
+	SealedKey   []byte
+	PKIURL      string // http://host[:port], fixed when the authority was made
+	Shards      int    // of its revocation list, fixed likewise
+	NotBefore   time.Time
+	NotAfter    time.Time
+	CreatedAt   time.Time
+}
+
+// CRL is one signed revocation list of an authority.
+type CRL struct {
+	Authority  ID
+	Shard      int // CompleteCRL for the list without a distribution point
+	Number     int64
+	DER        []byte
+	ThisUpdate time.Time
+	NextUpdate time.Time
+}
+
+// CompleteCRL is the shard number of the list that holds every entry.
+const CompleteCRL = -1
+
+// RevokedEntry is one line of a revocation list.
+type RevokedEntry struct {
+	Serial    Serial
+	RevokedAt time.Time
+	Reason    RevocationReason
+	NotAfter  time.Time
+}
