@@ -1,0 +1,142 @@
+package local
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// Requirement is something that a package of the system brings.
+type Requirement struct {
+	// Package is the package's name in Debian.
+	Package string
+	// Present reports whether this machine has it already, from wherever.
+	Present func() bool
+}
+
+// UpRequirements are what `./task up` runs besides certctl's own binaries.
+func UpRequirements() []Requirement {
+	return []Requirement{
+		// Debian's newest version; "postgresql-15" exists in Debian 12 only.
+		{Package: "postgresql", Present: succeeds(findPostgres)},
+		{Package: "nginx-light", Present: succeeds(FindNginx)},
+	}
+}
+
+// TestRequirements are what `./task test` needs: the race detector wants a C
+// compiler.
+func TestRequirements() []Requirement {
+	return append(UpRequirements(),
+		Requirement{Package: "haproxy", Present: succeeds(FindHAProxy)},
+		Requirement{Package: "gcc", Present: succeeds(func() (string, error) { return exec.LookPath("gcc") })},
+		Requirement{Package: "libc6-dev", Present: succeeds(findLibc)},
+	)
+}
+
+func succeeds(find func() (string, error)) func() bool {
+	return func() bool {
+		_, err := find()
+		return err == nil
+	}
+}
+
+func findLibc() (string, error) {
+	const header = "/usr/include/stdlib.h"
+	_, err := os.Stat(header)
+	return header, err
+}
+
+// Install installs the packages whose requirements are not met, and nothing when
+// all are. No service is started by it and no database cluster is made. Where it
+// cannot install, its error is a sentence that says what to do.
+func Install(ctx context.Context, requirements []Requirement, output io.Writer) error {
+	missing := missingPackages(requirements)
+	if len(missing) == 0 {
+		return nil
+	}
+	list := strings.Join(missing, " ")
+	apt, err := exec.LookPath("apt-get")
+	if err != nil {
+		return fmt.Errorf("this machine lacks what Debian's packages %s contain: install it, then try again", list)
+	}
+	if os.Geteuid() != 0 {
+		return fmt.Errorf("packages are missing: run `apt-get install %s` as root, then try again", list)
+	}
+
+	fmt.Fprintf(output, "installing %s\n", list)
+	if err := installQuietly(ctx, apt, missing, output); err != nil {
+		return fmt.Errorf("install %s: %w", list, err)
+	}
+	if missing = missingPackages(requirements); len(missing) > 0 {
+		return fmt.Errorf("the packages %s are installed, but do not contain what certctl needs",
+			strings.Join(missing, " "))
+	}
+	return nil
+}
+
+func missingPackages(requirements []Requirement) []string {
+	var missing []string
+	for _, requirement := range requirements {
+		if !requirement.Present() {
+			missing = append(missing, requirement.Package)
+		}
+	}
+	return missing
+}
+
+func installQuietly(ctx context.Context, apt string, packages []string, output io.Writer) (err error) {
+	// Debian starts every daemon that it installs and makes a cluster for
+	// PostgreSQL. Both files are there only while it installs.
+	for _, file := range []temporaryFile{
+		{path: "/usr/sbin/policy-rc.d", content: "#!/bin/sh\nexit 101\n", mode: 0o755},
+		{
+			path:    "/etc/postgresql-common/createcluster.d/certctl.conf",
+			content: "create_main_cluster = false\n", mode: 0o644,
+		},
+	} {
+		remove, writeErr := file.write()
+		if writeErr != nil {
+			return writeErr
+		}
+		defer func() { err = errors.Join(err, remove()) }()
+	}
+	if err := runApt(ctx, apt, output, "update"); err != nil {
+		fmt.Fprintf(output, "the package lists could not be updated (%v); going on with those that are here\n", err)
+	}
+	return runApt(ctx, apt, output, append([]string{"install", "--no-install-recommends"}, packages...)...)
+}
+
+func runApt(ctx context.Context, apt string, output io.Writer, args ...string) error {
+	cmd := exec.CommandContext(ctx, apt, append([]string{"--yes", "--quiet=2"}, args...)...)
+	cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
+	cmd.Stdout, cmd.Stderr = output, output
+	return cmd.Run()
+}
+
+type temporaryFile struct {
+	path, content string
+	mode          fs.FileMode
+}
+
+// write writes the file and returns how to remove it. A file that exists is the
+// administrator's, and stays as it is.
+func (t temporaryFile) write() (remove func() error, err error) {
+	if err := os.MkdirAll(filepath.Dir(t.path), 0o755); err != nil {
+		return nil, err
+	}
+	file, err := os.OpenFile(t.path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, t.mode)
+	if errors.Is(err, fs.ErrExist) {
+		return func() error { return nil }, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	_, writeErr := file.WriteString(t.content)
+	return func() error { return os.Remove(t.path) }, errors.Join(writeErr, file.Close())
+}
