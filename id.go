@@ -24,6 +24,14 @@ func NewID(now time.Time) ID {
 	return id
 }
 
+// WithOrder returns id with i in its 12 bits after the millisecond, so that ids
+// made together sort in the order of i (RFC 9562 section 6.2, method 1). i wraps
+// at 4096.
+func (id ID) WithOrder(i int) ID {
+	id[6], id[7] = 0x70|byte(i>>8)&0x0f, byte(i)
+	return id
+}
+
 // FirstIDAt returns the smallest UUIDv7 of the millisecond of t: the lower
 // bound of every ID made at or after t.
 func FirstIDAt(t time.Time) ID {

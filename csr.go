@@ -1,0 +1,51 @@
+package certctl
+
+import (
+	"crypto/x509"
+	"encoding/pem"
+)
+
+// MaxCSR bounds an encoded certificate request before anything of it is parsed.
+const MaxCSR = 64 << 10
+
+// CSR is a certificate request whose signature and key have been checked.
+type CSR struct {
+	DER       []byte
+	Names     Names // may be empty: a request may leave the names to the order
+	Algorithm KeyAlgorithm
+	SPKI      Digest
+}
+
+// ParseCSR reads one PKCS#10 request (RFC 2986), PEM or DER, and proves that
+// its sender holds the private key. Errors are Invalid.
+func ParseCSR(encoded []byte) (*CSR, error) {
+	if len(encoded) > MaxCSR {
+		return nil, Errorf(Invalid, "a certificate request has at most %d bytes", MaxCSR)
+	}
+	der := encoded
+	if block, rest := pem.Decode(encoded); block != nil {
+		if block.Type != "CERTIFICATE REQUEST" && block.Type != "NEW CERTIFICATE REQUEST" {
+			return nil, Errorf(Invalid, "this PEM block is a %s, not a CERTIFICATE REQUEST", Clip(block.Type, 40))
+		}
+		if next, _ := pem.Decode(rest); next != nil {
+			return nil, Errorf(Invalid, "more than one PEM block: send one certificate request")
+		}
+		der = block.Bytes
+	}
+	request, err := x509.ParseCertificateRequest(der)
+	if err != nil {
+		return nil, Wrap(Invalid, err, "not a PKCS#10 certificate request")
+	}
+	algorithm, err := AlgorithmOf(request.PublicKey)
+	if err != nil {
+		return nil, err
+	}
+	if err := request.CheckSignature(); err != nil {
+		return nil, Wrap(Invalid, err, "the request is not signed by the key that it is for")
+	}
+	names, err := NamesOfCSR(request)
+	if err != nil {
+		return nil, err
+	}
+	return &CSR{DER: der, Names: names, Algorithm: algorithm, SPKI: DigestOf(request.RawSubjectPublicKeyInfo)}, nil
+}

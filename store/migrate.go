@@ -1,0 +1,56 @@
+package store
+
+import (
+	"context"
+	"time"
+
+	"github.com/certctl/certctl"
+	"github.com/certctl/certctl/migrations"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/lock"
+)
+
+// migrationLock is the advisory lock under which one process at a time migrates.
+const migrationLock = 0x6365727463746c // "certctl"
+
+// Migrate brings the schema to this release's version, under a lock: replicas
+// that start together migrate once. It refuses a schema newer than it knows,
+// since an older program cannot tell what the newer one relies on.
+func Migrate(ctx context.Context, pool *pgxpool.Pool) error {
+	db := stdlib.OpenDBFromPool(pool)
+	defer db.Close()
+	locker, err := lock.NewPostgresSessionLocker(lock.WithLockID(migrationLock), lock.WithLockTimeout(1, 300))
+	if err != nil {
+		return certctl.Wrap(certctl.Internal, err, "the migration lock cannot be made")
+	}
+	provider, err := goose.NewProvider(goose.DialectPostgres, db, migrations.FS,
+		goose.WithSessionLocker(locker), goose.WithAllowOutofOrder(false))
+	if err != nil {
+		return certctl.Wrap(certctl.Internal, err, "the migrations cannot be read")
+	}
+	current, target, err := provider.GetVersions(ctx)
+	if err == nil && current > target {
+		return certctl.Errorf(certctl.Conflict, "the database's schema is version %d, this program knows %d", current, target).
+			WithRemedy("run the newer release, or restore a backup made before the upgrade")
+	}
+	if _, err := provider.Up(ctx); err != nil {
+		return certctl.Wrap(certctl.Unavailable, err, "the schema could not be migrated")
+	}
+	return nil
+}
+
+// MakeEventPartitions makes the event partitions of this month and the next
+// two. It is safe to call at any time from any replica.
+func (s *Store) MakeEventPartitions(ctx context.Context) error {
+	return s.write(ctx, certctl.SystemActor("scheduler"), func(t *tx) error {
+		for month := range 3 {
+			first := time.Date(t.now.Year(), t.now.Month()+time.Month(month), 1, 0, 0, 0, 0, time.UTC)
+			if _, err := t.Exec(ctx, "select make_event_partition($1::timestamptz::date)", first); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}

@@ -1,0 +1,104 @@
+package certctl
+
+import "time"
+
+// IssueJob is an order that may be asked for now, with what an issuer needs.
+type IssueJob struct {
+	Order    Order
+	Team     string
+	Issuer   Issuer
+	Sealed   []byte   // the issuer's secrets
+	Previous *Attempt // an attempt whose lease has run out: resume it
+	Replaces Version  // the holder's newest version; zero for the first
+}
+
+// AttemptStart records what is about to be asked, before it is.
+type AttemptStart struct {
+	Order     ID
+	Revision  int64 // of the order as it was read; another one means the order moved on
+	Issuer    ID
+	Authority ID
+	Serial    Serial
+	TBSDigest Digest
+	StartedAt time.Time
+	Resume    int // the attempt that is resumed; 0 for a new one
+}
+
+// AttemptEnd says how an attempt ended: with a Leaf, or with an error.
+type AttemptEnd struct {
+	Order     ID
+	N         int
+	Worker    string
+	Leaf      []byte // DER
+	Chain     Chain
+	Authority ID
+	RenewAt   time.Time // zero: never by itself
+	Err       *IssueError
+	RetryAt   time.Time // with Err, unless it is final
+	Refuse    bool      // with Err: the order ends
+}
+
+// MailboxWork is everything that waits for one agent.
+type MailboxWork struct {
+	Agent    Agent
+	Stop     string // why this session must end
+	Keys     []KeyWork
+	Installs []InstallWork
+	Targets  []Target // those that Installs and Forgets name
+	Forgets  []ForgetWork
+	More     bool
+}
+
+// KeyWork is an order that waits for its agent's CSR.
+type KeyWork struct {
+	Order       Order
+	Certificate string
+	Reuse       Digest // SPKI of the key to use again; zero: make one
+	Number      int64
+}
+
+// InstallWork is a deployment that its agent should carry out.
+type InstallWork struct {
+	Deployment  Deployment
+	Binding     Binding
+	Version     Version
+	Names       Names
+	Certificate string
+	SealedKey   []byte // imported keys, under the "secrets" KEK
+	Number      int64
+}
+
+// ForgetWork is a binding that its agent should stop managing.
+type ForgetWork struct {
+	Binding Binding
+	Remove  bool
+	Number  int64
+}
+
+// AgentReport is a verified statement with its body decoded.
+type AgentReport struct {
+	Statement Statement
+	CSR       *CSR
+	Receipt   *Receipt
+	Refusal   *Refusal
+}
+
+// PlatformKey is one of the platform's own keys: bus identity, fleet key,
+// command keys, system keys. Sealed is the private part under the "ca" KEK.
+type PlatformKey struct {
+	ID        ID
+	Purpose   string // bus-identity, fleet, command, …
+	Public    []byte
+	Sealed    []byte
+	NotBefore time.Time
+	NotAfter  time.Time
+}
+
+// Purposes of platform keys.
+const (
+	KeyPurposeBus     = "bus-identity"
+	KeyPurposeFleet   = "fleet"
+	KeyPurposeCommand = "command"
+	KeyPurposeSystem  = "system" // TLS keys of the platform's own certificates
+	KeyPurposeCheck   = "kek-check"
+)
