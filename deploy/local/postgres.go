@@ -113,7 +113,7 @@ func (p *Postgres) settings() map[string]string {
 	settings := map[string]string{
 		"listen_addresses":        "",
 		"max_connections":         "200",
-		"unix_socket_directories": `"` + p.home.socket + `"`,
+		"unix_socket_directories": `"` + strings.ReplaceAll(p.home.socket, `"`, `""`) + `"`,
 		"unix_socket_permissions": "0700",
 	}
 	if !p.Durable {
@@ -148,7 +148,9 @@ func (p *Postgres) ready(process *Process) func(context.Context) error {
 // DSN is the connection URL of a database. It is valid once Start has returned.
 func (p *Postgres) DSN(database string) string {
 	query := url.Values{"host": {p.home.socket}, "port": {postgresPort}, "sslmode": {"disable"}}
-	return "postgres://" + postgresSuperuser + "@/" + url.PathEscape(database) + "?" + query.Encode()
+	// libpq does not read "+" as a space.
+	return "postgres://" + postgresSuperuser + "@/" + url.PathEscape(database) +
+		"?" + strings.ReplaceAll(query.Encode(), "+", "%20")
 }
 
 // Done is closed when the server has ended.

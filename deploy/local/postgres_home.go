@@ -142,7 +142,8 @@ func (h home) makeFolder(dir string) error {
 }
 
 // socketFolder is the cluster's own folder if a socket's address can hold its
-// path, else a short one.
+// path and clients do not take it for a list (they split at commas), else a
+// short one.
 func (h home) socketFolder() (string, error) {
 	if fitsSocket(h.dir) {
 		return h.dir, nil
@@ -152,13 +153,13 @@ func (h home) socketFolder() (string, error) {
 		short = "/run/certctl-" + hash(h.dir)
 	}
 	if !fitsSocket(short) {
-		return "", fmt.Errorf("the path %s is too long for a unix socket", short)
+		return "", fmt.Errorf("the path %s cannot be a unix socket's", short)
 	}
 	return short, h.makeFolder(short)
 }
 
 func fitsSocket(dir string) bool {
-	return len(filepath.Join(dir, ".s.PGSQL."+postgresPort)) <= maxSocketPath
+	return len(filepath.Join(dir, ".s.PGSQL."+postgresPort)) <= maxSocketPath && !strings.Contains(dir, ",")
 }
 
 func hash(path string) string {
