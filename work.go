@@ -102,3 +102,9 @@ const (
 	KeyPurposeSystem  = "system" // TLS keys of the platform's own certificates
 	KeyPurposeCheck   = "kek-check"
 )
+
+// MailboxAsk is one agent's verified question for work.
+type MailboxAsk struct {
+	Agent   ID
+	Request MailboxRequest
+}
