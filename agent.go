@@ -22,6 +22,7 @@ type Agent struct {
 	StateReason  string
 	MachineID    string
 	Keys         AgentKeys
+	Statement    Statement // the fleet key's word on ID and Keys, made at enrolment
 	Labels       map[string]string
 	Version      string // of the program, as it says
 	Capabilities []string

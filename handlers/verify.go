@@ -1,6 +1,7 @@
 package handlers
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"time"
@@ -21,11 +22,6 @@ type verifier struct {
 	fleet        ed25519.PublicKey
 	agents       AgentStore
 }
-
-// maxClockSkew bounds how far a statement's time may lie from ours. It is
-// generous because nodes with wrong clocks must still be served; replays are
-// held off by order, deployment and number, not by time.
-const maxClockSkew = 7 * certctl.Day
 
 // verify checks many statements with one read of the store. The i-th error is
 // nil when the i-th statement may be believed; agents holds those that passed.
@@ -53,6 +49,9 @@ func (v verifier) check(agent certctl.Agent, s certctl.Statement) error {
 	if s.Installation != v.installation {
 		return certctl.Errorf(certctl.Denied, "this statement was made for another installation")
 	}
+	if err := v.vouched(agent); err != nil {
+		return err
+	}
 	if err := s.Verify(certctl.DomainAgent, agent.Keys.Signing); err != nil {
 		return err
 	}
@@ -62,6 +61,24 @@ func (v verifier) check(agent certctl.Agent, s certctl.Statement) error {
 	case certctl.AgentPending:
 		return certctl.Errorf(certctl.Denied, "this agent waits for approval").
 			WithRemedy("certctl agents approve %s", agent.Name)
+	}
+	return nil
+}
+
+// vouched proves that the signer, and not somebody with access to the database,
+// tied these public keys to this agent.
+func (v verifier) vouched(agent certctl.Agent) error {
+	word := agent.Statement
+	var keys certctl.AgentKeys
+	if err := word.Verify(certctl.DomainEnrolment, v.fleet); err != nil {
+		return certctl.Wrap(certctl.Denied, err, "nobody vouches for this agent's keys")
+	}
+	if err := word.Decode(&keys); err != nil {
+		return err
+	}
+	if word.Agent != agent.ID || word.Installation != v.installation || keys.Bus != agent.Keys.Bus ||
+		!bytes.Equal(keys.Signing, agent.Keys.Signing) || !bytes.Equal(keys.Sealing, agent.Keys.Sealing) {
+		return certctl.Errorf(certctl.Denied, "this agent's keys are not those that it enrolled with")
 	}
 	return nil
 }
