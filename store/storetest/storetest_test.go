@@ -37,7 +37,9 @@ func TestDatabasesAreMigratedAndApart(t *testing.T) {
 	}
 }
 
-// A pool that a test forgot to close must not keep its database.
+// A connection that a test forgot to close must not keep its database.
+//
+//nolint:tparallel // the inner test must have ended when the outer one looks
 func TestDatabaseEndsWithItsTest(t *testing.T) {
 	t.Parallel()
 	outer := connect(t, storetest.URL(t))
