@@ -1,6 +1,7 @@
 package local
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -106,17 +107,21 @@ func installQuietly(ctx context.Context, apt string, packages []string, output i
 		}
 		defer func() { err = errors.Join(err, remove()) }()
 	}
-	if err := runApt(ctx, apt, output, "update"); err != nil {
+	if err := runApt(ctx, apt, "update"); err != nil {
 		fmt.Fprintf(output, "the package lists could not be updated (%v); going on with those that are here\n", err)
 	}
-	return runApt(ctx, apt, output, append([]string{"install", "--no-install-recommends"}, packages...)...)
+	return runApt(ctx, apt, append([]string{"install", "--no-install-recommends"}, packages...)...)
 }
 
-func runApt(ctx context.Context, apt string, output io.Writer, args ...string) error {
-	cmd := exec.CommandContext(ctx, apt, append([]string{"--yes", "--quiet=2"}, args...)...)
+// runApt waits for another installation that is under way. What apt says is of
+// interest only when it fails.
+func runApt(ctx context.Context, apt string, args ...string) error {
+	cmd := exec.CommandContext(ctx, apt, append([]string{"--yes", "-o", "DPkg::Lock::Timeout=300"}, args...)...)
 	cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
-	cmd.Stdout, cmd.Stderr = output, output
-	return cmd.Run()
+	if output, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("apt-get %s: %w:\n%s", args[0], err, indent(string(bytes.TrimSpace(output))))
+	}
+	return nil
 }
 
 type temporaryFile struct {
