@@ -138,3 +138,7 @@ func (f FieldErrors) Err() error {
 	e.Fields = f
 	return e
 }
+
+// ErrIdempotencyReuse is the cause of the error that a repeated idempotency key
+// with another request gets.
+var ErrIdempotencyReuse = errors.New("the idempotency key was used for another request")

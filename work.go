@@ -108,3 +108,50 @@ type MailboxAsk struct {
 	Agent   ID
 	Request MailboxRequest
 }
+
+// SubmitResult is what became of one item of a bulk submission.
+type SubmitResult struct {
+	Certificate Certificate
+	Err         error
+}
+
+// HolderVersion is a holder with its newest version; Version.ID is absent
+// before the first.
+type HolderVersion struct {
+	Holder  Holder
+	Version Version
+}
+
+// RevocationJob is a revocation that its issuer has not confirmed yet.
+type RevocationJob struct {
+	Version Version
+	Issuer  Issuer
+	Sealed  []byte // the issuer's secrets
+	Reason  RevocationReason
+	Tries   int
+}
+
+// RevocationEnd says how an attempt to revoke ended.
+type RevocationEnd struct {
+	Version ID
+	State   RevocationState
+	Message string
+	RetryAt time.Time // with RevocationFailed
+}
+
+// RevocationState is where a revocation stands at its issuer.
+type RevocationState string
+
+const (
+	RevocationRequested    RevocationState = "requested"
+	RevocationSent         RevocationState = "sent"
+	RevocationConfirmed    RevocationState = "confirmed"
+	RevocationFailed       RevocationState = "failed"        // tried again
+	RevocationNotSupported RevocationState = "not_supported" // the issuer knows no revocation: never a success
+)
+
+// RetiredAgent is a bus key that must not log in any more.
+type RetiredAgent struct {
+	Key string // nkey
+	At  time.Time
+}

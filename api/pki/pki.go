@@ -37,7 +37,7 @@ func Handler(store Store) http.Handler {
 // Register adds the routes to a router that serves other things as well.
 func Register(router *mux.Router, store Store) {
 	h := handler{store: store}
-	routes := router.PathPrefix(Prefix + "{authority}").Methods(http.MethodGet, http.MethodHead).Subrouter()
+	routes := router.PathPrefix(Prefix+"{authority}").Methods(http.MethodGet, http.MethodHead).Subrouter()
 	routes.HandleFunc("/ca.crt", h.certificate)
 	routes.HandleFunc("/ca.pem", h.certificatePEM)
 	routes.HandleFunc("/crl/{shard:[0-9]{1,4}}.crl", h.shard)

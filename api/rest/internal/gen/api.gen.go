@@ -18,11 +18,11 @@ import (
 	"strings"
 	"time"
 
+	"github.com/certctl/certctl"
 	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/gorilla/mux"
 	"github.com/oapi-codegen/nullable"
 	"github.com/oapi-codegen/runtime"
-	openapi_types "github.com/oapi-codegen/runtime/types"
 )
 
 // Defines values for BindingRequestSlot.
@@ -630,27 +630,27 @@ func (e ListOrdersParamsState) Valid() bool {
 
 // APIKey defines model for APIKey.
 type APIKey struct {
-	CreatedAt  time.Time          `json:"created_at"`
-	ExpiresAt  time.Time          `json:"expires_at,omitempty,omitzero"`
-	ID         openapi_types.UUID `json:"id"`
-	LastUsedAt time.Time          `json:"last_used_at,omitempty,omitzero"`
-	Name       string             `json:"name"`
-	Prefix     string             `json:"prefix"`
-	Principal  Ref                `json:"principal"`
-	RevokedAt  time.Time          `json:"revoked_at,omitempty,omitzero"`
+	CreatedAt  time.Time  `json:"created_at"`
+	ExpiresAt  time.Time  `json:"expires_at,omitempty,omitzero"`
+	ID         certctl.ID `json:"id"`
+	LastUsedAt time.Time  `json:"last_used_at,omitempty,omitzero"`
+	Name       string     `json:"name"`
+	Prefix     string     `json:"prefix"`
+	Principal  Ref        `json:"principal"`
+	RevokedAt  time.Time  `json:"revoked_at,omitempty,omitzero"`
 }
 
 // APIKeyCreated defines model for APIKeyCreated.
 type APIKeyCreated struct {
-	CreatedAt  time.Time          `json:"created_at"`
-	ExpiresAt  time.Time          `json:"expires_at,omitempty,omitzero"`
-	ID         openapi_types.UUID `json:"id"`
-	Key        string             `json:"key"`
-	LastUsedAt time.Time          `json:"last_used_at,omitempty,omitzero"`
-	Name       string             `json:"name"`
-	Prefix     string             `json:"prefix"`
-	Principal  Ref                `json:"principal"`
-	RevokedAt  time.Time          `json:"revoked_at,omitempty,omitzero"`
+	CreatedAt  time.Time  `json:"created_at"`
+	ExpiresAt  time.Time  `json:"expires_at,omitempty,omitzero"`
+	ID         certctl.ID `json:"id"`
+	Key        string     `json:"key"`
+	LastUsedAt time.Time  `json:"last_used_at,omitempty,omitzero"`
+	Name       string     `json:"name"`
+	Prefix     string     `json:"prefix"`
+	Principal  Ref        `json:"principal"`
+	RevokedAt  time.Time  `json:"revoked_at,omitempty,omitzero"`
 }
 
 // APIKeyList defines model for APIKeyList.
@@ -668,20 +668,20 @@ type APIKeyRequest struct {
 
 // Agent defines model for Agent.
 type Agent struct {
-	Capabilities []string           `json:"capabilities,omitempty,omitzero"`
-	EnrolledAt   time.Time          `json:"enrolled_at"`
-	ID           openapi_types.UUID `json:"id"`
-	Labels       map[string]string  `json:"labels,omitempty,omitzero"`
-	LastContact  time.Time          `json:"last_contact,omitempty,omitzero"`
-	MachineID    string             `json:"machine_id,omitempty,omitzero"`
-	Name         string             `json:"name"`
-	Presence     string             `json:"presence"`
-	Reason       string             `json:"reason,omitempty,omitzero"`
-	RetiredAt    time.Time          `json:"retired_at,omitempty,omitzero"`
-	Session      int64              `json:"session,omitempty,omitzero"`
-	State        string             `json:"state"`
-	Team         string             `json:"team"`
-	Version      string             `json:"version,omitempty,omitzero"`
+	Capabilities []string          `json:"capabilities,omitempty,omitzero"`
+	EnrolledAt   time.Time         `json:"enrolled_at"`
+	ID           certctl.ID        `json:"id"`
+	Labels       map[string]string `json:"labels,omitempty,omitzero"`
+	LastContact  time.Time         `json:"last_contact,omitempty,omitzero"`
+	MachineID    string            `json:"machine_id,omitempty,omitzero"`
+	Name         string            `json:"name"`
+	Presence     string            `json:"presence"`
+	Reason       string            `json:"reason,omitempty,omitzero"`
+	RetiredAt    time.Time         `json:"retired_at,omitempty,omitzero"`
+	Session      int64             `json:"session,omitempty,omitzero"`
+	State        string            `json:"state"`
+	Team         string            `json:"team"`
+	Version      string            `json:"version,omitempty,omitzero"`
 }
 
 // AgentKeys defines model for AgentKeys.
@@ -699,30 +699,30 @@ type AgentList struct {
 
 // Attempt defines model for Attempt.
 type Attempt struct {
-	Authority   openapi_types.UUID `json:"authority,omitempty,omitzero"`
-	ErrorCode   string             `json:"error_code,omitempty,omitzero"`
-	ExternalURL string             `json:"external_url,omitempty,omitzero"`
-	FinishedAt  time.Time          `json:"finished_at,omitempty,omitzero"`
-	Issuer      openapi_types.UUID `json:"issuer,omitempty,omitzero"`
-	LeaseUntil  time.Time          `json:"lease_until,omitempty,omitzero"`
-	Message     string             `json:"message,omitempty,omitzero"`
-	N           int                `json:"n"`
-	Outcome     string             `json:"outcome,omitempty,omitzero"`
-	Serial      string             `json:"serial,omitempty,omitzero"`
-	StartedAt   time.Time          `json:"started_at"`
-	Worker      string             `json:"worker"`
+	Authority   certctl.ID `json:"authority,omitempty,omitzero"`
+	ErrorCode   string     `json:"error_code,omitempty,omitzero"`
+	ExternalURL string     `json:"external_url,omitempty,omitzero"`
+	FinishedAt  time.Time  `json:"finished_at,omitempty,omitzero"`
+	Issuer      certctl.ID `json:"issuer,omitempty,omitzero"`
+	LeaseUntil  time.Time  `json:"lease_until,omitempty,omitzero"`
+	Message     string     `json:"message,omitempty,omitzero"`
+	N           int        `json:"n"`
+	Outcome     string     `json:"outcome,omitempty,omitzero"`
+	Serial      string     `json:"serial,omitempty,omitzero"`
+	StartedAt   time.Time  `json:"started_at"`
+	Worker      string     `json:"worker"`
 }
 
 // Authority defines model for Authority.
 type Authority struct {
-	FingerprintSha256 string             `json:"fingerprint_sha256,omitempty,omitzero"`
-	ID                openapi_types.UUID `json:"id"`
-	NotAfter          time.Time          `json:"not_after,omitempty,omitzero"`
-	NotBefore         time.Time          `json:"not_before,omitempty,omitzero"`
-	PkiURL            string             `json:"pki_url,omitempty,omitzero"`
-	Shards            int                `json:"shards,omitempty,omitzero"`
-	State             string             `json:"state"`
-	Subject           string             `json:"subject,omitempty,omitzero"`
+	FingerprintSha256 string     `json:"fingerprint_sha256,omitempty,omitzero"`
+	ID                certctl.ID `json:"id"`
+	NotAfter          time.Time  `json:"not_after,omitempty,omitzero"`
+	NotBefore         time.Time  `json:"not_before,omitempty,omitzero"`
+	PkiURL            string     `json:"pki_url,omitempty,omitzero"`
+	Shards            int        `json:"shards,omitempty,omitzero"`
+	State             string     `json:"state"`
+	Subject           string     `json:"subject,omitempty,omitzero"`
 }
 
 // Binding defines model for Binding.
@@ -765,23 +765,23 @@ type CSRRequest struct {
 
 // Certificate defines model for Certificate.
 type Certificate struct {
-	ArchivedAt     time.Time          `json:"archived_at,omitempty,omitzero"`
-	Bindings       []Binding          `json:"bindings,omitempty,omitzero"`
-	CreatedAt      time.Time          `json:"created_at"`
-	DNSNames       []string           `json:"dns_names,omitempty,omitzero"`
-	EmailAddresses []string           `json:"email_addresses,omitempty,omitzero"`
-	ID             openapi_types.UUID `json:"id"`
-	IPAddresses    []string           `json:"ip_addresses,omitempty,omitzero"`
-	Issuers        []Ref              `json:"issuers"`
-	KeyMode        string             `json:"key_mode"`
-	Labels         map[string]string  `json:"labels,omitempty,omitzero"`
-	Name           string             `json:"name"`
-	NotAfter       time.Time          `json:"not_after,omitempty,omitzero"`
-	Owner          string             `json:"owner,omitempty,omitzero"`
-	Profile        Ref                `json:"profile"`
-	RenewalPolicy  Ref                `json:"renewal_policy"`
-	Revision       int64              `json:"revision"`
-	Sharing        string             `json:"sharing,omitempty,omitzero"`
+	ArchivedAt     time.Time         `json:"archived_at,omitempty,omitzero"`
+	Bindings       []Binding         `json:"bindings,omitempty,omitzero"`
+	CreatedAt      time.Time         `json:"created_at"`
+	DNSNames       []string          `json:"dns_names,omitempty,omitzero"`
+	EmailAddresses []string          `json:"email_addresses,omitempty,omitzero"`
+	ID             certctl.ID        `json:"id"`
+	IPAddresses    []string          `json:"ip_addresses,omitempty,omitzero"`
+	Issuers        []Ref             `json:"issuers"`
+	KeyMode        string            `json:"key_mode"`
+	Labels         map[string]string `json:"labels,omitempty,omitzero"`
+	Name           string            `json:"name"`
+	NotAfter       time.Time         `json:"not_after,omitempty,omitzero"`
+	Owner          string            `json:"owner,omitempty,omitzero"`
+	Profile        Ref               `json:"profile"`
+	RenewalPolicy  Ref               `json:"renewal_policy"`
+	Revision       int64             `json:"revision"`
+	Sharing        string            `json:"sharing,omitempty,omitzero"`
 
 	// Status The whole chain, on single objects; lists show state and reason only.
 	Status    CertificateStatus `json:"status"`
@@ -858,14 +858,14 @@ type Credentials struct {
 
 // DeadLetter defines model for DeadLetter.
 type DeadLetter struct {
-	CreatedAt   time.Time            `json:"created_at"`
-	DiscardedAt time.Time            `json:"discarded_at,omitempty,omitzero"`
-	ID          openapi_types.UUID   `json:"id"`
-	Ids         []openapi_types.UUID `json:"ids,omitempty,omitzero"`
-	Lane        string               `json:"lane,omitempty,omitzero"`
-	Reason      string               `json:"reason"`
-	ReplayedAt  time.Time            `json:"replayed_at,omitempty,omitzero"`
-	Verb        string               `json:"verb"`
+	CreatedAt   time.Time    `json:"created_at"`
+	DiscardedAt time.Time    `json:"discarded_at,omitempty,omitzero"`
+	ID          certctl.ID   `json:"id"`
+	Ids         []certctl.ID `json:"ids,omitempty,omitzero"`
+	Lane        string       `json:"lane,omitempty,omitzero"`
+	Reason      string       `json:"reason"`
+	ReplayedAt  time.Time    `json:"replayed_at,omitempty,omitzero"`
+	Verb        string       `json:"verb"`
 }
 
 // DeadLetterList defines model for DeadLetterList.
@@ -876,20 +876,20 @@ type DeadLetterList struct {
 
 // Deployment defines model for Deployment.
 type Deployment struct {
-	Agent       openapi_types.UUID `json:"agent,omitempty,omitzero"`
-	Certificate openapi_types.UUID `json:"certificate"`
-	CreatedAt   time.Time          `json:"created_at"`
-	DueAt       time.Time          `json:"due_at,omitempty,omitzero"`
-	ID          openapi_types.UUID `json:"id"`
-	Message     string             `json:"message,omitempty,omitzero"`
-	Reason      string             `json:"reason,omitempty,omitzero"`
-	State       string             `json:"state"`
-	Target      Ref                `json:"target"`
-	Tries       int                `json:"tries,omitempty,omitzero"`
-	UpdatedAt   time.Time          `json:"updated_at,omitempty,omitzero"`
-	VerifiedAt  time.Time          `json:"verified_at,omitempty,omitzero"`
-	Version     openapi_types.UUID `json:"version"`
-	Wait        string             `json:"wait,omitempty,omitzero"`
+	Agent       certctl.ID `json:"agent,omitempty,omitzero"`
+	Certificate certctl.ID `json:"certificate"`
+	CreatedAt   time.Time  `json:"created_at"`
+	DueAt       time.Time  `json:"due_at,omitempty,omitzero"`
+	ID          certctl.ID `json:"id"`
+	Message     string     `json:"message,omitempty,omitzero"`
+	Reason      string     `json:"reason,omitempty,omitzero"`
+	State       string     `json:"state"`
+	Target      Ref        `json:"target"`
+	Tries       int        `json:"tries,omitempty,omitzero"`
+	UpdatedAt   time.Time  `json:"updated_at,omitempty,omitzero"`
+	VerifiedAt  time.Time  `json:"verified_at,omitempty,omitzero"`
+	Version     certctl.ID `json:"version"`
+	Wait        string     `json:"wait,omitempty,omitzero"`
 }
 
 // DeploymentList defines model for DeploymentList.
@@ -910,11 +910,11 @@ type EnrollRequest struct {
 
 // Enrolled defines model for Enrolled.
 type Enrolled struct {
-	Agent        openapi_types.UUID `json:"agent"`
-	FleetKey     []byte             `json:"fleet_key"`
-	Installation openapi_types.UUID `json:"installation"`
-	Name         string             `json:"name"`
-	State        string             `json:"state"`
+	Agent        certctl.ID `json:"agent"`
+	FleetKey     []byte     `json:"fleet_key"`
+	Installation certctl.ID `json:"installation"`
+	Name         string     `json:"name"`
+	State        string     `json:"state"`
 
 	// Trust Something said once, signed with an Ed25519 key.
 	Trust Statement `json:"trust"`
@@ -926,9 +926,9 @@ type Event struct {
 	ActorKind string                 `json:"actor_kind,omitempty,omitzero"`
 	Aggregate string                 `json:"aggregate"`
 	Data      map[string]interface{} `json:"data"`
-	ID        openapi_types.UUID     `json:"id"`
+	ID        certctl.ID             `json:"id"`
 	Name      string                 `json:"name"`
-	Object    openapi_types.UUID     `json:"object"`
+	Object    certctl.ID             `json:"object"`
 	Outcome   string                 `json:"outcome"`
 	RequestID string                 `json:"request_id,omitempty,omitzero"`
 	Sequence  int64                  `json:"sequence"`
@@ -985,7 +985,7 @@ type Issuer struct {
 	CreatedAt    time.Time              `json:"created_at"`
 	Health       string                 `json:"health"`
 	HealthReason string                 `json:"health_reason,omitempty,omitzero"`
-	ID           openapi_types.UUID     `json:"id"`
+	ID           certctl.ID             `json:"id"`
 	Kind         string                 `json:"kind"`
 	Name         string                 `json:"name"`
 	Paused       bool                   `json:"paused,omitempty,omitzero"`
@@ -1017,36 +1017,36 @@ type IssuerRequestTrust string
 
 // JoinToken defines model for JoinToken.
 type JoinToken struct {
-	Approve   string             `json:"approve"`
-	CreatedAt time.Time          `json:"created_at"`
-	ExpiresAt time.Time          `json:"expires_at"`
-	ID        openapi_types.UUID `json:"id"`
-	Labels    map[string]string  `json:"labels,omitempty,omitzero"`
-	Names     []string           `json:"names,omitempty,omitzero"`
-	Networks  []string           `json:"networks,omitempty,omitzero"`
-	Prefix    string             `json:"prefix"`
-	Replace   bool               `json:"replace,omitempty,omitzero"`
-	RevokedAt time.Time          `json:"revoked_at,omitempty,omitzero"`
-	Team      string             `json:"team"`
-	UsesLeft  int                `json:"uses_left"`
+	Approve   string            `json:"approve"`
+	CreatedAt time.Time         `json:"created_at"`
+	ExpiresAt time.Time         `json:"expires_at"`
+	ID        certctl.ID        `json:"id"`
+	Labels    map[string]string `json:"labels,omitempty,omitzero"`
+	Names     []string          `json:"names,omitempty,omitzero"`
+	Networks  []string          `json:"networks,omitempty,omitzero"`
+	Prefix    string            `json:"prefix"`
+	Replace   bool              `json:"replace,omitempty,omitzero"`
+	RevokedAt time.Time         `json:"revoked_at,omitempty,omitzero"`
+	Team      string            `json:"team"`
+	UsesLeft  int               `json:"uses_left"`
 }
 
 // JoinTokenCreated defines model for JoinTokenCreated.
 type JoinTokenCreated struct {
-	Approve       string             `json:"approve,omitempty,omitzero"`
-	CaFingerprint string             `json:"ca_fingerprint"`
-	CreatedAt     time.Time          `json:"created_at,omitempty,omitzero"`
-	ExpiresAt     time.Time          `json:"expires_at"`
-	ID            openapi_types.UUID `json:"id"`
-	Labels        map[string]string  `json:"labels,omitempty,omitzero"`
-	Names         []string           `json:"names,omitempty,omitzero"`
-	Networks      []string           `json:"networks,omitempty,omitzero"`
-	Prefix        string             `json:"prefix,omitempty,omitzero"`
-	Replace       bool               `json:"replace,omitempty,omitzero"`
-	RevokedAt     time.Time          `json:"revoked_at,omitempty,omitzero"`
-	Team          string             `json:"team,omitempty,omitzero"`
-	Token         string             `json:"token"`
-	UsesLeft      int                `json:"uses_left,omitempty,omitzero"`
+	Approve       string            `json:"approve,omitempty,omitzero"`
+	CaFingerprint string            `json:"ca_fingerprint"`
+	CreatedAt     time.Time         `json:"created_at,omitempty,omitzero"`
+	ExpiresAt     time.Time         `json:"expires_at"`
+	ID            certctl.ID        `json:"id"`
+	Labels        map[string]string `json:"labels,omitempty,omitzero"`
+	Names         []string          `json:"names,omitempty,omitzero"`
+	Networks      []string          `json:"networks,omitempty,omitzero"`
+	Prefix        string            `json:"prefix,omitempty,omitzero"`
+	Replace       bool              `json:"replace,omitempty,omitzero"`
+	RevokedAt     time.Time         `json:"revoked_at,omitempty,omitzero"`
+	Team          string            `json:"team,omitempty,omitzero"`
+	Token         string            `json:"token"`
+	UsesLeft      int               `json:"uses_left,omitempty,omitzero"`
 }
 
 // JoinTokenList defines model for JoinTokenList.
@@ -1089,21 +1089,21 @@ type Nonce struct {
 
 // Order defines model for Order.
 type Order struct {
-	Attempts    []Attempt          `json:"attempts,omitempty,omitzero"`
-	Certificate openapi_types.UUID `json:"certificate"`
-	ClosedAt    time.Time          `json:"closed_at,omitempty,omitzero"`
-	CreatedAt   time.Time          `json:"created_at"`
-	DueAt       time.Time          `json:"due_at,omitempty,omitzero"`
-	ErrorCode   string             `json:"error_code,omitempty,omitzero"`
-	Holder      openapi_types.UUID `json:"holder"`
-	ID          openapi_types.UUID `json:"id"`
-	Issuer      openapi_types.UUID `json:"issuer,omitempty,omitzero"`
-	Message     string             `json:"message,omitempty,omitzero"`
-	Origin      string             `json:"origin"`
-	Revision    int64              `json:"revision"`
-	State       string             `json:"state"`
-	UpdatedAt   time.Time          `json:"updated_at,omitempty,omitzero"`
-	Version     openapi_types.UUID `json:"version,omitempty,omitzero"`
+	Attempts    []Attempt  `json:"attempts,omitempty,omitzero"`
+	Certificate certctl.ID `json:"certificate"`
+	ClosedAt    time.Time  `json:"closed_at,omitempty,omitzero"`
+	CreatedAt   time.Time  `json:"created_at"`
+	DueAt       time.Time  `json:"due_at,omitempty,omitzero"`
+	ErrorCode   string     `json:"error_code,omitempty,omitzero"`
+	Holder      certctl.ID `json:"holder"`
+	ID          certctl.ID `json:"id"`
+	Issuer      certctl.ID `json:"issuer,omitempty,omitzero"`
+	Message     string     `json:"message,omitempty,omitzero"`
+	Origin      string     `json:"origin"`
+	Revision    int64      `json:"revision"`
+	State       string     `json:"state"`
+	UpdatedAt   time.Time  `json:"updated_at,omitempty,omitzero"`
+	Version     certctl.ID `json:"version,omitempty,omitzero"`
 
 	// Wait Why it waits, until due_at
 	Wait string `json:"wait,omitempty,omitzero"`
@@ -1116,12 +1116,12 @@ type OrderItems struct {
 
 // OrderLink defines model for OrderLink.
 type OrderLink struct {
-	DueAt   time.Time          `json:"due_at,omitempty,omitzero"`
-	ID      openapi_types.UUID `json:"id"`
-	Message string             `json:"message,omitempty,omitzero"`
-	State   string             `json:"state"`
-	URL     string             `json:"url"`
-	Wait    string             `json:"wait,omitempty,omitzero"`
+	DueAt   time.Time  `json:"due_at,omitempty,omitzero"`
+	ID      certctl.ID `json:"id"`
+	Message string     `json:"message,omitempty,omitzero"`
+	State   string     `json:"state"`
+	URL     string     `json:"url"`
+	Wait    string     `json:"wait,omitempty,omitzero"`
 }
 
 // OrderList defines model for OrderList.
@@ -1132,12 +1132,12 @@ type OrderList struct {
 
 // Principal defines model for Principal.
 type Principal struct {
-	DisabledAt time.Time          `json:"disabled_at,omitempty,omitzero"`
-	ID         openapi_types.UUID `json:"id"`
-	Kind       string             `json:"kind"`
-	Name       string             `json:"name"`
-	Roles      []string           `json:"roles"`
-	Team       string             `json:"team,omitempty,omitzero"`
+	DisabledAt time.Time  `json:"disabled_at,omitempty,omitzero"`
+	ID         certctl.ID `json:"id"`
+	Kind       string     `json:"kind"`
+	Name       string     `json:"name"`
+	Roles      []string   `json:"roles"`
+	Team       string     `json:"team,omitempty,omitzero"`
 }
 
 // PrincipalList defines model for PrincipalList.
@@ -1188,7 +1188,7 @@ type Profile struct {
 	CreatedAt         time.Time                  `json:"created_at,omitempty,omitzero"`
 	Description       string                     `json:"description,omitempty,omitzero"`
 	ExtendedKeyUsages []ProfileExtendedKeyUsages `json:"extended_key_usages"`
-	ID                openapi_types.UUID         `json:"id"`
+	ID                certctl.ID                 `json:"id"`
 	KeyAlgorithms     []ProfileKeyAlgorithms     `json:"key_algorithms"`
 	Name              string                     `json:"name"`
 	NameRules         NameRules                  `json:"name_rules"`
@@ -1233,31 +1233,31 @@ type ProfileRequestKeyAlgorithms string
 
 // Reader defines model for Reader.
 type Reader struct {
-	CreatedAt time.Time          `json:"created_at,omitempty,omitzero"`
-	ExpiresAt time.Time          `json:"expires_at"`
-	Filters   []string           `json:"filters,omitempty,omitzero"`
-	ID        openapi_types.UUID `json:"id"`
-	Name      string             `json:"name"`
-	Owner     string             `json:"owner,omitempty,omitzero"`
-	RevokedAt time.Time          `json:"revoked_at,omitempty,omitzero"`
-	Team      string             `json:"team,omitempty,omitzero"`
+	CreatedAt time.Time  `json:"created_at,omitempty,omitzero"`
+	ExpiresAt time.Time  `json:"expires_at"`
+	Filters   []string   `json:"filters,omitempty,omitzero"`
+	ID        certctl.ID `json:"id"`
+	Name      string     `json:"name"`
+	Owner     string     `json:"owner,omitempty,omitzero"`
+	RevokedAt time.Time  `json:"revoked_at,omitempty,omitzero"`
+	Team      string     `json:"team,omitempty,omitzero"`
 }
 
 // ReaderCreated defines model for ReaderCreated.
 type ReaderCreated struct {
-	APIPrefix   string             `json:"api_prefix"`
-	Consumer    string             `json:"consumer"`
-	CreatedAt   time.Time          `json:"created_at,omitempty,omitzero"`
-	Credentials string             `json:"credentials"`
-	ExpiresAt   time.Time          `json:"expires_at"`
-	Filters     []string           `json:"filters,omitempty,omitzero"`
-	ID          openapi_types.UUID `json:"id"`
-	Name        string             `json:"name"`
-	Owner       string             `json:"owner,omitempty,omitzero"`
-	RevokedAt   time.Time          `json:"revoked_at,omitempty,omitzero"`
-	Stream      string             `json:"stream,omitempty,omitzero"`
-	Team        string             `json:"team,omitempty,omitzero"`
-	Urls        []string           `json:"urls,omitempty,omitzero"`
+	APIPrefix   string     `json:"api_prefix"`
+	Consumer    string     `json:"consumer"`
+	CreatedAt   time.Time  `json:"created_at,omitempty,omitzero"`
+	Credentials string     `json:"credentials"`
+	ExpiresAt   time.Time  `json:"expires_at"`
+	Filters     []string   `json:"filters,omitempty,omitzero"`
+	ID          certctl.ID `json:"id"`
+	Name        string     `json:"name"`
+	Owner       string     `json:"owner,omitempty,omitzero"`
+	RevokedAt   time.Time  `json:"revoked_at,omitempty,omitzero"`
+	Stream      string     `json:"stream,omitempty,omitzero"`
+	Team        string     `json:"team,omitempty,omitzero"`
+	Urls        []string   `json:"urls,omitempty,omitzero"`
 }
 
 // ReaderList defines model for ReaderList.
@@ -1283,28 +1283,28 @@ type Ready struct {
 
 // Ref defines model for Ref.
 type Ref struct {
-	ID   openapi_types.UUID `json:"id"`
-	Name string             `json:"name"`
+	ID   certctl.ID `json:"id"`
+	Name string     `json:"name"`
 }
 
 // RenewRequest defines model for RenewRequest.
 type RenewRequest struct {
-	Holder openapi_types.UUID `json:"holder,omitempty,omitzero"`
+	Holder certctl.ID `json:"holder,omitempty,omitzero"`
 }
 
 // RenewalPolicy defines model for RenewalPolicy.
 type RenewalPolicy struct {
-	AlertBefore []string           `json:"alert_before,omitempty,omitzero"`
-	AutoRenew   bool               `json:"auto_renew"`
-	Before      string             `json:"before,omitempty,omitzero"`
-	CreatedAt   time.Time          `json:"created_at,omitempty,omitzero"`
-	Description string             `json:"description,omitempty,omitzero"`
-	Fraction    float32            `json:"fraction,omitempty,omitzero"`
-	ID          openapi_types.UUID `json:"id"`
-	Jitter      float32            `json:"jitter"`
-	Name        string             `json:"name"`
-	Team        string             `json:"team"`
-	UpdatedAt   time.Time          `json:"updated_at,omitempty,omitzero"`
+	AlertBefore []string   `json:"alert_before,omitempty,omitzero"`
+	AutoRenew   bool       `json:"auto_renew"`
+	Before      string     `json:"before,omitempty,omitzero"`
+	CreatedAt   time.Time  `json:"created_at,omitempty,omitzero"`
+	Description string     `json:"description,omitempty,omitzero"`
+	Fraction    float32    `json:"fraction,omitempty,omitzero"`
+	ID          certctl.ID `json:"id"`
+	Jitter      float32    `json:"jitter"`
+	Name        string     `json:"name"`
+	Team        string     `json:"team"`
+	UpdatedAt   time.Time  `json:"updated_at,omitempty,omitzero"`
 }
 
 // RenewalPolicyList defines model for RenewalPolicyList.
@@ -1332,7 +1332,7 @@ type ResolveRequest struct {
 
 // RevokeRequest defines model for RevokeRequest.
 type RevokeRequest struct {
-	Holder openapi_types.UUID  `json:"holder,omitempty,omitzero"`
+	Holder certctl.ID          `json:"holder,omitempty,omitzero"`
 	Reason RevokeRequestReason `json:"reason,omitempty,omitzero"`
 }
 
@@ -1341,23 +1341,23 @@ type RevokeRequestReason string
 
 // Statement Something said once, signed with an Ed25519 key.
 type Statement struct {
-	Agent        openapi_types.UUID `json:"agent,omitempty,omitzero"`
-	Body         []byte             `json:"body"`
-	Domain       string             `json:"domain"`
-	Installation openapi_types.UUID `json:"installation"`
-	Key          string             `json:"key"`
-	Kind         string             `json:"kind"`
-	Number       int64              `json:"number,omitempty,omitzero"`
-	Object       openapi_types.UUID `json:"object,omitempty,omitzero"`
-	Signature    []byte             `json:"signature"`
-	Time         time.Time          `json:"time"`
+	Agent        certctl.ID `json:"agent,omitempty,omitzero"`
+	Body         []byte     `json:"body"`
+	Domain       string     `json:"domain"`
+	Installation certctl.ID `json:"installation"`
+	Key          string     `json:"key"`
+	Kind         string     `json:"kind"`
+	Number       int64      `json:"number,omitempty,omitzero"`
+	Object       certctl.ID `json:"object,omitempty,omitzero"`
+	Signature    []byte     `json:"signature"`
+	Time         time.Time  `json:"time"`
 }
 
 // Target defines model for Target.
 type Target struct {
 	Agent     Ref                    `json:"agent"`
 	CreatedAt time.Time              `json:"created_at"`
-	ID        openapi_types.UUID     `json:"id"`
+	ID        certctl.ID             `json:"id"`
 	Kind      string                 `json:"kind"`
 	Labels    map[string]string      `json:"labels,omitempty,omitzero"`
 	Name      string                 `json:"name"`
@@ -1385,27 +1385,27 @@ type TargetRequest struct {
 
 // Version defines model for Version.
 type Version struct {
-	Authority         openapi_types.UUID `json:"authority,omitempty,omitzero"`
-	Certificate       openapi_types.UUID `json:"certificate"`
-	ChainURL          string             `json:"chain_url,omitempty,omitzero"`
-	CreatedAt         time.Time          `json:"created_at"`
-	FingerprintSha256 string             `json:"fingerprint_sha256"`
-	Holder            openapi_types.UUID `json:"holder,omitempty,omitzero"`
-	ID                openapi_types.UUID `json:"id"`
-	Issuer            openapi_types.UUID `json:"issuer,omitempty,omitzero"`
-	KeyAlgorithm      string             `json:"key_algorithm,omitempty,omitzero"`
-	NotAfter          time.Time          `json:"not_after"`
-	NotBefore         time.Time          `json:"not_before"`
-	Order             openapi_types.UUID `json:"order,omitempty,omitzero"`
-	Origin            string             `json:"origin,omitempty,omitzero"`
-	Purpose           string             `json:"purpose,omitempty,omitzero"`
-	RenewAt           time.Time          `json:"renew_at,omitempty,omitzero"`
-	Replaces          openapi_types.UUID `json:"replaces,omitempty,omitzero"`
-	Revision          int64              `json:"revision,omitempty,omitzero"`
-	RevocationReason  string             `json:"revocation_reason,omitempty,omitzero"`
-	RevokedAt         time.Time          `json:"revoked_at,omitempty,omitzero"`
-	Serial            string             `json:"serial"`
-	SpkiSha256        string             `json:"spki_sha256,omitempty,omitzero"`
+	Authority         certctl.ID `json:"authority,omitempty,omitzero"`
+	Certificate       certctl.ID `json:"certificate"`
+	ChainURL          string     `json:"chain_url,omitempty,omitzero"`
+	CreatedAt         time.Time  `json:"created_at"`
+	FingerprintSha256 string     `json:"fingerprint_sha256"`
+	Holder            certctl.ID `json:"holder,omitempty,omitzero"`
+	ID                certctl.ID `json:"id"`
+	Issuer            certctl.ID `json:"issuer,omitempty,omitzero"`
+	KeyAlgorithm      string     `json:"key_algorithm,omitempty,omitzero"`
+	NotAfter          time.Time  `json:"not_after"`
+	NotBefore         time.Time  `json:"not_before"`
+	Order             certctl.ID `json:"order,omitempty,omitzero"`
+	Origin            string     `json:"origin,omitempty,omitzero"`
+	Purpose           string     `json:"purpose,omitempty,omitzero"`
+	RenewAt           time.Time  `json:"renew_at,omitempty,omitzero"`
+	Replaces          certctl.ID `json:"replaces,omitempty,omitzero"`
+	Revision          int64      `json:"revision,omitempty,omitzero"`
+	RevocationReason  string     `json:"revocation_reason,omitempty,omitzero"`
+	RevokedAt         time.Time  `json:"revoked_at,omitempty,omitzero"`
+	Serial            string     `json:"serial"`
+	SpkiSha256        string     `json:"spki_sha256,omitempty,omitzero"`
 }
 
 // VersionItems defines model for VersionItems.
@@ -1423,10 +1423,10 @@ type VersionList struct {
 type ActorQ = string
 
 // After defines model for After.
-type After = openapi_types.UUID
+type After = certctl.ID
 
 // AgentID defines model for AgentID.
-type AgentID = openapi_types.UUID
+type AgentID = certctl.ID
 
 // AgentPath defines model for AgentPath.
 type AgentPath = string
@@ -1468,10 +1468,10 @@ type ExpiresBefore = time.Time
 type Force = bool
 
 // HolderQ defines model for HolderQ.
-type HolderQ = openapi_types.UUID
+type HolderQ = certctl.ID
 
 // ID defines model for ID.
-type ID = openapi_types.UUID
+type ID = certctl.ID
 
 // IdempotencyKey defines model for IdempotencyKey.
 type IdempotencyKey = string
@@ -1492,7 +1492,7 @@ type KindQ = string
 type LabelQ = []string
 
 // LastEventID defines model for LastEventID.
-type LastEventID = openapi_types.UUID
+type LastEventID = certctl.ID
 
 // Limit defines model for Limit.
 type Limit = int
@@ -1507,7 +1507,7 @@ type NameQ = string
 type Newest = bool
 
 // ObjectQ defines model for ObjectQ.
-type ObjectQ = openapi_types.UUID
+type ObjectQ = certctl.ID
 
 // OrderStateQ defines model for OrderStateQ.
 type OrderStateQ string
