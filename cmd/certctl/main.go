@@ -1,0 +1,84 @@
+// Command certctl is the operator's command line: nouns and verbs over the REST
+// API, tables for people, JSON and YAML for programs, and exit codes that
+// scripts can rely on.
+//
+// It holds no logic of the platform: every verb is one request, or a few of
+// them, and what it prints is what the API answered.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/certctl/certctl"
+	"github.com/certctl/certctl/cmd/internal/config"
+)
+
+// version is set by the linker in releases.
+var version = "development"
+
+// Exit codes, stable.
+const (
+	exitOK       = 0
+	exitError    = 1
+	exitUsage    = 2
+	exitNotFound = 3
+	exitDenied   = 4
+	exitTimeout  = 5
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// run is main with its edges as arguments, so that tests run the real program.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	var cli CLI
+	parsed, err := config.Parse(&cli, args, config.Options{
+		Name: "certctl", Description: "Operate a certctl installation.", Environ: os.Environ(),
+		Stdout: stdout, Stderr: stderr, Known: []string{"CERTCTL_CONFIG"},
+	})
+	if errors.Is(err, config.ErrHelp) {
+		return exitOK
+	}
+	if err != nil {
+		fmt.Fprintln(stderr, "certctl:", certctl.ErrorMessage(err))
+		return exitUsage
+	}
+	for _, warning := range parsed.Warnings {
+		fmt.Fprintln(stderr, "certctl:", warning)
+	}
+	session := &session{ctx: ctx, globals: cli.Globals, out: stdout, err: stderr, model: parsed.Context.Model}
+	if err := parsed.Context.Run(session); err != nil {
+		return explain(stderr, err)
+	}
+	return exitOK
+}
+
+// explain prints what went wrong and what to do, and returns the exit code.
+func explain(stderr io.Writer, err error) int {
+	var failure *apiError
+	if errors.As(err, &failure) {
+		failure.print(stderr)
+		return failure.exitCode()
+	}
+	fmt.Fprintln(stderr, "certctl:", certctl.ErrorMessage(err))
+	var ours *certctl.Error
+	if errors.As(err, &ours) && ours.Remedy != "" {
+		fmt.Fprintln(stderr, "  ", ours.Remedy)
+	}
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return exitTimeout
+	case certctl.ErrorCode(err) == certctl.Invalid:
+		return exitUsage
+	}
+	return exitError
+}
