@@ -64,9 +64,10 @@ type Agent struct {
 	records   sync.Mutex    // read-modify-write of the journal
 	state     *state
 
-	workCtx context.Context // of batches; outlives Run's by stopGrace
-	openMu  sync.Mutex
-	opened  map[certctl.ID]openTarget // guarded by openMu
+	workCtx  context.Context // of batches; outlives Run's by stopGrace
+	workStop context.CancelFunc
+	openMu   sync.Mutex
+	opened   map[certctl.ID]openTarget // guarded by openMu
 }
 
 // StoppedError says that the server ended this session: another process has
@@ -83,7 +84,7 @@ func New(o Options) (*Agent, error) {
 	a := &Agent{
 		dir: o.Dir, version: o.Version, machine: o.MachineID, policy: o.Policy, targets: o.Targets, dial: o.Dial,
 		link: newLink(), log: o.Log, now: o.Now, fault: o.Fault, retryUnit: 30 * time.Second,
-		reports: make(chan struct{}, 1), broken: make(chan error, 1), opened: map[certctl.ID]openTarget{}, workCtx: context.Background(),
+		reports: make(chan struct{}, 1), broken: make(chan error, 1), opened: map[certctl.ID]openTarget{},
 	}
 	if a.now == nil {
 		a.now = time.Now
@@ -147,15 +148,14 @@ func lockDirectory(dir string) (*os.File, error) {
 // StoppedError, a Gone error when the agent has been retired, or an Internal
 // one when its disk fails. The agent cannot be run again.
 func (a *Agent) Run(ctx context.Context) error {
-	work, stopWork := context.WithCancel(context.WithoutCancel(ctx))
-	defer stopWork()
-	a.workCtx = work
+	a.workCtx, a.workStop = context.WithCancel(context.WithoutCancel(ctx))
+	defer a.workStop()
 	a.log.Info().Stringer("agent", a.id.Agent).Str("name", a.id.Name).Stringer("session", a.session).
 		Str("policy", a.policy.Source()).Int("journal_damaged", a.journal.Damaged()).Msg("agent starts")
 	a.recover(ctx)
 	a.tidy()
 	err := runTasks(ctx, a.state.serve, a.renewCredentials, a.keepLink, a.askMailbox, a.sendReports, a.journalFails)
-	grace := time.AfterFunc(stopGrace, stopWork)
+	grace := time.AfterFunc(stopGrace, a.workStop)
 	defer grace.Stop()
 	a.lanes.end()
 	a.log.Info().Err(err).Msg("agent ends")

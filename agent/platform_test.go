@@ -390,6 +390,7 @@ type node struct {
 	*platform
 	dir      string
 	target   *memoryTarget
+	open     func(certctl.TargetCommand) (Target, error)
 	running  *Agent
 	conn     *memoryConn
 	conns    chan *memoryConn
@@ -401,6 +402,7 @@ type node struct {
 func enrolled(t *testing.T) *node {
 	t.Helper()
 	n := &node{platform: newPlatform(t), dir: t.TempDir() + "/state", target: &memoryTarget{outcome: certctl.OutcomeVerified}}
+	n.open = func(certctl.TargetCommand) (Target, error) { return n.target, nil }
 	if _, err := Enrol(t.Context(), n.enrolOptions()); err != nil {
 		t.Fatal(err)
 	}
@@ -425,7 +427,7 @@ func (n *node) options() Options {
 		Dial: n.dial(n.conns), Log: zerolog.Nop(),
 		Targets: Targets{
 			Kinds: []string{"nginx", "files"},
-			Open:  func(certctl.TargetCommand) (Target, error) { return n.target, nil },
+			Open:  n.open,
 		},
 	}
 }
