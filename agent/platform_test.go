@@ -29,7 +29,7 @@ type authority struct {
 	cert *x509.Certificate
 }
 
-func newAuthority(t *testing.T, name string) authority {
+func newAuthority(t testing.TB, name string) authority {
 	t.Helper()
 	_, key := newEd25519(t)
 	template := &x509.Certificate{
@@ -48,7 +48,7 @@ func newAuthority(t *testing.T, name string) authority {
 }
 
 // leaf signs a certificate for the key.
-func (c authority) leaf(t *testing.T, public any, names ...string) []byte {
+func (c authority) leaf(t testing.TB, public any, names ...string) []byte {
 	t.Helper()
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(time.Now().UnixNano()), DNSNames: names, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
@@ -66,7 +66,7 @@ func (c authority) pem() string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.cert.Raw}))
 }
 
-func newEd25519(t *testing.T) (ed25519.PublicKey, ed25519.PrivateKey) {
+func newEd25519(t testing.TB) (ed25519.PublicKey, ed25519.PrivateKey) {
 	t.Helper()
 	public, private, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
@@ -78,7 +78,7 @@ func newEd25519(t *testing.T) (ed25519.PublicKey, ed25519.PrivateKey) {
 // platform is the other side as the agent sees it: an HTTPS API and a courier,
 // which verify what the agent signs as the server does.
 type platform struct {
-	t            *testing.T
+	t            testing.TB
 	root         authority
 	api          *httptest.Server
 	fleet        ed25519.PrivateKey
@@ -101,7 +101,7 @@ type platform struct {
 	contacted chan struct{}                                 // capacity 1: something of the above changed
 }
 
-func newPlatform(t *testing.T) *platform {
+func newPlatform(t testing.TB) *platform {
 	t.Helper()
 	p := &platform{
 		t: t, root: newAuthority(t, "root"), installation: certctl.NewID(time.Now()), agent: certctl.NewID(time.Now()),
@@ -399,7 +399,7 @@ type node struct {
 	stop     func() error  // ends the agent and returns that
 }
 
-func enrolled(t *testing.T) *node {
+func enrolled(t testing.TB) *node {
 	t.Helper()
 	n := &node{platform: newPlatform(t), dir: t.TempDir() + "/state", target: &memoryTarget{outcome: certctl.OutcomeVerified}}
 	n.open = func(certctl.TargetCommand) (Target, error) { return n.target, nil }
