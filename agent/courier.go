@@ -24,7 +24,6 @@ type Conn interface {
 	Courier
 	// Reconnect logs in anew, with the newest credentials.
 	Reconnect() error
-	Connected() bool
 	Close()
 }
 
@@ -87,13 +86,6 @@ func (l *link) reconnect() error {
 		return nil
 	}
 	return conn.Reconnect()
-}
-
-func (l *link) connected() bool {
-	l.mu.Lock()
-	conn := l.conn
-	l.mu.Unlock()
-	return conn != nil && conn.Connected()
 }
 
 // keepLink holds a connection to the addresses of the trust document for as

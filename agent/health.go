@@ -4,10 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -24,7 +27,7 @@ type State struct {
 	Name          string            `json:"name"`
 	Session       certctl.ID        `json:"session"`
 	StartedAt     time.Time         `json:"started_at"`
-	Connected     bool              `json:"connected"`             // to the bus
+	Connected     bool              `json:"connected"`             // the last request to the server was answered
 	LastContact   time.Time         `json:"last_contact,omitzero"` // the server's last answer
 	CredentialsTo time.Time         `json:"credentials_expire_at,omitzero"`
 	TrustVersion  int64             `json:"trust_version"`
@@ -36,13 +39,46 @@ type State struct {
 	Problems      map[string]string `json:"problems,omitempty"` // of the last failure of each duty, until contact
 }
 
+// Healthy says what is wrong with a running agent: nothing, or that the server
+// has not answered for longer than maxSilence (0: that does not matter, since an
+// agent works off line).
+func (s State) Healthy(now time.Time, maxSilence time.Duration) error {
+	since := s.LastContact
+	if since.IsZero() {
+		since = s.StartedAt
+	}
+	if maxSilence <= 0 || now.Sub(since) <= maxSilence {
+		return nil
+	}
+	e := certctl.Errorf(certctl.Unavailable, "the server has not answered for %s", now.Sub(since).Round(time.Second))
+	for _, duty := range slices.Sorted(maps.Keys(s.Problems)) {
+		e.Message += fmt.Sprintf("; %s: %s", duty, s.Problems[duty])
+	}
+	return e
+}
+
+// String is one line for people.
+func (s State) String() string {
+	line := fmt.Sprintf("%s runs as process %d: %d bindings, %d open reports", s.Name, s.PID, s.Bindings, s.OpenReports)
+	switch {
+	case s.LastContact.IsZero():
+		line += ", no contact with the server yet"
+	case !s.Connected:
+		line += ", off line since about " + s.LastContact.Format(time.RFC3339)
+	default:
+		line += ", last contact " + s.LastContact.Format(time.RFC3339)
+	}
+	return line
+}
+
 // state gathers what State shows. It is safe for concurrent use.
 type state struct {
 	agent   *Agent
 	started time.Time
 
 	mu       sync.Mutex // guards all below
-	last     time.Time
+	last     time.Time  // contact
+	online   bool       // the last request was answered
 	tidied   time.Time
 	refused  int64
 	problems map[string]string
@@ -56,7 +92,7 @@ func newState(a *Agent) *state {
 func (s *state) contact() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.last = s.agent.now()
+	s.last, s.online = s.agent.now(), true
 	clear(s.problems)
 }
 
@@ -64,6 +100,9 @@ func (s *state) failed(duty string, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.problems[duty] = safeMessage(err)
+	if duty == "mailbox" || duty == "report" {
+		s.online = false
+	}
 }
 
 func (s *state) forged() {
@@ -88,14 +127,14 @@ func (s *state) snapshot() State {
 	a := s.agent
 	out := State{
 		PID: os.Getpid(), Version: a.version, Installation: a.id.Installation, Agent: a.id.Agent, Name: a.id.Name,
-		Session: a.session, StartedAt: s.started.UTC(), Connected: a.link.connected(),
+		Session: a.session, StartedAt: s.started.UTC(),
 		CredentialsTo: a.credentials.ExpiresAt(), TrustVersion: a.trust.Document().Version, Policy: a.policy.Source(),
 		Bindings: len(a.journal.Keys("binding/")), OpenReports: len(a.journal.Keys("report/")), Damaged: a.journal.Damaged(),
 		Problems: map[string]string{},
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	out.LastContact, out.Refused = s.last.UTC(), s.refused
+	out.LastContact, out.Connected, out.Refused = s.last.UTC(), s.online, s.refused
 	for duty, problem := range s.problems {
 		out.Problems[duty] = problem
 	}
@@ -116,6 +155,9 @@ func (s *state) serve(ctx context.Context) error {
 	listener, err := net.Listen("unix", path)
 	if err != nil {
 		return certctl.Wrap(certctl.Internal, err, "the socket for the live state cannot be made")
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		return errors.Join(certctl.Wrap(certctl.Internal, err, "the socket cannot be kept from others"), listener.Close())
 	}
 	stop := context.AfterFunc(ctx, func() { _ = listener.Close() }) // Accept returns the error
 	defer stop()

@@ -100,8 +100,8 @@ func makeStateDirectory(dir string) error {
 	if err != nil {
 		return certctl.Wrap(certctl.Invalid, err, "the state directory cannot be read")
 	}
-	if info.Mode().Perm()&0o077 != 0 {
-		return certctl.Errorf(certctl.Invalid, "%s may be entered by others (mode %#o): it holds private keys", dir, info.Mode().Perm()).
+	if info.Mode().Perm()&0o022 != 0 {
+		return certctl.Errorf(certctl.Invalid, "%s may be written to by others (mode %#o): it holds private keys", dir, info.Mode().Perm()).
 			WithRemedy("chmod 0700 %s", dir)
 	}
 	return nil

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"time"
 
@@ -209,7 +210,7 @@ func (a *Agent) targetChanges(statements []certctl.Statement) (changes []Change)
 		var known targetRecord
 		found := a.journal.Get(targetKey(command.Target), &known)
 		older := s.Number < known.Number || s.Number == known.Number && !s.Time.After(known.Time)
-		if found && older {
+		if found && (older || s.Number == known.Number && reflect.DeepEqual(command, known.Command)) {
 			continue
 		}
 		changes = append(changes, Change{targetKey(command.Target), targetRecord{s.Number, s.Time, command}})

@@ -286,7 +286,6 @@ func (c *memoryConn) ring() {
 }
 
 func (c *memoryConn) Bells() <-chan struct{} { return c.bells }
-func (c *memoryConn) Connected() bool        { return true }
 func (c *memoryConn) Close()                 { close(c.closed) }
 
 func (c *memoryConn) Reconnect() error {

@@ -212,3 +212,12 @@ func resolve(path string) string {
 }
 
 func hasDotDot(path string) bool { return slices.Contains(strings.Split(path, "/"), "..") }
+
+// String is the policy as its file would say it.
+func (p *Policy) String() string {
+	encoded, err := yaml.Marshal(p)
+	if err != nil {
+		return err.Error()
+	}
+	return string(encoded)
+}

@@ -96,7 +96,7 @@ func (s *sources) load(ctx *kong.Context) error {
 			path, named = ctx.FlagValue(flag).(string)
 		}
 	}
-	if !named {
+	if !named && !commandLineOnly(flag) {
 		path, named = s.environ[variable("config")]
 	}
 	if !named {
