@@ -1,0 +1,92 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+
+	"github.com/certctl/certctl"
+)
+
+// orderBases reads what the orders of some certificates are made from. Profiles
+// are read and encoded once each, however many certificates have them.
+func (t *tx) orderBases(ctx context.Context, specs []orderSpec) (map[certctl.ID]*orderBasis, error) {
+	ids := make([]certctl.ID, len(specs))
+	for i, spec := range specs {
+		ids[i] = spec.Certificate
+	}
+	bases, err := t.orderCertificates(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	wanted := map[certctl.ID]bool{}
+	for _, basis := range bases {
+		wanted[basis.profileID] = true
+	}
+	profiles, err := t.profilesByID(ctx, keysOf(wanted))
+	if err != nil {
+		return nil, err
+	}
+	encoded := make(map[certctl.ID]string, len(profiles))
+	for id, profile := range profiles {
+		text, err := json.Marshal(profile)
+		if err != nil {
+			return nil, err
+		}
+		encoded[id] = string(text)
+	}
+	for _, basis := range bases {
+		basis.profile, basis.encoded = profiles[basis.profileID], encoded[basis.profileID]
+	}
+	return bases, nil
+}
+
+func (t *tx) orderCertificates(ctx context.Context, ids []certctl.ID) (map[certctl.ID]*orderBasis, error) {
+	rows, err := t.Query(ctx, `
+		select c.id, team.name, c.name, c.dns, c.ips, c.uris, c.emails, c.revision, c.issuers, c.profile_id
+		from certificate c join team on team.id = c.team_id where c.id = any($1)`, ids)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	bases := make(map[certctl.ID]*orderBasis, len(ids))
+	for rows.Next() {
+		var id certctl.ID
+		b := &orderBasis{}
+		if err := rows.Scan(&id, &b.team, &b.name, &b.names.DNS, &b.names.IP, &b.names.URI, &b.names.Email,
+			&b.revision, &b.issuers, &b.profileID); err != nil {
+			return nil, err
+		}
+		bases[id] = b
+	}
+	return bases, rows.Err()
+}
+
+func (t *tx) orderHolders(ctx context.Context, specs []orderSpec) (map[certctl.ID]orderHolder, error) {
+	ids := make([]certctl.ID, len(specs))
+	for i, spec := range specs {
+		ids[i] = spec.Holder
+	}
+	rows, err := t.Query(ctx, `select id, kind, agent_id from holder where id = any($1)`, ids)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	holders := make(map[certctl.ID]orderHolder, len(ids))
+	for rows.Next() {
+		var id certctl.ID
+		var h orderHolder
+		if err := rows.Scan(&id, &h.kind, &h.agent); err != nil {
+			return nil, err
+		}
+		holders[id] = h
+	}
+	return holders, rows.Err()
+}
+
+func keysOf(set map[certctl.ID]bool) []certctl.ID {
+	ids := make([]certctl.ID, 0, len(set))
+	for id := range set {
+		ids = append(ids, id)
+	}
+	return ids
+}
