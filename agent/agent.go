@@ -150,11 +150,16 @@ func lockDirectory(dir string) (*os.File, error) {
 func (a *Agent) Run(ctx context.Context) error {
 	a.workCtx, a.workStop = context.WithCancel(context.WithoutCancel(ctx))
 	defer a.workStop()
+	listener, err := a.state.listen()
+	if err != nil {
+		return errors.Join(err, a.journal.Close(), a.lock.Close())
+	}
+	serve := func(ctx context.Context) error { return a.state.serve(ctx, listener) }
 	a.log.Info().Stringer("agent", a.id.Agent).Str("name", a.id.Name).Stringer("session", a.session).
 		Str("policy", a.policy.Source()).Int("journal_damaged", a.journal.Damaged()).Msg("agent starts")
 	a.recover(ctx)
 	a.tidy()
-	err := runTasks(ctx, a.state.serve, a.renewCredentials, a.keepLink, a.askMailbox, a.sendReports, a.journalFails)
+	err = runTasks(ctx, serve, a.renewCredentials, a.keepLink, a.askMailbox, a.sendReports, a.journalFails)
 	grace := time.AfterFunc(stopGrace, a.workStop)
 	defer grace.Stop()
 	a.lanes.end()

@@ -16,6 +16,7 @@ import (
 const (
 	renewFirst = 5 * time.Second
 	renewMost  = 5 * time.Minute
+	renewLeast = 100 * time.Millisecond // between any two
 )
 
 // Credentials keeps the bus log-in valid: it is renewed over HTTPS with the
@@ -102,11 +103,14 @@ func (c *Credentials) Wait(ctx context.Context) error {
 // agent has been retired. Each outcome is given to report; renewed is called
 // after each success.
 func (c *Credentials) Run(ctx context.Context, report func(error), renewed func()) error {
-	failures := 0
+	failures, renewals := 0, 0
 	for {
 		pause := c.dueAt().Sub(c.now())
-		if failures > 0 {
+		switch {
+		case failures > 0:
 			pause = backoff(failures, renewFirst, renewMost)
+		case renewals > 0:
+			pause = max(pause, renewLeast)
 		}
 		if !c.pause(ctx, pause, failures) {
 			return ctx.Err()
@@ -123,6 +127,7 @@ func (c *Credentials) Run(ctx context.Context, report func(error), renewed func(
 			failures++
 		default:
 			failures = 0
+			renewals++
 			renewed()
 		}
 	}
@@ -135,7 +140,7 @@ func (c *Credentials) pause(ctx context.Context, d time.Duration, failures int) 
 	if failures > 0 {
 		wake = nil
 	}
-	timer := time.NewTimer(max(d, 0))
+	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
@@ -151,7 +156,7 @@ func (c *Credentials) pause(ctx context.Context, d time.Duration, failures int) 
 func (c *Credentials) dueAt() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.current.JWT == "" || !c.current.ExpiresAt.After(c.current.RenewAt) {
+	if c.current.JWT == "" {
 		return c.now()
 	}
 	spread := c.current.ExpiresAt.Sub(c.current.RenewAt) / 10
@@ -227,6 +232,9 @@ func (c *Credentials) take(base string, fresh certctl.Credentials) error {
 			fresh.ExpiresAt.Format(time.RFC3339), c.now().Format(time.RFC3339)).WithRemedy("set the clock of this node")
 	}
 	stored := storedCredentials{JWT: fresh.JWT, ExpiresAt: fresh.ExpiresAt, RenewAt: fresh.RenewAt}
+	if !fresh.RenewAt.After(c.now()) || !fresh.RenewAt.Before(fresh.ExpiresAt) {
+		stored.RenewAt = c.now().Add(fresh.ExpiresAt.Sub(c.now()) / 3)
+	}
 	if err := saveJSON(c.path, stored); err != nil {
 		return err
 	}

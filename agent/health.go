@@ -141,24 +141,32 @@ func (s *state) snapshot() State {
 	return out
 }
 
-// serve answers each connection to the socket with the state and closes it.
-func (s *state) serve(ctx context.Context) error {
+// listen makes the socket. It is there before anything else begins.
+func (s *state) listen() (net.Listener, error) {
 	path, release, err := socketPath(s.agent.dir)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer release()
 	// The lock of the directory is ours, so this is a dead agent's.
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return certctl.Wrap(certctl.Internal, err, "the old socket cannot be removed")
+		return nil, certctl.Wrap(certctl.Internal, err, "the old socket cannot be removed")
 	}
 	listener, err := net.Listen("unix", path)
 	if err != nil {
-		return certctl.Wrap(certctl.Internal, err, "the socket for the live state cannot be made")
+		return nil, certctl.Wrap(certctl.Internal, err, "the socket for the live state cannot be made")
 	}
+	unix, _ := listener.(*net.UnixListener) // what listening on "unix" gives
+	unix.SetUnlinkOnClose(false)            // its path may have been reached through a descriptor
 	if err := os.Chmod(path, 0o600); err != nil {
-		return errors.Join(certctl.Wrap(certctl.Internal, err, "the socket cannot be kept from others"), listener.Close())
+		return nil, errors.Join(certctl.Wrap(certctl.Internal, err, "the socket cannot be kept from others"), listener.Close())
 	}
+	return listener, nil
+}
+
+// serve answers each connection to the socket with the state and closes it. A
+// socket that is left behind is refused by the kernel: nobody listens.
+func (s *state) serve(ctx context.Context, listener net.Listener) error {
 	stop := context.AfterFunc(ctx, func() { _ = listener.Close() }) // Accept returns the error
 	defer stop()
 	for {

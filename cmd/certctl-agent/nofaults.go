@@ -1,0 +1,8 @@
+//go:build !faults
+
+package main
+
+// Fault points exist only in builds with the tag "faults".
+func faultHook([]string) func(string) { return nil }
+
+func knownVariables() []string { return nil }

@@ -1,0 +1,96 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/certctl/certctl"
+	"github.com/certctl/certctl/agent"
+)
+
+// healthTimeout is how long a running agent may take to say how it is.
+const healthTimeout = 5 * time.Second
+
+func enroll(ctx context.Context, c Config) error {
+	name, err := c.Enroll.agentName()
+	if err != nil {
+		return certctl.Wrap(certctl.Invalid, err, "this host has no name: give --name")
+	}
+	id, err := agent.Enrol(ctx, agent.EnrolOptions{
+		Server: c.Enroll.Server, Token: c.Enroll.Token, CAFingerprint: c.Enroll.CAFingerprint, Name: name,
+		Dir: c.DataDir, MachineID: c.MachineID, Labels: c.Enroll.Labels, Version: version(), NewBusKey: newBusKey,
+	})
+	if err != nil {
+		return err
+	}
+	fmt.Printf("enrolled as %s, agent %s of installation %s\n", id.Name, id.Agent, id.Installation)
+	return nil
+}
+
+func runAgent(ctx context.Context, c Config) error {
+	path, named := c.policyFile()
+	policy, err := agent.LoadPolicy(path, c.DataDir, named)
+	if err != nil {
+		return err
+	}
+	log := c.logger()
+	fault := faultHook(os.Environ())
+	a, err := agent.New(agent.Options{
+		Dir: c.DataDir, Policy: policy, Version: version(), MachineID: c.MachineID, Parallel: c.Run.Parallel,
+		Dial: dial(log), Targets: targets(c.DataDir, policy, fault), Log: log, Fault: fault,
+	})
+	if err != nil {
+		return err
+	}
+	return a.Run(ctx)
+}
+
+func health(ctx context.Context, c Config) error {
+	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
+	defer cancel()
+	live, err := agent.Health(ctx, c.DataDir)
+	if err != nil {
+		return err
+	}
+	if c.Health.Output == "json" {
+		encoder := json.NewEncoder(os.Stdout)
+		encoder.SetIndent("", "  ")
+		if err := encoder.Encode(live); err != nil {
+			return err
+		}
+	} else {
+		fmt.Println(live)
+	}
+	return live.Healthy(time.Now(), c.Health.MaxSilence)
+}
+
+func checkPolicy(c Config) error {
+	path, named := c.policyFile()
+	policy, err := agent.LoadPolicy(path, c.DataDir, named)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("# %s\n%s", policy.Source(), policy)
+	return nil
+}
+
+// version is the module's version with the commit it was built from, as the Go
+// tool recorded them.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	text := strings.Trim(info.Main.Version, "()")
+	for _, setting := range info.Settings {
+		if setting.Key == "vcs.revision" && text == "devel" {
+			text = "devel-" + setting.Value[:min(len(setting.Value), 12)]
+		}
+	}
+	return text
+}
