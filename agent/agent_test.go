@@ -242,6 +242,9 @@ func TestStoppedBatchIsDoneAgain(t *testing.T) {
 	n.target.enter = nil
 	n.start()
 	n.await("a receipt", func() bool { return len(n.receipts()) == 1 })
+	if len(n.target.batches) != 2 {
+		t.Errorf("%d batches", len(n.target.batches))
+	}
 }
 
 // One slow target holds up neither the other targets nor the mailbox, and what
@@ -463,6 +466,22 @@ func TestCredentialsAreRenewedInTime(t *testing.T) {
 	n.await("renewals", func() bool { return n.issued > 2 && n.conn.logins > 1 })
 }
 
+// Credentials that come with a trust document of somebody else are not used.
+func TestCredentialsOfAnotherPlatformAreVoid(t *testing.T) {
+	t.Parallel()
+	n := idle(t)
+	n.mu.Lock()
+	n.document.Version = 2
+	_, n.fleet = newEd25519(t)
+	n.mu.Unlock()
+	if err := n.running.credentials.renew(t.Context()); certctl.ErrorCode(err) != certctl.Denied {
+		t.Errorf("got %v", err)
+	}
+	if jwt, err := n.running.credentials.JWT(); err == nil {
+		t.Errorf("logs in with %q", jwt)
+	}
+}
+
 // With the first address dead, the next one is asked.
 func TestEveryAPIAddressIsTried(t *testing.T) {
 	t.Parallel()
@@ -507,6 +526,21 @@ func TestStopped(t *testing.T) {
 	var stopped *StoppedError
 	if err := n.ended(); !errors.As(err, &stopped) || stopped.Reason != "a newer session has begun" {
 		t.Errorf("got %v", err)
+	}
+}
+
+// Orders that are put twice before the first key is journalled get one key.
+func TestOneKeyPerOrder(t *testing.T) {
+	t.Parallel()
+	n := idle(t)
+	order := certctl.ID{1}
+	command := n.keyCommand(order)
+	j := job{statement: n.order(certctl.CommandMakeKey, order, 1, command), key: &command}
+	n.running.workCtx = t.Context()
+	n.running.makeKeys([]job{j})
+	n.running.makeKeys([]job{j})
+	if files, err := os.ReadDir(filepath.Join(n.dir, "keys")); err != nil || len(files) != 1 {
+		t.Errorf("%d keys, %v", len(files), err)
 	}
 }
 

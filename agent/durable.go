@@ -20,7 +20,7 @@ func writeDurable(path string, content []byte) error {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(file.Name()) // fails after the rename, as it should
+	defer func() { _ = os.Remove(file.Name()) }() // fails after the rename, as it should
 	if _, err := file.Write(content); err != nil {
 		return errors.Join(err, file.Close())
 	}

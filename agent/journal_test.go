@@ -107,6 +107,29 @@ func TestJournalDamagedInTheMiddle(t *testing.T) {
 	}
 }
 
+// Damaged lines at the end are cut off, and nothing of them shows up behind
+// what is written next.
+func TestJournalDamagedAtTheEnd(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "journal")
+	j := openJournal(t, path)
+	commit(t, j, Change{"a", "1"})
+	intact, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	damage := append(bytes.Repeat([]byte("x"), 100), "\nyyy\n"...)
+	if err := os.WriteFile(path, append(intact, damage...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	commit(t, openJournal(t, path), Change{"b", "2"})
+	commit(t, openJournal(t, path), Change{"c", "3"})
+	again := openJournal(t, path)
+	if diff := cmp.Diff(map[string]string{"a": "1", "b": "2", "c": "3"}, contents(again)); diff != "" || again.Damaged() != 0 {
+		t.Errorf("%s, %d damaged", diff, again.Damaged())
+	}
+}
+
 func TestJournalDropsHistory(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "journal")

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/url"
 	"runtime"
+	"slices"
 	"sync"
 
 	"github.com/certctl/certctl"
@@ -27,6 +28,7 @@ func (a *Agent) runBatch(lane certctl.ID, batch []job) {
 func (a *Agent) makeKeys(batch []job) {
 	a.keysInUse.RLock()
 	defer a.keysInUse.RUnlock()
+	batch = slices.DeleteFunc(batch, a.answered) // since it was put here
 	records := make([]*orderRecord, len(batch))
 	slots := make(chan struct{}, runtime.GOMAXPROCS(0))
 	var group sync.WaitGroup

@@ -1,6 +1,8 @@
 package agent
 
 import (
+	"maps"
+	"slices"
 	"sync"
 
 	"github.com/certctl/certctl"
@@ -9,23 +11,21 @@ import (
 // lanes run jobs: those of one lane one batch after the other, different lanes
 // side by side, at most a number of them at a time. What arrives while a lane
 // is busy waits and then runs as one batch; of jobs with one key only the
-// highest number counts, and none runs twice at once.
+// highest number counts. Of what runs a lane knows nothing: a job that is put
+// again meanwhile runs afterwards, and finds in the journal that it is done.
 type lanes struct {
 	run     func(lane certctl.ID, batch []job)
 	slots   chan struct{} // its capacity is how many lanes run at a time
 	settled chan struct{} // capacity 1: nothing runs and nothing waits
 
-	mu    sync.Mutex // guards all below
-	lane  map[certctl.ID]*queue
+	mu    sync.Mutex           // guards all below
+	lane  map[certctl.ID]queue // the busy ones
 	ended bool
 	group sync.WaitGroup
 }
 
-// queue is one busy lane; idle ones do not exist.
-type queue struct {
-	waiting map[certctl.ID]job
-	running map[certctl.ID]int64 // numbers by key
-}
+// queue is what waits in one busy lane, by the jobs' subjects.
+type queue map[certctl.ID]job
 
 // job is a verified command with its decoded body: exactly one of the three.
 type job struct {
@@ -57,7 +57,7 @@ func (j job) subject() certctl.ID {
 func newLanes(parallel int, run func(certctl.ID, []job)) *lanes {
 	return &lanes{
 		run: run, slots: make(chan struct{}, parallel), settled: make(chan struct{}, 1),
-		lane: map[certctl.ID]*queue{},
+		lane: map[certctl.ID]queue{},
 	}
 }
 
@@ -72,23 +72,19 @@ func (l *lanes) put(jobs []job) {
 		id := j.lane()
 		q, busy := l.lane[id]
 		if !busy {
-			q = &queue{waiting: map[certctl.ID]job{}, running: map[certctl.ID]int64{}}
+			q = queue{}
 			l.lane[id] = q
 			l.group.Add(1)
 			go l.drain(id, q) // waits for mu, so it sees the whole answer
 		}
-		if number, runs := q.running[j.subject()]; runs && number >= j.statement.Number {
-			continue
+		if other, waits := q[j.subject()]; !waits || other.statement.Number < j.statement.Number {
+			q[j.subject()] = j
 		}
-		if other, waits := q.waiting[j.subject()]; waits && other.statement.Number >= j.statement.Number {
-			continue
-		}
-		q.waiting[j.subject()] = j
 	}
 }
 
 // drain runs a lane until nothing waits in it.
-func (l *lanes) drain(id certctl.ID, q *queue) {
+func (l *lanes) drain(id certctl.ID, q queue) {
 	defer l.group.Done()
 	for {
 		batch := l.next(id, q)
@@ -102,11 +98,10 @@ func (l *lanes) drain(id certctl.ID, q *queue) {
 }
 
 // next takes what waits in a lane, or ends the lane.
-func (l *lanes) next(id certctl.ID, q *queue) []job {
+func (l *lanes) next(id certctl.ID, q queue) []job {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	clear(q.running)
-	if len(q.waiting) == 0 || l.ended {
+	if len(q) == 0 || l.ended {
 		delete(l.lane, id)
 		if len(l.lane) == 0 {
 			select {
@@ -116,12 +111,8 @@ func (l *lanes) next(id certctl.ID, q *queue) []job {
 		}
 		return nil
 	}
-	var batch []job
-	for subject, j := range q.waiting {
-		batch = append(batch, j)
-		q.running[subject] = j.statement.Number
-	}
-	clear(q.waiting)
+	batch := slices.Collect(maps.Values(q))
+	clear(q)
 	return batch
 }
 

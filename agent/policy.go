@@ -187,10 +187,10 @@ func within(path string, roots []string) bool {
 	if !filepath.IsAbs(path) || hasDotDot(path) || strings.ContainsRune(path, 0) {
 		return false
 	}
-	real := resolve(path)
-	return real != "" && slices.ContainsFunc(roots, func(root string) bool {
+	target := resolve(path)
+	return target != "" && slices.ContainsFunc(roots, func(root string) bool {
 		base := resolve(root)
-		return base != "" && (real == base || strings.HasPrefix(real, base+"/"))
+		return base != "" && (target == base || strings.HasPrefix(target, base+"/"))
 	})
 }
 
@@ -199,9 +199,9 @@ func within(path string, roots []string) bool {
 func resolve(path string) string {
 	existing, rest := filepath.Clean(path), ""
 	for {
-		real, err := filepath.EvalSymlinks(existing)
+		followed, err := filepath.EvalSymlinks(existing)
 		if err == nil {
-			return filepath.Join(real, rest)
+			return filepath.Join(followed, rest)
 		}
 		// A link that leads nowhere could lead anywhere tomorrow.
 		if _, linkErr := os.Lstat(existing); !errors.Is(err, fs.ErrNotExist) || linkErr == nil || existing == "/" {

@@ -12,7 +12,7 @@ import (
 func TestPolicyPaths(t *testing.T) {
 	t.Parallel()
 	root := t.TempDir()
-	make := func(path string) string {
+	folder := func(path string) string {
 		full := filepath.Join(root, path)
 		if err := os.MkdirAll(full, 0o700); err != nil {
 			t.Fatal(err)
@@ -24,9 +24,9 @@ func TestPolicyPaths(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	live, secret := make("live"), make("secret")
-	make("live/shop")
-	make("livelong")
+	live, secret := folder("live"), folder("secret")
+	folder("live/shop")
+	folder("livelong")
 	link(secret, "live/out")       // leads out
 	link(live, "alias")            // leads in
 	link("../live/shop", "live/x") // stays in

@@ -105,13 +105,14 @@ func (a *Agent) sendOnce(ctx context.Context, conn Courier) (left int, pause tim
 	for start := 0; start < len(keys); start += reportsAtOnce {
 		batch := keys[start:min(start+reportsAtOnce, len(keys))]
 		recorded, wait := a.sendBatch(ctx, conn, batch)
-		left, pause = left+len(batch)-len(recorded), max(pause, wait)
+		pause = max(pause, wait)
 		if err := a.dropReports(recorded); err != nil {
-			return left, pause, err
+			return len(keys), pause, err
 		}
-		if ctx.Err() != nil || len(recorded) == 0 {
-			return len(keys) - start, pause, nil // all would fail alike
+		if len(recorded) == 0 {
+			return left + len(keys) - start, pause, nil // all would fail alike
 		}
+		left += len(batch) - len(recorded)
 	}
 	return left, pause, nil
 }

@@ -47,7 +47,7 @@ func TestAlteredCommandsAreRefused(t *testing.T) {
 		return encoded
 	}
 	same := func(*certctl.InstallCommand) {}
-	make := func() certctl.Statement {
+	command := func() certctl.Statement {
 		return n.order(certctl.CommandInstall, certctl.ID{1}, 10, json.RawMessage(body(same)))
 	}
 	resigned := func(s certctl.Statement, change func(*certctl.InstallCommand)) certctl.Statement {
@@ -97,7 +97,7 @@ func TestAlteredCommandsAreRefused(t *testing.T) {
 		},
 		"body that is not JSON": func(s *certctl.Statement) { *s = n.sign(n.command, *s, "install") },
 	} {
-		s := make()
+		s := command()
 		s.Signature = slices.Clone(s.Signature)
 		alter(&s)
 		before := n.running.state.refused
@@ -107,10 +107,10 @@ func TestAlteredCommandsAreRefused(t *testing.T) {
 			t.Fatalf("%s: journal %v, %d refused", name, keys, n.running.state.refused-before)
 		}
 	}
-	if err := n.running.verify(make()); err != nil {
+	if err := n.running.verify(command()); err != nil {
 		t.Errorf("the unaltered command: %v", err)
 	}
-	if _, err := n.running.decode(make()); err != nil {
+	if _, err := n.running.decode(command()); err != nil {
 		t.Errorf("the unaltered command: %v", err)
 	}
 }
