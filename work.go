@@ -7,7 +7,8 @@ type IssueJob struct {
 	Order    Order
 	Team     string
 	Issuer   Issuer
-	Sealed   []byte   // the issuer's secrets
+	Sealed   []byte // the issuer's secrets
+	Policy   RenewalPolicy
 	Previous *Attempt // an attempt whose lease has run out: resume it
 	Replaces Version  // the holder's newest version; zero for the first
 }
@@ -154,4 +155,11 @@ const (
 type RetiredAgent struct {
 	Key string // nkey
 	At  time.Time
+}
+
+// FinishResult says what became of one AttemptEnd.
+type FinishResult struct {
+	Order   ID
+	Version ID   // absent for failures
+	Stale   bool // the attempt was not the current one any more; a leaf is kept as an orphan
 }

@@ -1,0 +1,94 @@
+package certctl
+
+import (
+	"bytes"
+	"crypto/x509"
+	"time"
+)
+
+// Issued is what a CA answered with.
+type Issued struct {
+	Leaf  []byte // DER
+	Chain Chain  // up to, without, the root
+}
+
+// Leaf is what the platform reads of a leaf.
+type Leaf struct {
+	Serial      Serial
+	Fingerprint Digest
+	SPKI        Digest
+	Algorithm   KeyAlgorithm
+	Names       Names
+	NotBefore   time.Time
+	NotAfter    time.Time
+}
+
+// ParseLeaf reads a DER certificate.
+func ParseLeaf(der []byte) (Leaf, error) {
+	parsed, err := x509.ParseCertificate(der)
+	if err != nil {
+		return Leaf{}, Wrap(Invalid, err, "not an X.509 certificate")
+	}
+	return leafOf(parsed)
+}
+
+func leafOf(c *x509.Certificate) (Leaf, error) {
+	algorithm, err := AlgorithmOf(c.PublicKey)
+	if err != nil {
+		return Leaf{}, err
+	}
+	names, err := NamesOf(c)
+	if err != nil {
+		return Leaf{}, err
+	}
+	return Leaf{
+		Serial: SerialOf(c.SerialNumber), Fingerprint: DigestOf(c.Raw), SPKI: DigestOf(c.RawSubjectPublicKeyInfo),
+		Algorithm: algorithm, Names: names, NotBefore: c.NotBefore.UTC(), NotAfter: c.NotAfter.UTC(),
+	}, nil
+}
+
+// Check holds what a CA answered against the order: the leaf is for the key of
+// the order's CSR and for exactly its names, is valid for some time, and each
+// certificate of the chain has signed the one before it. A leaf that does not
+// fit is never stored as the order's.
+func (i Issued) Check(o Order) (Leaf, error) {
+	leaf, err := x509.ParseCertificate(i.Leaf)
+	if err != nil {
+		return Leaf{}, wrongLeaf(err, "the CA answered with something that is no certificate")
+	}
+	facts, err := leafOf(leaf)
+	if err != nil {
+		return Leaf{}, wrongLeaf(err, "the CA's certificate cannot be used: %s", ErrorMessage(err))
+	}
+	csr, err := x509.ParseCertificateRequest(o.CSR)
+	if err != nil {
+		return Leaf{}, Wrap(Internal, err, "the order's CSR cannot be read")
+	}
+	switch {
+	case !bytes.Equal(leaf.RawSubjectPublicKeyInfo, csr.RawSubjectPublicKeyInfo):
+		return Leaf{}, wrongLeaf(nil, "the CA's certificate is for another key than the one that was sent")
+	case !facts.Names.Equal(o.Names):
+		return Leaf{}, wrongLeaf(nil, "the CA's certificate is for %v, ordered were %v", facts.Names.Strings(), o.Names.Strings())
+	case !facts.NotAfter.After(facts.NotBefore):
+		return Leaf{}, wrongLeaf(nil, "the CA's certificate ends before it begins")
+	}
+	child := leaf
+	for n, der := range i.Chain {
+		parent, err := x509.ParseCertificate(der)
+		if err == nil {
+			err = child.CheckSignatureFrom(parent)
+		}
+		if err != nil {
+			return Leaf{}, wrongLeaf(err, "certificate %d of the CA's chain did not sign the one before it", n+1)
+		}
+		child = parent
+	}
+	return facts, nil
+}
+
+// wrongLeaf is retryable: what the CA signed is on record there, and the next
+// attempt may get what was asked for.
+func wrongLeaf(cause error, format string, args ...any) *IssueError {
+	e := Wrap(Conflict, cause, format, args...)
+	return &IssueError{Kind: FailRetryable, Code: "wrong_certificate", Message: e.Message, Cause: cause}
+}
