@@ -25,12 +25,21 @@ type Server struct {
 	Listen string
 	// Env is added to the environment and wins: further CERTCTL_* settings.
 	Env []string
+	// CAFile and AdminKeyFile are where the server writes its root and the first
+	// admin key; empty: ca.crt and admin.key in Dir.
+	CAFile, AdminKeyFile string
 
 	process *Process
 }
 
 // Start starts the server and returns when it answers that it is ready.
 func (s *Server) Start(ctx context.Context) error {
+	if s.CAFile == "" {
+		s.CAFile = filepath.Join(s.Dir, "ca.crt")
+	}
+	if s.AdminKeyFile == "" {
+		s.AdminKeyFile = filepath.Join(s.Dir, "admin.key")
+	}
 	if err := os.MkdirAll(s.Dir, 0o700); err != nil {
 		return fmt.Errorf("make the server's folder: %w", err)
 	}
@@ -62,14 +71,8 @@ func (s *Server) ready(ctx context.Context) error {
 // URL is the API's.
 func (s *Server) URL() string { return "https://" + s.Listen }
 
-// CAFile is the file with the root certificate.
-func (s *Server) CAFile() string { return filepath.Join(s.Dir, "ca.crt") }
-
-// AdminKeyFile is the file with the first admin key.
-func (s *Server) AdminKeyFile() string { return filepath.Join(s.Dir, "admin.key") }
-
 // Client returns an HTTP client that trusts the server's root and nothing else.
-func (s *Server) Client() (*http.Client, error) { return client(s.CAFile()) }
+func (s *Server) Client() (*http.Client, error) { return client(s.CAFile) }
 
 // API returns the API with the first admin key.
 func (s *Server) API() (*API, error) {
@@ -77,7 +80,7 @@ func (s *Server) API() (*API, error) {
 	if err != nil {
 		return nil, err
 	}
-	key, err := os.ReadFile(s.AdminKeyFile())
+	key, err := os.ReadFile(s.AdminKeyFile)
 	if err != nil {
 		return nil, fmt.Errorf("read the admin key: %w", err)
 	}

@@ -14,16 +14,29 @@ import (
 // stopTimeout is how long all services together may take to stop.
 const stopTimeout = time.Minute
 
-// instance is one certctl on this machine: its services and where they are.
-type instance struct {
-	config      config
-	databaseURL string
-	nginx       *local.Nginx
-	stack       local.Stack
+// config is what `./task up` takes from its environment.
+type config struct {
+	dataDir     string // CERTCTL_DATA_DIR, by default .certctl
+	listen      string // CERTCTL_LISTEN, by default 127.0.0.1:8443
+	databaseURL string // CERTCTL_DATABASE_URL: a PostgreSQL to use instead of a private one
+	natsURL     string // CERTCTL_NATS_URL: a NATS to use instead of the embedded one
 }
 
-// up starts everything, newest last, and stops it in reverse order when the
-// context is done or a service ends by itself.
+func readConfig(getenv func(string) string) config {
+	valueOr := func(name, value string) string {
+		if set := getenv(name); set != "" {
+			return set
+		}
+		return value
+	}
+	return config{
+		dataDir: valueOr("CERTCTL_DATA_DIR", ".certctl"), listen: valueOr("CERTCTL_LISTEN", "127.0.0.1:8443"),
+		databaseURL: getenv("CERTCTL_DATABASE_URL"), natsURL: getenv("CERTCTL_NATS_URL"),
+	}
+}
+
+// up starts everything, carries a certificate through it, and stops everything
+// in reverse order when the context is done or a part ends by itself.
 func up(ctx context.Context, config config) (err error) {
 	if err := local.Install(ctx, local.UpRequirements(), os.Stdout); err != nil {
 		return err
@@ -32,57 +45,52 @@ func up(ctx context.Context, config config) (err error) {
 	if err != nil {
 		return err
 	}
-	// The database's user passes through on his way to his own folder.
-	if err := os.MkdirAll(config.dataDir, 0o711); err != nil {
-		return fmt.Errorf("make the state's folder: %w", err)
+	binaries := filepath.Join(config.dataDir, "bin")
+	if err := local.Build(ctx, ".", binaries, "./cmd/certctl-server", "./cmd/certctl-agent", "./cmd/certctl"); err != nil {
+		return err
 	}
-
-	i := &instance{config: config}
+	i := &local.Installation{
+		Binaries: binaries, Dir: config.dataDir, Listen: config.listen,
+		DatabaseURL: config.databaseURL, NATSURL: config.natsURL, Durable: true,
+	}
 	defer func() {
 		stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
 		defer cancel()
-		err = errors.Join(err, i.stack.Stop(stopping))
+		err = errors.Join(err, i.Stop(stopping))
 	}()
-	for _, start := range []func(context.Context) error{i.startDatabase, i.startNginx} {
-		if err := start(ctx); err != nil {
-			return err
-		}
-	}
-	fmt.Printf("database  %s\nnginx     %s\n", i.databaseURL, i.nginx.ConfigFile())
-	return i.stack.Wait(ctx)
-}
-
-// startDatabase starts a private PostgreSQL unless the user named one.
-func (i *instance) startDatabase(ctx context.Context) error {
-	if i.config.databaseURL != "" {
-		i.databaseURL = i.config.databaseURL
-		return nil
-	}
-	const database = "certctl"
-	postgres := &local.Postgres{
-		Databases: []string{database},
-		Dir:       filepath.Join(i.config.dataDir, "postgres"),
-		Durable:   true,
-	}
-	if err := postgres.Start(ctx); err != nil {
+	if err := i.Start(ctx); err != nil {
 		return err
 	}
-	i.stack.Push(postgres)
-	i.databaseURL = postgres.DSN(database)
-	return nil
-}
-
-// startNginx starts the demo target. Its server blocks are what the agent
-// installs below the folder tls.
-func (i *instance) startNginx(ctx context.Context) error {
-	dir := filepath.Join(i.config.dataDir, "nginx")
-	i.nginx = &local.Nginx{
-		Config: local.NginxConfig(dir, filepath.Join(dir, "tls", "*", "current", "*.conf")),
-		Dir:    dir,
-	}
-	if err := i.nginx.Start(ctx); err != nil {
+	if err := i.EnsureTarget(ctx, demoTarget); err != nil {
 		return err
 	}
-	i.stack.Push(i.nginx)
-	return nil
+	took, err := demo{api: i.API, nginx: i.NginxAddress()}.serve(ctx)
+	if err != nil {
+		return err
+	}
+	welcome(i, binaries, took)
+	return i.Wait(ctx)
+}
+
+// welcome says what runs where, and what to try next.
+func welcome(i *local.Installation, binaries string, took time.Duration) {
+	fmt.Printf(`
+%s is served, %d ms after it was requested.
+
+  API         %s
+  admin key   %s
+  CA          %s
+
+Try next, in another terminal:
+
+  curl --cacert %s --resolve %s:%s https://%s:%s/
+  curl --cacert %s -H "Authorization: Bearer $(cat %s)" %s/api/v1/certificates
+  %s --server %s --ca-file %s events --follow     (with CERTCTL_KEY_FILE=%s)
+
+Ctrl-C stops all of it.
+`,
+		demoName, took.Milliseconds(), i.Server.URL(), i.Server.AdminKeyFile, i.Server.CAFile,
+		i.Server.CAFile, demoName, port(i.NginxAddress())+":"+host(i.NginxAddress()), demoName, port(i.NginxAddress()),
+		i.Server.CAFile, i.Server.AdminKeyFile, i.Server.URL(),
+		filepath.Join(binaries, "certctl"), i.Server.URL(), i.Server.CAFile, i.Server.AdminKeyFile)
 }
