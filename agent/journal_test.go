@@ -125,6 +125,9 @@ func TestJournalDamagedAtTheEnd(t *testing.T) {
 	commit(t, openJournal(t, path), Change{"b", "2"})
 	commit(t, openJournal(t, path), Change{"c", "3"})
 	again := openJournal(t, path)
+	if info, err := os.Stat(path); err != nil || info.Size() != again.size {
+		t.Errorf("%d bytes of the file are the journal's, %v, %v", again.size, info, err)
+	}
 	if diff := cmp.Diff(map[string]string{"a": "1", "b": "2", "c": "3"}, contents(again)); diff != "" || again.Damaged() != 0 {
 		t.Errorf("%s, %d damaged", diff, again.Damaged())
 	}

@@ -14,13 +14,11 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/certctl/certctl"
-	"github.com/rs/zerolog"
 )
 
 // authority is a root of a test's own.
@@ -336,143 +334,4 @@ func (c *memoryConn) Report(_ context.Context, s certctl.Statement) (certctl.Rep
 		}
 	}
 	return certctl.ReportAnswer{Recorded: true}, nil
-}
-
-// memoryTarget notes what it was asked to serve.
-type memoryTarget struct {
-	mu        sync.Mutex // guards all below
-	batches   [][]Install
-	recovered int
-	forgotten []certctl.ForgetCommand
-	outcome   certctl.ReceiptOutcome
-	enter     chan struct{} // when set, Apply sends here and then
-	leave     chan struct{} // waits here
-}
-
-func (m *memoryTarget) Apply(ctx context.Context, installs []Install) []certctl.Receipt {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.enter != nil {
-		m.enter <- struct{}{}
-		select {
-		case <-m.leave:
-		case <-ctx.Done():
-		}
-	}
-	m.batches = append(m.batches, installs)
-	var receipts []certctl.Receipt
-	for _, i := range installs {
-		receipts = append(receipts, certctl.Receipt{
-			Deployment: i.Command.Deployment, Binding: i.Command.Binding, Version: i.Command.Version,
-			Fingerprint: i.Command.Fingerprint, Outcome: m.outcome, At: time.Now(),
-		})
-	}
-	return receipts
-}
-
-func (m *memoryTarget) Recover(context.Context) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.recovered++
-	return nil
-}
-
-func (m *memoryTarget) Forget(_ context.Context, c certctl.ForgetCommand) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.forgotten = append(m.forgotten, c)
-	return nil
-}
-
-// node is an enrolled agent of a test and what it works with.
-type node struct {
-	*platform
-	dir      string
-	target   *memoryTarget
-	open     func(certctl.TargetCommand) (Target, error)
-	running  *Agent
-	conn     *memoryConn
-	conns    chan *memoryConn
-	finished chan struct{} // closed when Run has returned
-	result   error         // what it returned
-	stop     func() error  // ends the agent and returns that
-}
-
-func enrolled(t testing.TB) *node {
-	t.Helper()
-	n := &node{platform: newPlatform(t), dir: t.TempDir() + "/state", target: &memoryTarget{outcome: certctl.OutcomeVerified}}
-	n.open = func(certctl.TargetCommand) (Target, error) { return n.target, nil }
-	if _, err := Enrol(t.Context(), n.enrolOptions()); err != nil {
-		t.Fatal(err)
-	}
-	return n
-}
-
-func (n *node) enrolOptions() EnrolOptions {
-	return EnrolOptions{
-		Server: n.api.URL, Token: "token", CAFingerprint: n.platform.fingerprint(), Name: "web-1", Dir: n.dir, MachineID: "machine",
-		Version: "test", NewBusKey: newTestBusKey,
-	}
-}
-
-// newTestBusKey has the form of an nkey; only the bus knows what is in one.
-func newTestBusKey() ([]byte, string, error) {
-	return []byte("seed"), "U" + strings.Repeat("A", 55), nil
-}
-
-func (n *node) options() Options {
-	return Options{
-		Dir: n.dir, Policy: &Policy{Kinds: []string{"files"}}, Version: "test", MachineID: "machine",
-		Dial: n.dial(n.conns), Log: zerolog.Nop(),
-		Targets: Targets{
-			Kinds: []string{"nginx", "files"},
-			Open:  n.open,
-		},
-	}
-}
-
-// start runs the agent and waits for its first request.
-func (n *node) start() {
-	n.t.Helper()
-	n.run()
-	n.conn = <-n.conns
-	n.await("a mailbox request", func() bool { return len(n.asked) > 0 })
-}
-
-// run runs the agent.
-func (n *node) run() {
-	n.t.Helper()
-	n.conns = make(chan *memoryConn, 8)
-	agent, err := New(n.options())
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	agent.retryUnit = time.Millisecond
-	n.running = agent
-	n.mu.Lock()
-	n.asked, n.reported = nil, nil
-	n.mu.Unlock()
-	ctx, cancel := context.WithCancel(n.t.Context())
-	n.finished = make(chan struct{})
-	go func() {
-		n.result = agent.Run(ctx)
-		close(n.finished)
-	}()
-	n.stop = func() error {
-		cancel()
-		return n.ended()
-	}
-	n.t.Cleanup(func() { _ = n.stop() }) // tests that care have called it
-}
-
-// ended waits for the agent to end and returns what Run returned.
-func (n *node) ended() error {
-	n.t.Helper()
-	select {
-	case <-n.finished:
-		return n.result
-	case <-time.After(20 * time.Second):
-		n.t.Fatal("the agent did not end")
-		return nil
-	}
 }

@@ -80,8 +80,8 @@ func ownedSafely(path string, info fs.FileInfo) error {
 		info fs.FileInfo
 	}{{path, info}, {filepath.Dir(path), folder}} {
 		stat, ok := entry.info.Sys().(*syscall.Stat_t)
-		if ok && stat.Uid != 0 && int(stat.Uid) != os.Geteuid() {
-			return certctl.Errorf(certctl.Invalid, "%s belongs to user %d: a policy is root's or the agent's own", entry.path, stat.Uid).
+		if !ok || !ownPolicy(int(stat.Uid), os.Geteuid()) {
+			return certctl.Errorf(certctl.Invalid, "%s does not belong to root or to the agent's user: such a policy is not the node's", entry.path).
 				WithRemedy("chown root %s", entry.path)
 		}
 		if entry.info.Mode().Perm()&0o022 != 0 && entry.info.Mode()&fs.ModeSticky == 0 {
@@ -91,6 +91,10 @@ func ownedSafely(path string, info fs.FileInfo) error {
 	}
 	return nil
 }
+
+// ownPolicy reports whether a policy of the owner is good enough for an agent
+// that runs as user.
+func ownPolicy(owner, user int) bool { return owner == 0 || owner == user }
 
 // ParsePolicy reads a policy; unknown keys and relative paths are refused. What
 // the file does not name is not allowed.

@@ -133,6 +133,18 @@ func TestPolicyFileInAForeignFolder(t *testing.T) {
 	}
 }
 
+func TestPolicyOwner(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		owner, user int
+		want        bool
+	}{{0, 0, true}, {0, 1000, true}, {1000, 1000, true}, {1000, 0, false}, {1001, 1000, false}} {
+		if got := ownPolicy(c.owner, c.user); got != c.want {
+			t.Errorf("owner %d, agent %d: %t", c.owner, c.user, got)
+		}
+	}
+}
+
 func TestPolicyDefault(t *testing.T) {
 	t.Parallel()
 	missing := filepath.Join(t.TempDir(), "policy.yaml")
