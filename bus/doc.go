@@ -1,0 +1,2 @@
+// Package bus is the messaging contract: every subject, stream and envelope.
+package bus
