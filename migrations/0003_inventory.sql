@@ -187,6 +187,13 @@ create table certificate (
 ) with (fillfactor = 75);
 create unique index certificate_name on certificate (team_id, name) where archived_at is null;
 create index certificate_dns on certificate using gin (dns);
+-- Few certificates name addresses, URIs or e-mail addresses: the others cost nothing here.
+create index certificate_ips on certificate using gin (ips) where ips <> '{}';
+create index certificate_uris on certificate using gin (uris) where uris <> '{}';
+create index certificate_emails on certificate using gin (emails) where emails <> '{}';
+create index certificate_issuers on certificate using gin (issuers);
+create index certificate_name_prefix on certificate (name text_pattern_ops);
+create index certificate_archived on certificate (id) where archived_at is not null;
 create index certificate_labels on certificate using gin (labels jsonb_path_ops);
 create index certificate_status on certificate (status, id);
 create index certificate_expiry on certificate (not_after, id);

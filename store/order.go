@@ -48,12 +48,17 @@ type orderHolder struct {
 
 // newOrders makes live orders and returns those that it made: a holder that has
 // a live one keeps it and gets no other, and a certificate without an issuer
-// gets none. Each order starts where it can: at approval if the profile wants
+// gets none. A certificate with an imported key gets keys of its own first, see
+// adopt. Each order starts where it can: at approval if the profile wants
 // one, at awaiting_csr without a CSR, else ready. Its due row, its event and the
 // hint or bell that moves it on come with it.
 func (t *tx) newOrders(ctx context.Context, specs []orderSpec) ([]certctl.Order, error) {
 	if len(specs) == 0 {
 		return nil, nil
+	}
+	specs, err := t.adopt(ctx, specs)
+	if err != nil {
+		return nil, err
 	}
 	bases, err := t.orderBases(ctx, specs)
 	if err != nil {
@@ -63,6 +68,11 @@ func (t *tx) newOrders(ctx context.Context, specs []orderSpec) ([]certctl.Order,
 	if err != nil {
 		return nil, err
 	}
+	return t.makeOrders(ctx, specs, bases, holders)
+}
+
+// makeOrders is newOrders for a caller who knows the certificates and holders.
+func (t *tx) makeOrders(ctx context.Context, specs []orderSpec, bases map[certctl.ID]*orderBasis, holders map[certctl.ID]orderHolder) ([]certctl.Order, error) {
 	orders := make([]certctl.Order, 0, len(specs))
 	spkis := make([][]byte, 0, len(specs))
 	for _, spec := range specs {

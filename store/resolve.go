@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/certctl/certctl"
 )
@@ -67,9 +68,16 @@ func (t *tx) scope(team string) []string {
 	return []string{team, certctl.DefaultTeam}
 }
 
+// reading and referring say whether find only looks, or also keeps what it finds
+// from being archived before the transaction ends.
+const (
+	reading   = ""
+	referring = "for key share of o"
+)
+
 // find looks up names and ids of one kind among the teams, in one query. What
 // does not exist there is not in the answer. Ids also find what is archived.
-func (t *tx) find(ctx context.Context, kind certctl.ObjectKind, teams []string, refs ...string) (map[string]found, error) {
+func (t *tx) find(ctx context.Context, lock string, kind certctl.ObjectKind, teams []string, refs ...string) (map[string]found, error) {
 	ids, names := []certctl.ID{}, []string{}
 	for _, ref := range refs {
 		if id, err := certctl.ParseID(ref); err == nil {
@@ -82,14 +90,11 @@ func (t *tx) find(ctx context.Context, kind certctl.ObjectKind, teams []string, 
 	// Teams come as an array, so that the index on (team_id, name) is used
 	// whatever the planner thinks of the number of teams.
 	rows, err := t.Query(ctx, fmt.Sprintf(`
-		select o.id, o.name, o.team_id, team.name, %[2]s, %[3]s, not (%[4]s)
-		from %[1]s o join team on team.id = o.team_id where o.id = any($1)
-		union all
-		select o.id, o.name, o.team_id, team.name, %[2]s, %[3]s, false
-		from %[1]s o join team on team.id = o.team_id
-		where o.name = any($2) and %[4]s
-		  and o.team_id = any(array(select id from team where $3::text[] is null or name = any($3)))`,
-		k.table, k.owner, k.labels, k.live), ids, names, teams)
+		select o.id, o.name, o.team_id, team.name, %[1]s, %[2]s, not (%[3]s)
+		from %[4]s o join team on team.id = o.team_id
+		where o.id = any($1) or (o.name = any($2) and %[3]s
+			and o.team_id = any(array(select id from team where $3::text[] is null or name = any($3)))) %[5]s`,
+		k.owner, k.labels, k.live, k.table, lock), ids, names, teams)
 	if err != nil {
 		return nil, err
 	}
@@ -136,7 +141,7 @@ func prefer(a, b found, teams []string) found {
 // What the actor's team does not have is not found.
 func (t *tx) one(ctx context.Context, kind certctl.ObjectKind, verb certctl.Verb, ref string) (found, error) {
 	teams := t.scope("")
-	all, err := t.find(ctx, kind, teams, ref)
+	all, err := t.find(ctx, reading, kind, teams, ref)
 	if err != nil {
 		return found{}, err
 	}
@@ -145,7 +150,7 @@ func (t *tx) one(ctx context.Context, kind certctl.ObjectKind, verb certctl.Verb
 		return found{}, notFound(kind, ref)
 	}
 	if f.ambiguous {
-		return found{}, certctl.Errorf(certctl.Conflict, "several teams have a %s named %q", kind, f.name).
+		return found{}, certctl.Errorf(certctl.Conflict, "several teams have a %s named %q", spoken(kind), f.name).
 			WithRemedy("refer to it by its id")
 	}
 	return f, t.may(verb, kind, f)
@@ -164,30 +169,34 @@ func (t *tx) may(verb certctl.Verb, kind certctl.ObjectKind, f found) error {
 	return certctl.Authorize(t.actor.Principal, verb, certctl.Object{Kind: kind, Team: f.team, Owner: f.owner, Labels: f.labels})
 }
 
-// refer finds a live object that another one of the team is to refer to. A
-// reference that leads nowhere is an error about the request's field.
-func (t *tx) refer(ctx context.Context, kind certctl.ObjectKind, team, field, ref string) (found, error) {
-	all, err := t.find(ctx, kind, t.scope(team), ref)
+// refer finds a live object that another one of the team is to refer to, and
+// that the actor must be allowed to do verb to. A reference that leads nowhere is
+// an error about the request's field.
+func (t *tx) refer(ctx context.Context, verb certctl.Verb, kind certctl.ObjectKind, team, field, ref string) (found, error) {
+	all, err := t.find(ctx, referring, kind, t.scope(team), ref)
 	if err != nil {
 		return found{}, err
 	}
-	return t.referred(all, kind, field, ref)
+	return t.referred(all, verb, kind, field, ref)
 }
 
 // referred is refer on what find has found.
-func (t *tx) referred(all map[string]found, kind certctl.ObjectKind, field, ref string) (found, error) {
+func (t *tx) referred(all map[string]found, verb certctl.Verb, kind certctl.ObjectKind, field, ref string) (found, error) {
 	f, ok := all[canonicalRef(ref)]
 	switch {
 	case !ok:
-		return f, certctl.InvalidField(field, "there is no %s %q", kind, certctl.Clip(ref, 100))
+		return f, certctl.InvalidField(field, "there is no %s %q", spoken(kind), certctl.Clip(ref, 100))
 	case f.archived:
-		return f, certctl.InvalidField(field, "the %s %s is archived", kind, f.name)
+		return f, certctl.InvalidField(field, "the %s %s is archived", spoken(kind), f.name)
 	}
-	return f, t.may(certctl.VerbRead, kind, f)
+	return f, t.may(verb, kind, f)
 }
 
+// spoken is a kind of object in words.
+func spoken(kind certctl.ObjectKind) string { return strings.ReplaceAll(string(kind), "_", " ") }
+
 func notFound(kind certctl.ObjectKind, ref string) error {
-	return certctl.Errorf(certctl.NotFound, "there is no %s %q", kind, certctl.Clip(ref, 100))
+	return certctl.Errorf(certctl.NotFound, "there is no %s %q", spoken(kind), certctl.Clip(ref, 100))
 }
 
 // ownerTeam returns the team that a new object goes to: the one that is asked for,

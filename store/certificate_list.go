@@ -1,0 +1,141 @@
+package store
+
+import (
+	"context"
+	"net/netip"
+	"strings"
+
+	"github.com/certctl/certctl"
+	"github.com/jackc/pgx/v5"
+)
+
+// ListCertificates returns one page of the certificates that a filter selects,
+// newest first.
+func (s *Store) ListCertificates(ctx context.Context, actor certctl.Actor, filter certctl.CertificateFilter) (certctl.Page[certctl.Certificate], error) {
+	var page certctl.Page[certctl.Certificate]
+	err := s.readAs(ctx, actor, func(t *tx) error {
+		if err := t.mayList(certctl.ObjectCertificate); err != nil {
+			return err
+		}
+		c, err := t.certificateConditions(ctx, filter)
+		if err != nil {
+			return err
+		}
+		ids, limit, err := t.listIDs(ctx, "certificate o", c, filter.PageRequest)
+		if err != nil {
+			return err
+		}
+		certificates, err := t.certificates(ctx, ids)
+		page = pageOf(certificates, limit, func(c certctl.Certificate) certctl.ID { return c.ID })
+		return err
+	})
+	return page, err
+}
+
+// certificateConditions turns a filter into clauses that indexes can answer.
+func (t *tx) certificateConditions(ctx context.Context, f certctl.CertificateFilter) (*conditions, error) {
+	c := &conditions{}
+	if f.Archived {
+		c.add("o.archived_at is not null")
+	} else {
+		c.add("o.archived_at is null")
+	}
+	t.inTeam(c, "o.team_id", f.Team)
+	if f.Status != "" {
+		c.add("o.status = ?", string(f.Status))
+	}
+	if !f.ExpiresBefore.IsZero() {
+		c.add("o.not_after < ?", f.ExpiresBefore)
+	}
+	if len(f.Label) > 0 {
+		c.add("o.labels @> ?", f.Label)
+	}
+	if f.Name != "" {
+		addName(c, f.Name)
+	}
+	if err := t.addUsers(ctx, c, f); err != nil {
+		return nil, err
+	}
+	return c, t.addQuery(ctx, c, strings.TrimSpace(f.Query))
+}
+
+// addName selects by exact name, or by a prefix when it ends in '*'.
+func addName(c *conditions, name string) {
+	if prefix, ok := strings.CutSuffix(name, "*"); ok {
+		c.add(namePrefix, prefix, prefix+afterNames)
+		return
+	}
+	c.add("o.name = ?", name)
+}
+
+// namePrefix compares bytes, as the index for it does (text_pattern_ops). Names
+// are ASCII, so afterNames is above whatever follows a prefix.
+const (
+	namePrefix = "o.name ~>=~ ? and o.name ~<~ ?"
+	afterNames = "\x7f"
+)
+
+// addUsers selects by what a certificate refers to: its issuer, and the targets
+// and agents of its live bindings.
+func (t *tx) addUsers(ctx context.Context, c *conditions, f certctl.CertificateFilter) error {
+	const bound = "o.id in (select b.certificate_id from binding b where b.unbound_at is null and "
+	if f.Issuer != "" {
+		issuer, err := t.one(ctx, certctl.ObjectIssuer, certctl.VerbRead, f.Issuer)
+		if err != nil {
+			return err
+		}
+		c.add("o.issuers @> ?", []certctl.ID{issuer.id})
+	}
+	if f.Target != "" {
+		target, err := t.one(ctx, certctl.ObjectTarget, certctl.VerbRead, f.Target)
+		if err != nil {
+			return err
+		}
+		c.add(bound+"b.target_id = ?)", target.id)
+	}
+	if f.Agent != "" {
+		agent, err := t.one(ctx, certctl.ObjectAgent, certctl.VerbRead, f.Agent)
+		if err != nil {
+			return err
+		}
+		c.add(bound+"b.target_id in (select id from target where agent_id = ?))", agent.id)
+	}
+	return nil
+}
+
+// addQuery selects what a person may mean by a text: a subject alternative name,
+// the beginning of a certificate's name, or a serial number in any notation.
+func (t *tx) addQuery(ctx context.Context, c *conditions, text string) error {
+	if text == "" {
+		return nil
+	}
+	clauses, args := []string{namePrefix}, []any{text, text + afterNames}
+	add := func(clause string, arg any) { clauses, args = append(clauses, "("+clause+")"), append(args, arg) }
+	add("o.dns @> ?", []string{strings.ToLower(strings.TrimSuffix(text, "."))})
+	if addr, err := netip.ParseAddr(text); err == nil && addr.Zone() == "" {
+		add("o.ips @> ? and o.ips <> '{}'", []netip.Addr{addr.Unmap()})
+	}
+	if strings.Contains(text, ":") {
+		add("o.uris @> ? and o.uris <> '{}'", []string{text})
+	}
+	if local, domain, found := strings.Cut(text, "@"); found {
+		add("o.emails @> ? and o.emails <> '{}'", []string{local + "@" + strings.ToLower(domain)})
+	}
+	if serial, err := certctl.ParseSerial(text); err == nil {
+		owners, err := t.certificatesWithSerial(ctx, serial)
+		if err != nil {
+			return err
+		}
+		add("o.id = any(?)", owners)
+	}
+	c.add(strings.Join(clauses, " or "), args...)
+	return nil
+}
+
+func (t *tx) certificatesWithSerial(ctx context.Context, serial certctl.Serial) ([]certctl.ID, error) {
+	rows, err := t.Query(ctx, `select certificate_id from version where serial = $1`, string(serial))
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[certctl.ID])
+}

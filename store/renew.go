@@ -1,0 +1,131 @@
+package store
+
+import (
+	"context"
+	"slices"
+
+	"github.com/certctl/certctl"
+)
+
+// RenewCertificate orders a new leaf now, for one holder or for all of them. An
+// order that is open already is pulled forward instead: whatever it waits for,
+// it is tried at once. A request repeated under its idempotency key gets the
+// orders that were open after the first one.
+func (s *Store) RenewCertificate(ctx context.Context, actor certctl.Actor, ref string, holder certctl.ID, idem certctl.Idempotency) ([]certctl.Order, error) {
+	var orders []certctl.Order
+	err := s.write(ctx, actor, func(t *tx) error {
+		h, err := t.hold(ctx, certctl.VerbIssue, ref)
+		if err != nil {
+			return err
+		}
+		first, err := t.once(ctx, idem, h.id)
+		if err != nil {
+			return err
+		}
+		if !first.id.IsZero() {
+			orders, err = t.ordersAt(ctx, first, holder)
+			return err
+		}
+		ids, err := t.renew(ctx, h, holder)
+		if err != nil {
+			return err
+		}
+		if err := t.refreshStatus(ctx, h.id); err != nil {
+			return err
+		}
+		orders, err = t.orders(ctx, ids)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return orders, nil
+}
+
+// ordersAt returns the orders of a certificate that were open when the
+// transaction of an earlier request ended.
+func (t *tx) ordersAt(ctx context.Context, first earlier, holder certctl.ID) ([]certctl.Order, error) {
+	var ids []certctl.ID
+	if err := t.QueryRow(ctx, `
+		select array(select id from cert_order where certificate_id = $1 and created_at <= $2
+			and (closed_at is null or closed_at > $2) and ($3::uuid is null or holder_id = $3) order by id)`,
+		first.id, first.at, holder).Scan(&ids); err != nil {
+		return nil, err
+	}
+	return t.orders(ctx, ids)
+}
+
+// renew makes or pulls forward the orders of a held certificate, and returns
+// their ids.
+func (t *tx) renew(ctx context.Context, h *held, only certctl.ID) ([]certctl.ID, error) {
+	if h.monitored() {
+		return nil, certctl.Errorf(certctl.Conflict, "%s has no issuer: it is only watched", h.name).
+			WithRemedy("give it an issuer")
+	}
+	if len(h.holders) == 0 {
+		return nil, certctl.Errorf(certctl.Conflict, "nobody holds a key of %s: it is %s", h.name, noTargetReason)
+	}
+	holders := h.holders
+	if !only.IsZero() {
+		holders = slices.DeleteFunc(slices.Clone(holders), func(x heldHolder) bool { return x.id != only })
+		if len(holders) == 0 {
+			return nil, certctl.Errorf(certctl.NotFound, "%s has no holder %s", h.name, only)
+		}
+	}
+	live, err := t.liveOrders(ctx, h.id)
+	if err != nil {
+		return nil, err
+	}
+	var ids []certctl.ID
+	var specs []orderSpec
+	var open []liveOrder
+	for _, holder := range holders {
+		i := slices.IndexFunc(live, func(o liveOrder) bool { return o.holder == holder.id })
+		if i >= 0 {
+			open, ids = append(open, live[i]), append(ids, live[i].id)
+			continue
+		}
+		specs = append(specs, orderSpec{Certificate: h.id, Holder: holder.id, Origin: certctl.OriginAPI,
+			Urgency: certctl.UrgencyNow, Reason: "requested"})
+	}
+	if err := t.pullForward(ctx, open); err != nil {
+		return nil, err
+	}
+	made, err := t.newOrders(ctx, specs)
+	for _, o := range made {
+		ids = append(ids, o.ID)
+	}
+	return ids, err
+}
+
+// pullForward ends the waiting of open orders. One that is at the CA is left
+// alone, and what waits for a person or a client goes on waiting for him.
+func (t *tx) pullForward(ctx context.Context, open []liveOrder) error {
+	var ids, holders []certctl.ID
+	var orders []certctl.Order
+	for _, o := range open {
+		if o.state == certctl.OrderProcessing {
+			continue
+		}
+		ids, holders = append(ids, o.id), append(holders, o.holder)
+		orders = append(orders, certctl.Order{ID: o.id, Holder: o.holder, State: o.state, Issuer: o.issuer, Urgency: certctl.UrgencyNow})
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	if _, err := t.Exec(ctx, `
+		update cert_order set urgency = 0, wait = case when state = 'ready' then '' else wait end,
+			lost_leases = 0, updated_at = now()
+		where id = any($1)`, ids); err != nil {
+		return err
+	}
+	specs := make([]orderSpec, len(holders))
+	for i, holder := range holders {
+		specs[i].Holder = holder
+	}
+	by, err := t.orderHolders(ctx, specs)
+	if err != nil {
+		return err
+	}
+	return t.moveOn(ctx, orders, by)
+}
