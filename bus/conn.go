@@ -48,6 +48,7 @@ type Conn struct {
 	connected beacon // each time the connection stands
 	slow      beacon // messages were dropped, since we were too slow
 	missing   beacon // somebody has met a stream or consumer that is not there
+	declared  beacon // the supervisor has seen to it that the streams are there
 	closed    chan struct{}
 
 	mu          sync.Mutex // guards the rest
