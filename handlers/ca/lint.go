@@ -1,0 +1,118 @@
+package ca
+
+import (
+	"crypto"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"errors"
+	"io"
+	"strings"
+	"sync"
+
+	"github.com/certctl/certctl"
+	"github.com/zmap/zcrypto/x509"
+	"github.com/zmap/zlint/v3"
+	"github.com/zmap/zlint/v3/lint"
+)
+
+// privateSources are the rules that a private authority's leaves must meet. The
+// rules of public programmes would refuse every private server certificate.
+var privateSources = lint.SourceList{lint.RFC3279, lint.RFC5280, lint.RFC5480, lint.RFC5891, lint.RFC8813}
+
+// exceptions are rules of those sources that forbid what private names need:
+// underscores, and URIs whose host is a name of a service.
+var exceptions = []string{
+	"e_rfc_dnsname_underscore_in_sld", "w_rfc_dnsname_underscore_in_trd", "e_ext_san_uri_host_not_fqdn_or_ip",
+}
+
+// rules builds the registry once; it cannot fail with the names above.
+var rules = sync.OnceValues(func() (lint.Registry, error) {
+	return lint.GlobalRegistry().Filter(lint.FilterOptions{IncludeSources: privateSources, ExcludeNames: exceptions})
+})
+
+// errCaptured ends x509.CreateCertificate once the to-be-signed bytes are known.
+var errCaptured = errors.New("captured")
+
+// captor takes the to-be-signed bytes and signs nothing.
+type captor struct {
+	crypto.Signer
+	tbs []byte
+}
+
+func (c *captor) SignMessage(_ io.Reader, tbs []byte, _ crypto.SignerOpts) ([]byte, error) {
+	c.tbs = tbs
+	return nil, errCaptured
+}
+
+// linter is the signer that x509.CreateCertificate gets: it sees the exact
+// bytes, lints them, and only then signs them. What was linted is what is
+// signed, with one signature.
+type linter struct {
+	crypto.Signer
+	digest   certctl.Digest // what was recorded before signing
+	warnings int
+}
+
+func (l *linter) SignMessage(random io.Reader, tbs []byte, opts crypto.SignerOpts) ([]byte, error) {
+	if certctl.DigestOf(tbs) != l.digest {
+		return nil, certctl.Errorf(certctl.Internal, "the bytes to be signed are not those that were recorded")
+	}
+	if err := l.check(tbs); err != nil {
+		return nil, err
+	}
+	return crypto.SignMessage(l.Signer, random, tbs, opts)
+}
+
+// check lints the bytes with a dummy signature around them.
+func (l *linter) check(tbs []byte) error {
+	registry, err := rules()
+	if err != nil {
+		return certctl.Wrap(certctl.Internal, err, "the lint rules cannot be read")
+	}
+	der, err := wrap(tbs)
+	if err != nil {
+		return err
+	}
+	certificate, err := x509.ParseCertificate(der)
+	if err != nil {
+		return certctl.Wrap(certctl.Invalid, err, "the certificate that would be signed cannot be parsed")
+	}
+	var broken []string
+	for name, result := range zlint.LintCertificateEx(certificate, registry).Results {
+		switch result.Status {
+		case lint.Error, lint.Fatal:
+			broken = append(broken, name)
+		case lint.Warn:
+			l.warnings++
+		}
+	}
+	if len(broken) > 0 {
+		return certctl.Errorf(certctl.Invalid, "the certificate would break %s", strings.Join(broken, ", ")).
+			WithRemedy("see the rules of that name in zlint's documentation")
+	}
+	return nil
+}
+
+// wrap puts a signature that is none around to-be-signed bytes. Its algorithm is
+// the one that the bytes themselves name.
+func wrap(tbs []byte) ([]byte, error) {
+	var head struct {
+		Raw       asn1.RawContent
+		Version   int `asn1:"optional,explicit,default:0,tag:0"`
+		Serial    asn1.RawValue
+		Algorithm pkix.AlgorithmIdentifier
+		Rest      asn1.RawValue
+	}
+	if _, err := asn1.Unmarshal(tbs, &head); err != nil {
+		return nil, certctl.Wrap(certctl.Internal, err, "the bytes to be signed cannot be read")
+	}
+	der, err := asn1.Marshal(struct {
+		TBS       asn1.RawValue
+		Algorithm pkix.AlgorithmIdentifier
+		Signature asn1.BitString
+	}{asn1.RawValue{FullBytes: tbs}, head.Algorithm, asn1.BitString{Bytes: []byte{0}, BitLength: 8}})
+	if err != nil {
+		return nil, certctl.Wrap(certctl.Internal, err, "the bytes to be signed cannot be wrapped")
+	}
+	return der, nil
+}
