@@ -57,7 +57,7 @@ func (t *tx) insertCertificates(ctx context.Context, subs []*submission) error {
 			from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::uuid[],
 				$10::uuid[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[], $16::text[])
 				as c(id, team, name, dns, ips, uris, emails, issuers, profile, policy, mode, sharing, owner, labels, status, reason)
-			order by team, name
+			order by team, name, id
 			on conflict (team_id, name) where archived_at is null do nothing
 			returning id)
 		select array(select id from made)`,

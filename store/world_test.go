@@ -1,0 +1,310 @@
+package store_test
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"math/big"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/certctl/certctl"
+	"github.com/certctl/certctl/store"
+	"github.com/certctl/certctl/store/storetest"
+)
+
+// world is a store on a database of its own, with a default team, an admin, the
+// profile "server", the policy "default" and the issuer "local".
+type world struct {
+	*store.Store
+	t      *testing.T
+	ctx    context.Context
+	admin  certctl.Actor
+	issuer certctl.Issuer
+
+	mu      sync.Mutex
+	effects []certctl.Effects
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	w := &world{t: t, ctx: t.Context()}
+	s, err := store.Open(w.ctx, storetest.URL(t), w.announce)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	w.Store = s
+	w.admin = certctl.Actor{Principal: certctl.Principal{ID: certctl.NewID(time.Now()), Kind: certctl.PrincipalUser, Name: "admin", Roles: []certctl.Role{certctl.RoleAdmin}}}
+	w.team(certctl.DefaultTeam)
+	if _, err := w.CreateProfile(w.ctx, w.admin, certctl.DefaultProfile()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.CreateRenewalPolicy(w.ctx, w.admin, certctl.DefaultRenewalPolicy()); err != nil {
+		t.Fatal(err)
+	}
+	w.issuer, err = w.CreateIssuer(w.ctx, w.admin, certctl.IssuerRequest{Name: "local", Kind: certctl.IssuerLocal})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+func (w *world) announce(e certctl.Effects) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.effects = append(w.effects, e)
+}
+
+// hinted returns the ids that hints of the verb have named since it was last called.
+func (w *world) hinted(verb certctl.HintVerb) []certctl.ID {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var ids []certctl.ID
+	for _, e := range w.effects {
+		for _, hint := range e.Hints {
+			if hint.Verb == verb {
+				ids = append(ids, hint.IDs...)
+			}
+		}
+	}
+	w.effects = nil
+	return ids
+}
+
+func (w *world) exec(sql string, args ...any) {
+	w.t.Helper()
+	if _, err := w.Pool().Exec(w.ctx, sql, args...); err != nil {
+		w.t.Fatalf("%s: %v", sql, err)
+	}
+}
+
+// count returns the number that a query of one value gives.
+func (w *world) count(sql string, args ...any) int {
+	w.t.Helper()
+	var n int
+	if err := w.Pool().QueryRow(w.ctx, sql, args...).Scan(&n); err != nil {
+		w.t.Fatalf("%s: %v", sql, err)
+	}
+	return n
+}
+
+func (w *world) team(name string) {
+	w.t.Helper()
+	w.exec(`insert into team (id, name) values ($1, $2)`, certctl.NewID(time.Now()), name)
+}
+
+// member is an actor of a team with a role.
+func (w *world) member(team string, roles ...certctl.Role) certctl.Actor {
+	return certctl.Actor{Principal: certctl.Principal{ID: certctl.NewID(time.Now()), Kind: certctl.PrincipalUser, Name: "someone of " + team, Team: team, Roles: roles}}
+}
+
+func (w *world) agent(name string) certctl.ID {
+	w.t.Helper()
+	id := certctl.NewID(time.Now())
+	w.exec(`insert into agent (id, team_id, name, state, machine_id, statement)
+		select $1, id, $2, 'active', $2, '{}' from team where name = 'default'`, id, name)
+	return id
+}
+
+// target makes a target on a new agent, both with names derived from name.
+func (w *world) target(name string) certctl.Target {
+	w.t.Helper()
+	w.agent("agent-" + name)
+	return w.targetOn(name, "agent-"+name)
+}
+
+func (w *world) targetOn(name, agent string) certctl.Target {
+	w.t.Helper()
+	target, err := w.CreateTarget(w.ctx, w.admin, certctl.TargetRequest{Name: name, Agent: agent, Kind: "files"})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return target
+}
+
+// request asks for a certificate of the local issuer on the targets.
+func request(name string, targets ...string) certctl.CertificateRequest {
+	r := certctl.CertificateRequest{Name: name, Names: certctl.Names{DNS: []string{name + ".example.com"}}, Issuers: []string{"local"}}
+	for _, target := range targets {
+		r.Bindings = append(r.Bindings, certctl.BindingRequest{Target: target})
+	}
+	return r
+}
+
+func (w *world) submit(r certctl.CertificateRequest) certctl.Certificate {
+	w.t.Helper()
+	c, err := w.SubmitCertificate(w.ctx, w.admin, r, certctl.Idempotency{})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return c
+}
+
+func (w *world) get(id certctl.ID) certctl.Certificate {
+	w.t.Helper()
+	c, err := w.GetCertificate(w.ctx, w.admin, id.String())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return c
+}
+
+// orders returns a certificate's orders in a state, oldest first; "" is any.
+func (w *world) orders(c certctl.Certificate, state certctl.OrderState) []certctl.Order {
+	w.t.Helper()
+	page, err := w.ListOrders(w.ctx, w.admin, certctl.OrderFilter{Certificate: c.ID.String(), State: state})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	slices.Reverse(page.Items)
+	return page.Items
+}
+
+func (w *world) deployments(c certctl.Certificate) []certctl.Deployment {
+	w.t.Helper()
+	page, err := w.ListDeployments(w.ctx, w.admin, certctl.DeploymentFilter{Certificate: c.ID.String()})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return page.Items
+}
+
+func (w *world) holders(c certctl.Certificate) []certctl.HolderVersion {
+	w.t.Helper()
+	all, err := w.CurrentVersions(w.ctx, w.admin, c.ID.String())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return all
+}
+
+// key makes a key with a CSR for names.
+func csrFor(t *testing.T, names ...string) *certctl.CSR {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{DNSNames: names}, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	csr, err := certctl.ParseCSR(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return csr
+}
+
+// leafFor makes a self-signed leaf that is a third through its 90 days.
+func leafFor(t *testing.T, names ...string) []byte {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: serial.Add(serial, big.NewInt(1)), Subject: pkix.Name{CommonName: names[0]}, DNSNames: names,
+		NotBefore: time.Now().Add(-30 * certctl.Day), NotAfter: time.Now().Add(60 * certctl.Day)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return der
+}
+
+// importing asks to import a leaf; with a sealed key unless targets are none.
+func importing(t *testing.T, name string, issuers []string, targets ...string) certctl.ImportRequest {
+	t.Helper()
+	r := certctl.ImportRequest{CertificateRequest: request(name, targets...), Leaf: leafFor(t, name+".example.com")}
+	r.Issuers = issuers
+	if len(targets) > 0 {
+		r.SealedKey = []byte("sealed")
+	}
+	return r
+}
+
+func (w *world) imports(r certctl.ImportRequest) certctl.Certificate {
+	w.t.Helper()
+	c, err := w.ImportCertificate(w.ctx, w.admin, r)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return c
+}
+
+// issue ends an order with a leaf, as the signer would, and returns the version.
+func (w *world) issue(o certctl.Order) certctl.ID {
+	w.t.Helper()
+	der := leafFor(w.t, o.Names.DNS...)
+	leaf, err := x509.ParseCertificate(der)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	id, chain := certctl.NewID(time.Now()), certctl.Chain{}.Digest()
+	spki := certctl.DigestOf(leaf.RawSubjectPublicKeyInfo)
+	w.exec(`insert into chain (digest, certs) values ($1, '{}') on conflict do nothing`, chain)
+	w.exec(`insert into version (id, certificate_id, holder_id, order_id, issuer_id, revision, serial, fingerprint, spki, algorithm,
+			not_before, not_after, leaf, chain_digest, origin, renew_at)
+		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, 'ecdsa-p256', $10, $11, $12, $13, 'issued', $11::timestamptz - interval '30 days')`,
+		id, o.Certificate, o.Holder, o.ID, o.Issuer, o.Revision, string(certctl.SerialOf(leaf.SerialNumber)), certctl.DigestOf(der), spki,
+		leaf.NotBefore, leaf.NotAfter, der, chain)
+	w.exec(`update cert_order set state = 'issued', version_id = $2, closed_at = now() where id = $1`, o.ID, id)
+	w.exec(`update holder set version_id = $2 where id = $1`, o.Holder, id)
+	w.exec(`delete from due where id = $1`, o.ID)
+	w.exec(`insert into due (kind, id, verb, lane, urgency, due_at) select 'holder', $1, 'renew', '-', 2, renew_at from version where id = $2
+		on conflict (kind, id) do update set due_at = excluded.due_at`, o.Holder, id)
+	w.exec(`insert into deployment (id, certificate_id, binding_id, target_id, agent_id, version_id, state, verified_at)
+		select gen_random_uuid(), b.certificate_id, b.id, b.target_id, t.agent_id, $2, 'verified', now()
+		from binding b join target t on t.id = b.target_id where b.holder_id = $1 and b.unbound_at is null`, o.Holder, id)
+	return id
+}
+
+// consistent fails the test where the tables contradict each other.
+func (w *world) consistent() {
+	w.t.Helper()
+	for what, query := range map[string]string{
+		"open orders without a due row": `select count(*) from cert_order o where live
+			and not exists (select from due where kind = 'order' and id = o.id)`,
+		"finished orders with a due row": `select count(*) from cert_order o where not coalesce(live, false)
+			and exists (select from due where kind = 'order' and id = o.id)`,
+		"unfinished deployments without a due row": `select count(*) from deployment d
+			where state in ('pending', 'installing', 'rolled_back', 'failed') and not exists (select from due where kind = 'deployment' and id = d.id)`,
+		"bindings to forget without a due row": `select count(*) from binding b where unbound_at is not null and forgotten_at is null
+			and not exists (select from due where kind = 'binding' and id = b.id)`,
+		"ended holders with live bindings": `select count(*) from binding b join holder h on h.id = b.holder_id
+			where b.unbound_at is null and h.ended_at is not null`,
+		"ended holders that are due": `select count(*) from holder h join due on due.kind = 'holder' and due.id = h.id where h.ended_at is not null`,
+		"gaps in the history of an object": `select count(*) from (select object_id from event group by object_id
+			having min(sequence) <> 1 or max(sequence) <> count(*)) gap`,
+		"events that nobody will publish": `select count(*) from event e where not exists (select from event_out where id = e.id)`,
+		"hashes that do not fit":          `select count(*) from event where sha256(body) <> sha256`,
+	} {
+		if n := w.count(query); n != 0 {
+			w.t.Errorf("%d %s", n, what)
+		}
+	}
+}
+
+// refused fails the test unless err has the code and its text holds the words.
+func refused(t *testing.T, err error, code certctl.Code, words ...string) {
+	t.Helper()
+	if certctl.ErrorCode(err) != code {
+		t.Fatalf("error %q (%v), want %q", certctl.ErrorCode(err), err, code)
+	}
+	for _, word := range words {
+		if !strings.Contains(err.Error(), word) {
+			t.Errorf("error %q does not say %q", err, word)
+		}
+	}
+}
