@@ -69,3 +69,22 @@ func distributionPoint(url string) (pkix.Extension, error) {
 	}
 	return pkix.Extension{Id: oidIssuingDistributionPoint, Critical: true, Value: value}, nil
 }
+
+// SameEntries reports whether a signed list holds exactly the serial numbers of
+// entries.
+func SameEntries(der []byte, entries []certctl.RevokedEntry) bool {
+	list, err := x509.ParseRevocationList(der)
+	if err != nil || len(list.RevokedCertificateEntries) != len(entries) {
+		return false
+	}
+	listed := make(map[certctl.Serial]bool, len(entries))
+	for _, entry := range list.RevokedCertificateEntries {
+		listed[certctl.SerialOf(entry.SerialNumber)] = true
+	}
+	for _, entry := range entries {
+		if !listed[entry.Serial] {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,148 @@
+package handlers
+
+import (
+	"context"
+	"crypto"
+	"crypto/x509"
+	"time"
+
+	"github.com/certctl/certctl"
+	"github.com/certctl/certctl/handlers/ca"
+)
+
+// AuthorityStore keeps CA certificates and their sealed keys.
+type AuthorityStore interface {
+	LockedOnce(ctx context.Context, name string, make func(context.Context) error) error
+	Authorities(ctx context.Context, issuer certctl.ID) ([]certctl.Authority, error)
+	AddAuthorities(ctx context.Context, actor certctl.Actor, authorities []certctl.Authority) error
+	Now(ctx context.Context) (time.Time, error)
+}
+
+// Authorities makes and opens the authorities of local issuers. Only the signer
+// has it.
+type Authorities struct {
+	store  AuthorityStore
+	sealer Sealer
+	pkiURL string
+}
+
+// NewAuthorities returns the authorities of an installation. pkiURL is where
+// CA certificates and revocation lists are published; it stands in every leaf.
+func NewAuthorities(store AuthorityStore, sealer Sealer, pkiURL string) *Authorities {
+	return &Authorities{store: store, sealer: sealer, pkiURL: pkiURL}
+}
+
+// crlShards is over how many lists an authority spreads its revocations.
+const crlShards = 128
+
+// Active returns the authority that signs an issuer's leaves. An issuer without
+// one gets a root and an issuing CA; replicas that ask together make them once.
+func (a *Authorities) Active(ctx context.Context, issuer certctl.ID, options ca.Options) (*ca.Authority, error) {
+	stored, err := a.active(ctx, issuer)
+	if err != nil {
+		return nil, err
+	}
+	if stored == nil {
+		err := a.store.LockedOnce(ctx, "authority-"+issuer.String(), func(ctx context.Context) error {
+			if stored, err = a.active(ctx, issuer); stored != nil || err != nil {
+				return err
+			}
+			stored, err = a.make(ctx, issuer, options)
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return a.Open(*stored)
+}
+
+func (a *Authorities) active(ctx context.Context, issuer certctl.ID) (*certctl.Authority, error) {
+	all, err := a.store.Authorities(ctx, issuer)
+	if err != nil {
+		return nil, err
+	}
+	for i := range all {
+		if all[i].State == certctl.AuthorityActive && !IsRoot(all[i]) {
+			return &all[i], nil
+		}
+	}
+	return nil, nil
+}
+
+// IsRoot reports whether an authority is a root that this installation made:
+// it signs issuing CAs and its own list, and no leaves.
+func IsRoot(a certctl.Authority) bool {
+	certificate, err := x509.ParseCertificate(a.Certificate)
+	return err == nil && certificate.CheckSignatureFrom(certificate) == nil
+}
+
+// Open returns an authority with its key.
+func (a *Authorities) Open(stored certctl.Authority) (*ca.Authority, error) {
+	if len(stored.SealedKey) == 0 {
+		return nil, certctl.Errorf(certctl.Unavailable, "the key of authority %s is not here", stored.ID).
+			WithRemedy("it was exported: sign off line")
+	}
+	encoded, err := a.sealer.Open("authority", stored.ID, "sealed_key", stored.SealedKey)
+	if err != nil {
+		return nil, err
+	}
+	key, err := ca.ParseKey(encoded)
+	if err != nil {
+		return nil, err
+	}
+	return ca.Load(stored, key)
+}
+
+// make makes a root and an issuing CA and stores both.
+func (a *Authorities) make(ctx context.Context, issuer certctl.ID, options ca.Options) (*certctl.Authority, error) {
+	if a.pkiURL == "" {
+		return nil, certctl.Errorf(certctl.Invalid, "the URL of CA certificates and revocation lists is not set").
+			WithRemedy("set CERTCTL_PKI_URL: it stands in every certificate and cannot be changed for this CA afterwards")
+	}
+	now, err := a.store.Now(ctx)
+	if err != nil {
+		return nil, err
+	}
+	root, err := ca.NewRoot(options, now)
+	if err != nil {
+		return nil, err
+	}
+	issuing, err := ca.NewIssuing(options, root, now)
+	if err != nil {
+		return nil, err
+	}
+	storedRoot, err := a.record(issuer, root, now)
+	if err != nil {
+		return nil, err
+	}
+	storedIssuing, err := a.record(issuer, issuing, now)
+	if err != nil {
+		return nil, err
+	}
+	storedIssuing.Parent, storedIssuing.Chain = storedRoot.ID, certctl.Chain{issuing.Certificate.Raw}
+	if err := a.store.AddAuthorities(ctx, certctl.SystemActor("signer"), []certctl.Authority{storedRoot, storedIssuing}); err != nil {
+		return nil, err
+	}
+	return &storedIssuing, nil
+}
+
+// record is the row of a new authority, its key sealed for it.
+func (a *Authorities) record(issuer certctl.ID, made ca.Made, now time.Time) (certctl.Authority, error) {
+	stored := certctl.Authority{
+		ID: certctl.NewID(now), Issuer: issuer, State: certctl.AuthorityActive, Certificate: made.Certificate.Raw,
+		KeyURI: "file:", PKIURL: a.pkiURL, Shards: crlShards,
+		NotBefore: made.Certificate.NotBefore, NotAfter: made.Certificate.NotAfter, CreatedAt: now,
+	}
+	var err error
+	stored.SealedKey, err = a.seal(stored.ID, made.Key)
+	return stored, err
+}
+
+func (a *Authorities) seal(id certctl.ID, key crypto.Signer) ([]byte, error) {
+	encoded, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return nil, certctl.Wrap(certctl.Internal, err, "the CA key cannot be encoded")
+	}
+	return a.sealer.Seal("authority", id, "sealed_key", encoded)
+}

@@ -1,0 +1,67 @@
+// Package issuer is the list of kinds of CAs that certctl can ask, and what is
+// known of each before it is asked.
+package issuer
+
+import (
+	"encoding/json"
+	"slices"
+
+	"github.com/certctl/certctl"
+	"github.com/certctl/certctl/handlers/issuer/local"
+)
+
+// Descriptor describes one kind.
+type Descriptor struct {
+	Kind    string
+	Title   string
+	Trust   certctl.TrustClass
+	Secrets []string // names of settings that are sealed, write-only in the API
+	// Reasons are the revocation reasons that it takes; none: it cannot revoke.
+	Reasons []certctl.RevocationReason
+	// Validate refuses settings that cannot work, with a field for each.
+	Validate func(settings json.RawMessage) error
+}
+
+// kinds is the table: a new kind is a package and one line here.
+var kinds = []Descriptor{
+	{
+		Kind: certctl.IssuerLocal, Title: "A CA of our own", Trust: certctl.TrustPrivate,
+		Reasons: []certctl.RevocationReason{
+			certctl.ReasonUnspecified, certctl.ReasonKeyCompromise, certctl.ReasonAffiliationChanged,
+			certctl.ReasonSuperseded, certctl.ReasonCessationOfOperation, certctl.ReasonPrivilegeWithdrawn,
+		},
+		Validate: local.Validate,
+	},
+}
+
+// Kinds is the table as the API asks it.
+type Kinds struct{}
+
+// Validate refuses an unknown kind, or settings that its kind refuses.
+func (Kinds) Validate(kind string, settings json.RawMessage) error {
+	descriptor, err := find(kind)
+	if err != nil {
+		return err
+	}
+	return descriptor.Validate(settings)
+}
+
+// Secrets returns the names of a kind's secret settings.
+func (Kinds) Secrets(kind string) []string {
+	descriptor, _ := find(kind)
+	return descriptor.Secrets
+}
+
+// Trust returns the trust class of a kind's certificates.
+func (Kinds) Trust(kind string) certctl.TrustClass {
+	descriptor, _ := find(kind)
+	return descriptor.Trust
+}
+
+func find(kind string) (Descriptor, error) {
+	i := slices.IndexFunc(kinds, func(d Descriptor) bool { return d.Kind == kind })
+	if i < 0 {
+		return Descriptor{}, certctl.InvalidField("/kind", "there is no kind of issuer %q", certctl.Clip(kind, 40))
+	}
+	return kinds[i], nil
+}
