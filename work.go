@@ -163,3 +163,17 @@ type FinishResult struct {
 	Version ID   // absent for failures
 	Stale   bool // the attempt was not the current one any more; a leaf is kept as an orphan
 }
+
+// SystemVersion is a certificate of the platform's own, signed before there was
+// an order to sign it for: the API's, the broker's.
+type SystemVersion struct {
+	Name      string
+	Names     Names
+	Leaf      []byte
+	Chain     Chain
+	Issuer    ID
+	Authority ID
+	Holder    ID // drawn by the caller, so that the key can be sealed for it
+	SealedKey []byte
+	RenewAt   time.Time
+}
