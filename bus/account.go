@@ -37,23 +37,20 @@ const (
 // The same identity and facts give the same documents, byte for byte, on every
 // replica.
 type Facts struct {
-	// Version rises with every change of the other facts: microseconds since 1970,
-	// of the newest change. It dates the documents.
+	// Version rises whenever Retired changes: microseconds since 1970 of the newest
+	// change. It dates the document of AGENTS; the others have dates of their own.
 	Version int64
 	// Retired are the bus keys of agents that must not log in any more. Those that
-	// retired more than MaxUserLife before Version may be left out.
+	// retired more than MaxUserLife before now may be left out.
 	Retired []certctl.RetiredAgent
-	// Readers are all that are neither expired nor revoked, and those that were
-	// revoked before they expired.
+	// Readers are all that have not expired, revoked ones among them.
 	Readers []certctl.Reader
 }
-
-func (f Facts) at() time.Time { return time.UnixMicro(f.Version).UTC() }
 
 // AccountJWT is the signed document of one account: public, and valid until a
 // newer one takes its place.
 type AccountJWT struct {
-	Name string // SYS, CERTCTL, AGENTS or EVENTS
+	Name string // SYS, CERTCTL, AGENTS or EVENTS-<reader>
 	Key  string // the account's public nkey
 	JWT  string
 }
@@ -69,8 +66,9 @@ func OperatorJWT(i *Identity) (string, error) {
 	return encodeClaims(claims, i.pairs[keyOperator], i.created)
 }
 
-// AccountJWTs derives the documents of all accounts, SYS first. It fails when
-// the retired agents do not fit into MaxDocument.
+// AccountJWTs derives the documents of all accounts: SYS, CERTCTL, AGENTS, and
+// one for each reader. It fails when the retired agents do not fit into
+// MaxDocument.
 func AccountJWTs(i *Identity, f Facts) ([]AccountJWT, error) {
 	platform, err := platformClaims(i)
 	if err != nil {
@@ -80,18 +78,21 @@ func AccountJWTs(i *Identity, f Facts) ([]AccountJWT, error) {
 	if err != nil {
 		return nil, err
 	}
-	events, err := eventsClaims(i, f)
-	if err != nil {
-		return nil, err
+	accounts := []account{
+		{AccountSystem, i.created, systemClaims(i)},
+		{AccountPlatform, i.created, platform},
+		{AccountAgents, time.UnixMicro(f.Version), agents},
 	}
-	var documents []AccountJWT
-	for _, account := range []struct {
-		name   string
-		claims *jwt.AccountClaims
-	}{
-		{AccountSystem, systemClaims(i)}, {AccountPlatform, platform}, {AccountAgents, agents}, {AccountEvents, events},
-	} {
-		document, err := signAccount(i, account.name, account.claims, f)
+	for _, reader := range f.Readers {
+		account, err := readerAccount(i, reader)
+		if err != nil {
+			return nil, err
+		}
+		accounts = append(accounts, account)
+	}
+	documents := make([]AccountJWT, 0, len(accounts))
+	for _, account := range accounts {
+		document, err := account.sign(i)
 		if err != nil {
 			return nil, err
 		}
@@ -100,25 +101,32 @@ func AccountJWTs(i *Identity, f Facts) ([]AccountJWT, error) {
 	return documents, nil
 }
 
-func signAccount(i *Identity, name string, claims *jwt.AccountClaims, f Facts) (AccountJWT, error) {
-	claims.Name = name
-	claims.Tags = jwt.TagList{tagSchema + strconv.Itoa(documentSchema), tagVersion + strconv.FormatInt(f.Version, 10)}
-	token, err := encodeClaims(claims, i.pairs[keyOperatorSigning], f.at())
+// account is what a document says, and since when.
+type account struct {
+	name   string
+	since  time.Time
+	claims *jwt.AccountClaims
+}
+
+func (a account) sign(i *Identity) (AccountJWT, error) {
+	a.claims.Name = a.name
+	a.claims.Tags = jwt.TagList{tagSchema + strconv.Itoa(documentSchema), tagVersion + strconv.FormatInt(a.since.UnixMicro(), 10)}
+	token, err := encodeClaims(a.claims, i.pairs[keyOperatorSigning], a.since)
 	if err != nil {
-		return AccountJWT{}, certctl.Wrap(certctl.Internal, err, "signing the bus account %s", name)
+		return AccountJWT{}, certctl.Wrap(certctl.Internal, err, "signing the bus account %s", a.name)
 	}
 	if len(token) > MaxDocument {
-		return AccountJWT{}, certctl.Errorf(certctl.Conflict, "the bus account %s has %d bytes, more than %d", name, len(token), MaxDocument).
+		return AccountJWT{}, certctl.Errorf(certctl.Conflict, "the bus account %s has %d bytes, more than %d", a.name, len(token), MaxDocument).
 			WithRemedy("too many agents were retired within %s: wait until the oldest of them have expired, or replace the agents' signing key", MaxUserLife)
 	}
-	return AccountJWT{Name: name, Key: claims.Subject, JWT: token}, nil
+	return AccountJWT{Name: a.name, Key: a.claims.Subject, JWT: token}, nil
 }
 
 // newAccount returns the document of an account without JetStream that exports
 // and imports nothing, takes no leaf nodes and has no users but those of its
 // scoped keys.
-func newAccount(i *Identity, name string) *jwt.AccountClaims {
-	claims := jwt.NewAccountClaims(i.Account(name))
+func newAccount(public string) *jwt.AccountClaims {
+	claims := jwt.NewAccountClaims(public)
 	claims.Limits.AccountLimits = jwt.AccountLimits{WildcardExports: true, DisallowBearer: true, Conn: jwt.NoLimit}
 	claims.DefaultPermissions = jwt.Permissions{
 		Pub: jwt.Permission{Deny: jwt.StringList{">"}}, Sub: jwt.Permission{Deny: jwt.StringList{">"}},
@@ -128,25 +136,25 @@ func newAccount(i *Identity, name string) *jwt.AccountClaims {
 
 // addScope lets key sign users of the account that may do what template says,
 // and nothing else.
-func addScope(i *Identity, claims *jwt.AccountClaims, key keyName, template jwt.UserPermissionLimits) {
+func addScope(claims *jwt.AccountClaims, key, role string, template jwt.UserPermissionLimits) {
 	scope := jwt.NewUserScope()
-	scope.Key = i.public(key)
-	scope.Role = string(key)
+	scope.Key = key
+	scope.Role = role
 	scope.Template = template
 	claims.SigningKeys.AddScopedSigner(scope)
 }
 
 func systemClaims(i *Identity) *jwt.AccountClaims {
-	claims := newAccount(i, AccountSystem)
-	addScope(i, claims, keyPusher, pusherTemplate())
+	claims := newAccount(i.Account(AccountSystem))
+	addScope(claims, i.public(keyPusher), pusher, pusherTemplate())
 	return claims
 }
 
 // platformClaims is the account of the server roles: it alone has JetStream. It
-// exports agents' commands and questions and, of JetStream, what one consumer of
-// the event stream needs.
+// exports agents' commands and questions and, of JetStream, what the reader of a
+// consumer of events needs; whose consumer, the reader's imports say.
 func platformClaims(i *Identity) (*jwt.AccountClaims, error) {
-	claims := newAccount(i, AccountPlatform)
+	claims := newAccount(i.Account(AccountPlatform))
 	claims.Limits.JetStreamLimits = jwt.JetStreamLimits{
 		MemoryStorage: jwt.NoLimit, DiskStorage: jwt.NoLimit, Streams: jwt.NoLimit, Consumer: jwt.NoLimit,
 	}
@@ -154,7 +162,7 @@ func platformClaims(i *Identity) (*jwt.AccountClaims, error) {
 		&jwt.Export{Name: "commands", Subject: jwt.Subject(patternCommands(anyone)), Type: jwt.Stream},
 		&jwt.Export{Name: "asks", Subject: jwt.Subject(patternAsks(anyone)), Type: jwt.Service},
 	)
-	for _, request := range readerRequests(patternReader(anyone)) {
+	for _, request := range readerRequests(anyone) {
 		response := jwt.ResponseType(jwt.ResponseTypeSingleton)
 		if request.many {
 			response = jwt.ResponseTypeStream
@@ -167,7 +175,7 @@ func platformClaims(i *Identity) (*jwt.AccountClaims, error) {
 		if err != nil {
 			return nil, err
 		}
-		addScope(i, claims, roleKey(role), template)
+		addScope(claims, i.public(roleKey(role)), string(role), template)
 	}
 	return claims, nil
 }
@@ -181,7 +189,7 @@ func platformClaims(i *Identity) (*jwt.AccountClaims, error) {
 // command subject within this account where nobody may subscribe; commands of
 // the platform come in by the import and are not mapped.
 func agentsClaims(i *Identity, f Facts) (*jwt.AccountClaims, error) {
-	claims := newAccount(i, AccountAgents)
+	claims := newAccount(i.Account(AccountAgents))
 	claims.Imports.Add(
 		&jwt.Import{Name: "commands", Subject: jwt.Subject(patternCommands(anyone)), Account: i.Account(AccountPlatform), Type: jwt.Stream},
 		&jwt.Import{Name: "asks", Subject: jwt.Subject(patternAsks(anyone)), Account: i.Account(AccountPlatform), Type: jwt.Service},
@@ -190,7 +198,7 @@ func agentsClaims(i *Identity, f Facts) (*jwt.AccountClaims, error) {
 	claims.Mappings = jwt.Mapping{
 		jwt.Subject(patternCommands(anyone)): {{Subject: patternVoid}},
 	}
-	addScope(i, claims, keyAgent, agentTemplate())
+	addScope(claims, i.public(keyAgent), "agent", agentTemplate())
 	claims.Revocations = jwt.RevocationList{}
 	for _, agent := range f.Retired {
 		if !nkeys.IsValidPublicUserKey(agent.Key) {
@@ -201,37 +209,36 @@ func agentsClaims(i *Identity, f Facts) (*jwt.AccountClaims, error) {
 	return claims, nil
 }
 
-// eventsClaims is the account of downstream readers. For each there are three
-// imports, about its own consumer; a reader that expired or was revoked has none.
-func eventsClaims(i *Identity, f Facts) (*jwt.AccountClaims, error) {
-	claims := newAccount(i, AccountEvents)
-	addScope(i, claims, keyReader, readerTemplate())
-	claims.Revocations = jwt.RevocationList{}
-	for _, reader := range f.Readers {
-		if !f.at().Before(reader.ExpiresAt) {
-			continue
-		}
-		if !reader.RevokedAt.IsZero() {
-			pair, err := i.readerPair(reader.ID)
-			if err != nil {
-				return nil, certctl.Wrap(certctl.Internal, err, "deriving the key of reader %s", reader.ID)
-			}
-			public, err := pair.PublicKey()
-			if err != nil {
-				return nil, certctl.Wrap(certctl.Internal, err, "deriving the key of reader %s", reader.ID)
-			}
-			revoke(claims, public, reader.ExpiresAt)
-			continue
-		}
-		for _, request := range readerRequests(patternReader(reader.ID.String())) {
+// readerAccount is the account of one downstream reader: it imports what is
+// asked about its own consumer, or nothing once it is revoked.
+//
+// Readers share no account, since a reader could have the answer to its own
+// question sent to another's request subject (tried: it arrives, and the other's
+// events are handed out to nobody until they are due again). Here there is no
+// other's subject.
+func readerAccount(i *Identity, reader certctl.Reader) (account, error) {
+	keys, err := i.reader(reader.ID)
+	if err != nil {
+		return account{}, err
+	}
+	claims := newAccount(publicKey(keys.account))
+	claims.Limits.Conn = readerConnections
+	addScope(claims, publicKey(keys.signing), "reader", readerTemplate())
+	since := reader.CreatedAt
+	if reader.RevokedAt.IsZero() {
+		for _, request := range readerRequests(ReaderConsumer(reader.ID)) {
 			claims.Imports.Add(&jwt.Import{
 				Name: request.name, Subject: jwt.Subject(request.subject), LocalSubject: jwt.RenamingSubject(request.local),
 				Account: i.Account(AccountPlatform), Type: jwt.Service,
 			})
 		}
+	} else {
+		since = reader.RevokedAt
+		claims.Revocations = jwt.RevocationList{}
+		revoke(claims, jwt.All, reader.ExpiresAt)
 	}
 	claims.Limits.Imports = int64(len(claims.Imports))
-	return claims, nil
+	return account{AccountEvents + "-" + reader.ID.String(), since, claims}, nil
 }
 
 // revoke refuses a key whatever it logs in with. Credentials issued up to the

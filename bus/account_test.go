@@ -133,7 +133,7 @@ func TestDocumentsAreDerived(t *testing.T) {
 	facts := Facts{
 		Version: noon.UnixMicro(),
 		Retired: []certctl.RetiredAgent{{Key: userKey(t), At: noon.Add(-time.Hour)}, {Key: userKey(t), At: noon}},
-		Readers: []certctl.Reader{{ID: certctl.NewID(noon), ExpiresAt: noon.Add(time.Hour)}},
+		Readers: []certctl.Reader{{ID: certctl.NewID(noon), CreatedAt: noon, ExpiresAt: noon.Add(time.Hour)}},
 	}
 	first, err := AccountJWTs(identity, facts)
 	if err != nil {
@@ -153,15 +153,17 @@ func TestDocumentsAreDerived(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i := range third {
+		changes := third[i].Name == AccountAgents
 		newer, err := third[i].NewerThan(first[i])
-		if err != nil || !newer {
-			t.Errorf("%s of the next version is not newer: %v", third[i].Name, err)
+		if err != nil || newer != changes {
+			t.Errorf("%s of the next version is newer: %v, %v", third[i].Name, newer, err)
 		}
 		if older, err := first[i].NewerThan(third[i]); err != nil || older {
 			t.Errorf("%s of the last version is newer: %v", third[i].Name, err)
 		}
-		if claimsID(t, first[i].JWT) == claimsID(t, third[i].JWT) {
-			t.Errorf("%s: brokers take two documents with one id for the same", third[i].Name)
+		// Brokers take two documents with one id for the same.
+		if same := claimsID(t, first[i].JWT) == claimsID(t, third[i].JWT); same == changes {
+			t.Errorf("%s: the same id %v, changed %v", third[i].Name, same, changes)
 		}
 	}
 }
@@ -178,8 +180,9 @@ func claimsID(t *testing.T, token string) string {
 func TestOnlyThePlatformHasJetStream(t *testing.T) {
 	t.Parallel()
 	identity := newIdentity(t)
-	for _, account := range []string{AccountSystem, AccountAgents, AccountEvents} {
-		claims := document(t, identity, Facts{}, account)
+	reader := certctl.Reader{ID: certctl.NewID(noon), CreatedAt: noon, ExpiresAt: noon.Add(time.Hour)}
+	for _, account := range []string{AccountSystem, AccountAgents, AccountEvents + "-" + reader.ID.String()} {
+		claims := document(t, identity, Facts{Readers: []certctl.Reader{reader}}, account)
 		if claims.Limits.IsJSEnabled() || len(claims.Exports) > 0 || claims.Limits.LeafNodeConn != 0 {
 			t.Errorf("%s: %+v", account, claims.Limits)
 		}
@@ -217,29 +220,26 @@ func TestRetiredKeysMustBeKeys(t *testing.T) {
 func TestReadersHaveImportsWhileTheyMayRead(t *testing.T) {
 	t.Parallel()
 	identity := newIdentity(t)
-	live := certctl.Reader{ID: certctl.NewID(noon), ExpiresAt: noon.Add(time.Hour)}
-	expired := certctl.Reader{ID: certctl.NewID(noon), ExpiresAt: noon}
-	revoked := certctl.Reader{ID: certctl.NewID(noon), ExpiresAt: noon.Add(time.Hour), RevokedAt: noon.Add(-time.Minute)}
-	claims := document(t, identity, Facts{
-		Version: noon.UnixMicro(), Readers: []certctl.Reader{live, expired, revoked},
-	}, AccountEvents)
-	var local []string
-	for _, imported := range claims.Imports {
+	reader := certctl.Reader{ID: certctl.NewID(noon), CreatedAt: noon, ExpiresAt: noon.Add(time.Hour)}
+	name := AccountEvents + "-" + reader.ID.String()
+	live := document(t, identity, Facts{Readers: []certctl.Reader{reader}}, name)
+	var subjects []string
+	for _, imported := range live.Imports {
 		if imported.Type != jwt.Service || imported.Account != identity.Account(AccountPlatform) {
 			t.Errorf("import %+v", imported)
 		}
-		local = append(local, string(imported.Subject))
+		subjects = append(subjects, string(imported.Subject))
 	}
-	consumer := ReaderConsumer(live.ID)
+	consumer := ReaderConsumer(reader.ID)
 	want := []string{
 		"$JS.ACK.CERTCTL_EVENT." + consumer + ".>",
 		"$JS.API.CONSUMER.INFO.CERTCTL_EVENT." + consumer,
 		"$JS.API.CONSUMER.MSG.NEXT.CERTCTL_EVENT." + consumer,
 	}
-	if diff := cmp.Diff(want, local); diff != "" {
+	if diff := cmp.Diff(want, subjects); diff != "" {
 		t.Error(diff)
 	}
-	credentials, err := ReaderCredentials(identity, certctl.Reader{ID: revoked.ID, ExpiresAt: noon.Add(time.Hour)}, noon)
+	credentials, err := ReaderCredentials(identity, reader, noon)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -251,8 +251,16 @@ func TestReadersHaveImportsWhileTheyMayRead(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !claims.IsClaimRevoked(user) {
+	if user.IssuerAccount != live.Subject || live.IsClaimRevoked(user) {
+		t.Errorf("the reader's credentials are not good in its account: %+v", user)
+	}
+	reader.RevokedAt = noon.Add(time.Minute)
+	revoked := document(t, identity, Facts{Readers: []certctl.Reader{reader}}, name)
+	if !revoked.IsClaimRevoked(user) || len(revoked.Imports) > 0 {
 		t.Error("the revoked reader's credentials are good")
+	}
+	if !ageOf(revoked).newerThan(ageOf(live)) {
+		t.Error("the revocation is not newer")
 	}
 }
 

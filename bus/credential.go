@@ -26,7 +26,9 @@ func AgentJWT(i *Identity, agent certctl.ID, busKey string, now time.Time, life 
 	if life <= 0 || life > MaxUserLife {
 		return "", certctl.Errorf(certctl.Internal, "credentials for %s are not given: more than 0 and at most %s", life, MaxUserLife)
 	}
-	return userJWT(i, user{key: keyAgent, account: AccountAgents, name: agent.String(), public: busKey, issued: now, expires: now.Add(life)})
+	return userJWT(user{
+		signer: i.pairs[keyAgent], account: i.Account(AccountAgents), name: agent.String(), public: busKey, issued: now, expires: now.Add(life),
+	})
 }
 
 // ReaderCredentials returns the text of a credentials file with which a reader
@@ -37,11 +39,13 @@ func ReaderCredentials(i *Identity, reader certctl.Reader, now time.Time) (strin
 		return "", certctl.Errorf(certctl.Gone, "reader %s has expired or is revoked", reader.Name).
 			WithRemedy("make a new reader")
 	}
-	pair, err := i.readerPair(reader.ID)
+	keys, err := i.reader(reader.ID)
 	if err != nil {
-		return "", certctl.Wrap(certctl.Internal, err, "deriving the key of reader %s", reader.ID)
+		return "", err
 	}
-	return credentials(i, pair, user{key: keyReader, account: AccountEvents, name: reader.ID.String(), issued: now, expires: reader.ExpiresAt})
+	return credentials(keys.login, user{
+		signer: keys.signing, account: publicKey(keys.account), name: reader.ID.String(), issued: now, expires: reader.ExpiresAt,
+	})
 }
 
 // PlatformCredentials returns the text of a credentials file with which a process
@@ -51,13 +55,13 @@ func PlatformCredentials(i *Identity, role Role, now time.Time) (string, error) 
 	if _, err := roleTemplate(role); err != nil {
 		return "", err
 	}
-	return newCredentials(i, user{key: roleKey(role), account: AccountPlatform, name: string(role), issued: now})
+	return newCredentials(user{signer: i.pairs[roleKey(role)], account: i.Account(AccountPlatform), name: string(role), issued: now})
 }
 
 // PusherCredentials returns the text of a credentials file with which the signer
 // hands account documents to an external broker, and can do nothing else.
 func PusherCredentials(i *Identity, now time.Time) (string, error) {
-	return newCredentials(i, user{key: keyPusher, account: AccountSystem, name: pusher, issued: now})
+	return newCredentials(user{signer: i.pairs[keyPusher], account: i.Account(AccountSystem), name: pusher, issued: now})
 }
 
 // Expiry returns when a user's JWT ends by itself, or zero if it does not. It
@@ -97,17 +101,17 @@ func ParseCredentials(text []byte) (userJWT string, seed []byte, err error) {
 
 // user is somebody who may log in.
 type user struct {
-	key     keyName // the scoped signing key: what he may do
-	account string
-	name    string // what stands in place of {{name()}}
-	public  string // user nkey
+	signer  nkeys.KeyPair // scoped: what he may do
+	account string        // public nkey
+	name    string        // what stands in place of {{name()}}
+	public  string        // user nkey
 	issued  time.Time
 	expires time.Time // zero: never
 }
 
 // userJWT signs a user's JWT. It holds no permissions of its own: those are in
 // the account's document, under the key that signed.
-func userJWT(i *Identity, u user) (string, error) {
+func userJWT(u user) (string, error) {
 	if err := checkName(u.name); err != nil {
 		return "", err
 	}
@@ -117,11 +121,11 @@ func userJWT(i *Identity, u user) (string, error) {
 	claims := jwt.NewUserClaims(u.public)
 	claims.SetScoped(true)
 	claims.Name = u.name
-	claims.IssuerAccount = i.Account(u.account)
+	claims.IssuerAccount = u.account
 	if !u.expires.IsZero() {
 		claims.Expires = u.expires.Unix()
 	}
-	token, err := encodeClaims(claims, i.pairs[u.key], u.issued)
+	token, err := encodeClaims(claims, u.signer, u.issued)
 	if err != nil {
 		return "", certctl.Wrap(certctl.Internal, err, "signing the credentials of %s", u.name)
 	}
@@ -148,21 +152,21 @@ func checkName(name string) error {
 }
 
 // newCredentials makes a key pair and its credentials.
-func newCredentials(i *Identity, u user) (string, error) {
+func newCredentials(u user) (string, error) {
 	pair, err := nkeys.CreateUser()
 	if err != nil {
 		return "", certctl.Wrap(certctl.Internal, err, "making a bus key for %s", u.name)
 	}
-	return credentials(i, pair, u)
+	return credentials(pair, u)
 }
 
-func credentials(i *Identity, pair nkeys.KeyPair, u user) (string, error) {
+func credentials(pair nkeys.KeyPair, u user) (string, error) {
 	public, err := pair.PublicKey()
 	if err != nil {
 		return "", certctl.Wrap(certctl.Internal, err, "reading the bus key of %s", u.name)
 	}
 	u.public = public
-	token, err := userJWT(i, u)
+	token, err := userJWT(u)
 	if err != nil {
 		return "", err
 	}

@@ -18,7 +18,7 @@ const (
 	AccountSystem   = "SYS"     // the broker's own
 	AccountPlatform = "CERTCTL" // the server roles; the only one with JetStream
 	AccountAgents   = "AGENTS"  // nodes
-	AccountEvents   = "EVENTS"  // downstream readers
+	AccountEvents   = "EVENTS"  // downstream readers: EVENTS-<id>, one for each
 )
 
 // identityVersion is the format of MarshalBinary.
@@ -30,9 +30,9 @@ type keyName string
 const (
 	keyOperator        keyName = "operator"
 	keyOperatorSigning keyName = "operator-signing"
-	keyAgent           keyName = "agent"  // scoped: users of AGENTS
-	keyReader          keyName = "reader" // scoped: users of EVENTS
-	keyPusher          keyName = "pusher" // scoped: the one kind of user of SYS
+	keyAgent           keyName = "agent"   // scoped: users of AGENTS
+	keyPusher          keyName = "pusher"  // scoped: the one kind of user of SYS
+	keyReaders         keyName = "readers" // signs nothing: each reader's keys are derived from it
 )
 
 // identityKeys is every key pair of an Identity and its kind: the operator's
@@ -44,10 +44,10 @@ func identityKeys() map[keyName]nkeys.PrefixByte {
 		keyOperator:        nkeys.PrefixByteOperator,
 		keyOperatorSigning: nkeys.PrefixByteOperator,
 		keyAgent:           nkeys.PrefixByteAccount,
-		keyReader:          nkeys.PrefixByteAccount,
 		keyPusher:          nkeys.PrefixByteAccount,
+		keyReaders:         nkeys.PrefixByteAccount,
 	}
-	for _, account := range []string{AccountSystem, AccountPlatform, AccountAgents, AccountEvents} {
+	for _, account := range []string{AccountSystem, AccountPlatform, AccountAgents} {
 		keys[accountKey(account)] = nkeys.PrefixByteAccount
 	}
 	for _, role := range Roles {
@@ -143,27 +143,42 @@ func parseSeed(seed string, prefix nkeys.PrefixByte) (nkeys.KeyPair, error) {
 // Operator returns the operator's public key, which names this identity.
 func (i *Identity) Operator() string { return i.public(keyOperator) }
 
-// Account returns the public key of an account by its name, or "" for others.
+// Account returns the public key of SYS, CERTCTL or AGENTS, or "".
 func (i *Identity) Account(name string) string { return i.public(accountKey(name)) }
 
-// public returns a public key, or "" when there is no such pair.
-func (i *Identity) public(name keyName) string {
-	pair, ok := i.pairs[name]
-	if !ok {
-		return ""
-	}
-	public, err := pair.PublicKey()
-	if err != nil {
-		return "" // only a wiped pair has none, and nothing wipes ours
-	}
-	return public
+func (i *Identity) public(name keyName) string { return publicKey(i.pairs[name]) }
+
+// readerKeys are the key pairs of one reader.
+type readerKeys struct {
+	account nkeys.KeyPair
+	signing nkeys.KeyPair // scoped: the users of account
+	login   nkeys.KeyPair
 }
 
-// readerPair derives a reader's log-in key from the key that signs readers. So
-// a reader can be revoked by its id alone: no list of keys is kept that could be
-// lost.
-func (i *Identity) readerPair(reader certctl.ID) (nkeys.KeyPair, error) {
-	seed, err := i.pairs[keyReader].Seed()
+// reader derives a reader's keys from its id. So a reader can be revoked and its
+// account described by its row alone: no list of keys is kept that could be lost.
+func (i *Identity) reader(id certctl.ID) (readerKeys, error) {
+	var keys readerKeys
+	for _, key := range []struct {
+		pair    *nkeys.KeyPair
+		prefix  nkeys.PrefixByte
+		purpose string
+	}{
+		{&keys.account, nkeys.PrefixByteAccount, "certctl/v1/reader-account"},
+		{&keys.signing, nkeys.PrefixByteAccount, "certctl/v1/reader-signing"},
+		{&keys.login, nkeys.PrefixByteUser, "certctl/v1/reader-login"},
+	} {
+		pair, err := i.derive(key.prefix, key.purpose, id)
+		if err != nil {
+			return readerKeys{}, certctl.Wrap(certctl.Internal, err, "deriving the keys of reader %s", id)
+		}
+		*key.pair = pair
+	}
+	return keys, nil
+}
+
+func (i *Identity) derive(prefix nkeys.PrefixByte, purpose string, id certctl.ID) (nkeys.KeyPair, error) {
+	seed, err := i.pairs[keyReaders].Seed()
 	if err != nil {
 		return nil, err
 	}
@@ -171,9 +186,21 @@ func (i *Identity) readerPair(reader certctl.ID) (nkeys.KeyPair, error) {
 	if err != nil {
 		return nil, err
 	}
-	raw, err := hkdf.Key(sha256.New, secret, reader[:], "certctl/v1/reader-login", 32)
+	raw, err := hkdf.Key(sha256.New, secret, id[:], purpose, 32)
 	if err != nil {
 		return nil, err
 	}
-	return nkeys.FromRawSeed(nkeys.PrefixByteUser, raw)
+	return nkeys.FromRawSeed(prefix, raw)
+}
+
+// publicKey returns a pair's public key, or "" for none.
+func publicKey(pair nkeys.KeyPair) string {
+	if pair == nil {
+		return ""
+	}
+	public, err := pair.PublicKey()
+	if err != nil {
+		return "" // only a wiped pair has none, and nothing wipes ours
+	}
+	return public
 }

@@ -27,6 +27,7 @@ const (
 	agentPayload        = 256 << 10 // bytes; a report of a thousand receipts fits
 	readerSubscriptions = 16
 	readerPayload       = 16 << 10 // bytes; a pull request or an acknowledgement
+	readerConnections   = 16
 )
 
 // anyone stands for one token of a subject in exports and in the permissions of
