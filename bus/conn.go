@@ -32,7 +32,7 @@ type Options struct {
 	Name        string                       // shown in the broker's lists
 	JWT         func() (string, error)       // read at each log-in; nil: no log-in
 	Sign        func([]byte) ([]byte, error) // signs the broker's nonce, with JWT
-	TLS         *tls.Config                  // nil: the system's roots where a URL says tls
+	TLS         *tls.Config                  // for URLs; the broker must take the TLS hello first
 	InboxPrefix string                       // from InboxPrefix; empty: the library's
 	Log         zerolog.Logger
 }
@@ -117,7 +117,8 @@ func (c *Conn) options(o Options) []nats.Option {
 		options = append(options, nats.UserJWT(o.JWT, o.Sign))
 	}
 	if o.TLS != nil {
-		options = append(options, nats.Secure(o.TLS.Clone()))
+		// Our brokers expect the TLS hello first, and so tell nothing in the clear.
+		options = append(options, nats.Secure(o.TLS.Clone()), nats.TLSHandshakeFirst())
 	}
 	if o.InboxPrefix != "" {
 		options = append(options, nats.CustomInboxPrefix(o.InboxPrefix))

@@ -31,7 +31,7 @@ const (
 const (
 	hintAge   = 10 * time.Minute
 	hintMost  = 1_000_000
-	hintBytes = 512 << 20
+	hintBytes = 128 << 20 // of the broker's memory
 	eventAge  = 90 * 24 * time.Hour
 	// eventWindow is how long the same event is not stored twice. Ids cost the
 	// broker 0.3 KB each for as long.

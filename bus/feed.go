@@ -1,0 +1,109 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/certctl/certctl"
+)
+
+// How a feed keeps its place when its consumer is lost.
+const (
+	feedMost     = 256
+	feedIdle     = time.Minute // the broker removes a consumer that nobody pulls from
+	feedOverlap  = time.Minute // of what is told again
+)
+
+// Follow calls fn with each event that is published from now on, in the stream's
+// order, until ctx ends, whose error it returns. Events come at least once: after
+// the broker was away, those of its last minute come again. An event that cannot
+// be read here is left out. fn should not block for long; what it missed is in
+// the event table.
+func Follow(ctx context.Context, conn *Conn, fn func(certctl.Event)) error {
+	declared, stop := conn.declared.listen()
+	defer stop()
+	f := &feed{conn: conn, fn: fn}
+	for ctx.Err() == nil {
+		err := f.pull(ctx)
+		if err == nil || ctx.Err() != nil {
+			continue
+		}
+		f.consumer = nil
+		conn.log.Debug().Err(err).Msg("events cannot be followed now")
+		timer := time.NewTimer(pullAgain)
+		select {
+		case <-ctx.Done():
+		case <-declared:
+		case <-timer.C:
+		}
+		timer.Stop()
+	}
+	return ctx.Err()
+}
+
+// feed is the state of one Follow.
+type feed struct {
+	conn     *Conn
+	fn       func(certctl.Event)
+	consumer jetstream.Consumer
+	last     time.Time // of the newest event told
+}
+
+// pull tells the events of one request.
+func (f *feed) pull(ctx context.Context) error {
+	if !f.conn.Connected() {
+		return errors.New("not connected")
+	}
+	ctx, cancel := context.WithTimeout(ctx, pullExpiry)
+	defer cancel()
+	if err := f.declare(ctx); err != nil {
+		return err
+	}
+	batch, err := f.consumer.Fetch(feedMost, jetstream.FetchContext(ctx), jetstream.FetchHeartbeat(pullHeartbeat))
+	if err != nil {
+		return f.conn.unreachable(err, "pulling events")
+	}
+	for m := range batch.Messages() {
+		e, err := readEvent(m.Subject(), m.Headers(), m.Data())
+		// A stream that was made anew is filled with all that was before.
+		if err != nil || e.Time.Before(f.last.Add(-feedOverlap)) {
+			continue
+		}
+		if f.last.Before(e.Time) {
+			f.last = e.Time
+		}
+		f.fn(e)
+	}
+	if err := batch.Error(); err != nil && !errors.Is(err, context.DeadlineExceeded) {
+		return f.conn.unreachable(err, "pulling events")
+	}
+	return nil
+}
+
+// declare makes a consumer of our own: from now on, or from a little before the
+// last event told.
+func (f *feed) declare(ctx context.Context) error {
+	if f.consumer != nil {
+		return nil
+	}
+	config := jetstream.ConsumerConfig{
+		Description: "certctl: a process that follows events", DeliverPolicy: jetstream.DeliverNewPolicy,
+		AckPolicy: jetstream.AckNonePolicy, InactiveThreshold: feedIdle, MemoryStorage: true, Replicas: 1,
+		FilterSubject: SubjectEvents("", ""),
+	}
+	if !f.last.IsZero() {
+		from := f.last.Add(-feedOverlap)
+		config.DeliverPolicy, config.OptStartTime = jetstream.DeliverByStartTimePolicy, &from
+	} else {
+		f.last = time.Now() // what is lost before the first event is from here on
+	}
+	consumer, err := f.conn.js.CreateConsumer(ctx, StreamEvent, config)
+	if err != nil {
+		return f.conn.unreachable(err, "following events")
+	}
+	f.consumer = consumer
+	return nil
+}
