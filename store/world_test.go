@@ -185,7 +185,7 @@ func (w *world) holders(c certctl.Certificate) []certctl.HolderVersion {
 	return all
 }
 
-// key makes a key with a CSR for names.
+// csrFor makes a key with a CSR for names.
 func csrFor(t *testing.T, names ...string) *certctl.CSR {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -264,9 +264,11 @@ func (w *world) issue(o certctl.Order) certctl.ID {
 	w.exec(`delete from due where id = $1`, o.ID)
 	w.exec(`insert into due (kind, id, verb, lane, urgency, due_at) select 'holder', $1, 'renew', '-', 2, renew_at from version where id = $2
 		on conflict (kind, id) do update set due_at = excluded.due_at`, o.Holder, id)
-	w.exec(`insert into deployment (id, certificate_id, binding_id, target_id, agent_id, version_id, state, verified_at)
-		select gen_random_uuid(), b.certificate_id, b.id, b.target_id, t.agent_id, $2, 'verified', now()
-		from binding b join target t on t.id = b.target_id where b.holder_id = $1 and b.unbound_at is null`, o.Holder, id)
+	for _, b := range w.get(o.Certificate).Bindings {
+		w.exec(`insert into deployment (id, certificate_id, binding_id, target_id, agent_id, version_id, state, verified_at)
+			select $1, certificate_id, id, target_id, $4, $3, 'verified', now() from binding where id = $2 and holder_id = $5`,
+			certctl.NewID(time.Now()), b.ID, id, b.Agent, o.Holder)
+	}
 	return id
 }
 
