@@ -1,7 +1,13 @@
 package broker_test
 
 import (
+	"bufio"
+	"crypto/tls"
+	"encoding/base64"
+	"encoding/json"
 	"errors"
+	"fmt"
+	"io"
 	"strings"
 	"testing"
 	"time"
@@ -30,7 +36,7 @@ func TestStolenAgentCredentialsSubscribeToNothingElse(t *testing.T) {
 		">", "*", "*.>", "certctl.>", "certctl.v1.>", "certctl.v1.void.>",
 		"_INBOX.>", "_INBOX.*", "_INBOX.*.>", bus.InboxPrefix(victim.id.String()) + ".>", bus.InboxPrefix(victim.id.String()) + ".*", "_INBOX.api.>",
 		"certctl.v1.intent.>", bus.SubjectIntent(certctl.HintIssue, certctl.NoLane), "certctl.v1.event.>",
-		bus.SubjectEvents("default", certctl.AggregateCertificate), bus.SubjectSigner("*"), bus.SubjectSigner("enroll"), bus.ReaderAPIPrefix + ".>",
+		bus.SubjectEvents("default", certctl.AggregateCertificate), "certctl.v1.svc.signer.*", bus.SubjectSigner("enroll"), bus.ReaderAPIPrefix + ".>",
 		"$JS.API.>", "$JS.>", "$JS.ACK.>", "$JS.EVENT.ADVISORY.>", "$SYS.>", "$SYS.ACCOUNT.>", "$SYS.REQ.>", "_R_.>", "_R_.*.*", "$G.>",
 	} {
 		if _, err := thief.Subscribe(subject, func(message *nats.Msg) { t.Errorf("%s brought %s", subject, message.Subject) }); err != nil {
@@ -165,14 +171,52 @@ func TestAgentsAreHeldToTheirLimits(t *testing.T) {
 		t.Fatal(err)
 	}
 	receive(t, asked, "question of 256 KiB")
-	if err := large.Publish(bus.SubjectAskReport(large.id), make([]byte, 256<<10+1)); err != nil {
-		if !errors.Is(err, nats.ErrMaxPayload) {
-			t.Fatal(err)
-		}
-		return
+	if err := large.Publish(bus.SubjectAskReport(large.id), make([]byte, 256<<10+1)); !errors.Is(err, nats.ErrMaxPayload) {
+		t.Errorf("the library was not told the limit: %v", err)
 	}
-	if err := receive(t, large.closed, "end of a connection that sends too much"); err == nil || !strings.Contains(strings.ToLower(err.Error()), "payload") {
-		t.Errorf("the broker says %v", err)
+}
+
+// A thief's own client need not heed the limit that it is told.
+func TestTheBrokerEndsConnectionsThatSendTooMuch(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	pair, public := newUser(t)
+	id := certctl.NewID(time.Now())
+	token, err := bus.AgentJWT(s.identity, id, public, time.Now(), bus.UserLife)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := tls.Dial("tcp", strings.TrimPrefix(s.broker.URL(), "tls://"), &tls.Config{RootCAs: s.roots, MinVersion: tls.VersionTLS13})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewReader(conn)
+	line, err := lines.ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	var info struct {
+		Nonce string `json:"nonce"`
+	}
+	if err := json.Unmarshal([]byte(strings.TrimPrefix(line, "INFO ")), &info); err != nil {
+		t.Fatal(err)
+	}
+	signature, err := pair.Sign([]byte(info.Nonce))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = fmt.Fprintf(conn, "CONNECT {\"jwt\":%q,\"sig\":%q}\r\nPUB %s %d\r\n",
+		token, base64.RawURLEncoding.EncodeToString(signature), bus.SubjectAskReport(id), 256<<10+1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rest, err := io.ReadAll(lines)
+	if err != nil || !strings.Contains(string(rest), "-ERR 'Maximum Payload Violation'") {
+		t.Errorf("the broker says %q, %v", rest, err)
 	}
 }
 

@@ -23,9 +23,10 @@ const (
 	tlsTimeout = 10 * time.Second
 
 	// handshakeFirst is how long the broker waits for a client's TLS hello before
-	// it says its plain INFO. Agents say hello first; readers with other clients
-	// may not know how, and wait this long once.
-	handshakeFirst = time.Second
+	// it says its plain INFO. A client that says hello first does so as soon as the
+	// connection stands; others, and connections within the process, wait this long
+	// once.
+	handshakeFirst = 100 * time.Millisecond
 
 	// A connection that is silent for pingInterval × (pingsOut + 1) is dead.
 	pingInterval = 10 * time.Second

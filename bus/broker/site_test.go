@@ -172,18 +172,18 @@ type client struct {
 	*nats.Conn
 	id         certctl.ID
 	violations chan error
-	closed     chan error
+	closed     chan struct{}
 }
 
 // connect logs in over TLS.
 func (s *site) connect(token string, pair nkeys.KeyPair, inbox string) (*client, error) {
-	c := &client{violations: make(chan error, 64), closed: make(chan error, 1)}
+	c := &client{violations: make(chan error, 64), closed: make(chan struct{})}
 	var err error
 	c.Conn, err = nats.Connect(s.broker.URL(), loginOption(token, pair),
 		nats.Secure(&tls.Config{RootCAs: s.roots, ServerName: "127.0.0.1", MinVersion: tls.VersionTLS13}), nats.TLSHandshakeFirst(),
 		nats.CustomInboxPrefix(inbox), nats.NoReconnect(),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { c.violations <- err }),
-		nats.ClosedHandler(func(nc *nats.Conn) { c.closed <- nc.LastError() }))
+		nats.ClosedHandler(func(*nats.Conn) { close(c.closed) }))
 	return c, err
 }
 
@@ -293,6 +293,15 @@ func (c *client) refused(t *testing.T, what, subject string) {
 	case <-time.After(patience):
 		t.Errorf("%s %s: not refused", what, subject)
 	}
+}
+
+// ended asserts that the broker ends the connection for the reason.
+func (c *client) ended(t *testing.T, reason error) {
+	t.Helper()
+	if err := receive(t, c.violations, "reason of the end"); !errors.Is(err, reason) {
+		t.Errorf("the broker says %v", err)
+	}
+	receive(t, c.closed, "end of the connection")
 }
 
 // quiet asserts that the broker has refused nothing of what was sent.
