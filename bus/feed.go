@@ -12,9 +12,10 @@ import (
 
 // How a feed keeps its place when its consumer is lost.
 const (
-	feedMost     = 256
-	feedIdle     = time.Minute // the broker removes a consumer that nobody pulls from
-	feedOverlap  = time.Minute // of what is told again
+	feedMost    = 256
+	feedStale   = 10 * time.Minute // older than what was told last: not news but a refill
+	feedIdle    = time.Minute      // the broker removes a consumer that nobody pulls from
+	feedOverlap = time.Minute      // of what is told again
 )
 
 // Follow calls fn with each event that is published from now on, in the stream's
@@ -49,7 +50,8 @@ type feed struct {
 	conn     *Conn
 	fn       func(certctl.Event)
 	consumer jetstream.Consumer
-	last     time.Time // of the newest event told
+	last     time.Time // of the newest event told; before the first, when we began
+	again    bool      // the consumer is not the first
 }
 
 // pull tells the events of one request.
@@ -69,7 +71,7 @@ func (f *feed) pull(ctx context.Context) error {
 	for m := range batch.Messages() {
 		e, err := readEvent(m.Subject(), m.Headers(), m.Data())
 		// A stream that was made anew is filled with all that was before.
-		if err != nil || e.Time.Before(f.last.Add(-feedOverlap)) {
+		if err != nil || f.again && e.Time.Before(f.last.Add(-feedStale)) {
 			continue
 		}
 		if f.last.Before(e.Time) {
@@ -97,13 +99,15 @@ func (f *feed) declare(ctx context.Context) error {
 	if !f.last.IsZero() {
 		from := f.last.Add(-feedOverlap)
 		config.DeliverPolicy, config.OptStartTime = jetstream.DeliverByStartTimePolicy, &from
-	} else {
-		f.last = time.Now() // what is lost before the first event is from here on
+		f.again = true
 	}
 	consumer, err := f.conn.js.CreateConsumer(ctx, StreamEvent, config)
 	if err != nil {
 		return f.conn.unreachable(err, "following events")
 	}
 	f.consumer = consumer
+	if f.last.IsZero() {
+		f.last = time.Now()
+	}
 	return nil
 }
