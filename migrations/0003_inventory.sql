@@ -110,7 +110,8 @@ create table agent_contact (
     session        bigint not null default 0,  -- number of the session that counts
     session_id     uuid,
     machine_id     text not null default '',
-    alternations   int not null default 0,     -- times a superseded session came back
+    superseded     uuid[] not null default '{}', -- the last few sessions before it
+    alternated_by  uuid,                       -- the superseded session that came back last, and when
     alternated_at  timestamptz
 ) with (fillfactor = 70);
 
@@ -119,6 +120,7 @@ create table agent_nonce (
     agent_id   uuid not null,
     expires_at timestamptz not null
 );
+create index agent_nonce_expiry on agent_nonce (expires_at);
 
 create table join_token (
     id         uuid primary key,
@@ -192,8 +194,8 @@ create index certificate_ips on certificate using gin (ips) where ips <> '{}';
 create index certificate_uris on certificate using gin (uris) where uris <> '{}';
 create index certificate_emails on certificate using gin (emails) where emails <> '{}';
 create index certificate_issuers on certificate using gin (issuers);
+create index certificate_team on certificate (team_id, id);
 create index certificate_name_prefix on certificate (name text_pattern_ops);
-create index certificate_archived on certificate (id) where archived_at is not null;
 create index certificate_labels on certificate using gin (labels jsonb_path_ops);
 create index certificate_status on certificate (status, id);
 create index certificate_expiry on certificate (not_after, id);
@@ -230,6 +232,7 @@ create table binding (
     slot           text not null default 'default',
     number         bigint not null default 0,  -- of the newest command sent for it
     remove         boolean not null default false,
+    wait           text not null default '',   -- why it is not let go of now; see certctl.WaitReason
     created_at     timestamptz not null default now(),
     unbound_at     timestamptz,
     forgotten_at   timestamptz                 -- the agent has let go

@@ -75,10 +75,14 @@ const (
 	referring = "for key share of o"
 )
 
-// find looks up names and ids of one kind among the teams, in one query. What
-// does not exist there is not in the answer. Ids also find what is archived.
+// find looks up names and ids of one kind among the teams. What does not exist
+// there is not in the answer. Ids also find what is archived.
+//
+// Ids and names are two queries: in one, with an OR, the planner reads the whole
+// table as long as its statistics are those of a small one.
 func (t *tx) find(ctx context.Context, lock string, kind certctl.ObjectKind, teams []string, refs ...string) (map[string]found, error) {
-	ids, names := []certctl.ID{}, []string{}
+	var ids []certctl.ID
+	var names []string
 	for _, ref := range refs {
 		if id, err := certctl.ParseID(ref); err == nil {
 			ids = append(ids, id)
@@ -86,24 +90,34 @@ func (t *tx) find(ctx context.Context, lock string, kind certctl.ObjectKind, tea
 			names = append(names, ref)
 		}
 	}
-	k := namedKind(kind)
+	all := make(map[string]found, len(refs))
+	if len(ids) > 0 {
+		if err := t.findWhere(ctx, all, lock, kind, teams, "o.id = any($1)", ids); err != nil {
+			return nil, err
+		}
+	}
+	if len(names) == 0 {
+		return all, nil
+	}
 	// Teams come as an array, so that the index on (team_id, name) is used
 	// whatever the planner thinks of the number of teams.
+	return all, t.findWhere(ctx, all, lock, kind, teams, "o.name = any($1) and "+namedKind(kind).live+`
+		and o.team_id = any(array(select id from team where $2::text[] is null or name = any($2)))`, names, teams)
+}
+
+func (t *tx) findWhere(ctx context.Context, all map[string]found, lock string, kind certctl.ObjectKind, teams []string, clause string, args ...any) error {
+	k := namedKind(kind)
 	rows, err := t.Query(ctx, fmt.Sprintf(`
-		select o.id, o.name, o.team_id, team.name, %[1]s, %[2]s, not (%[3]s)
-		from %[4]s o join team on team.id = o.team_id
-		where o.id = any($1) or (o.name = any($2) and %[3]s
-			and o.team_id = any(array(select id from team where $3::text[] is null or name = any($3)))) %[5]s`,
-		k.owner, k.labels, k.live, k.table, lock), ids, names, teams)
+		select o.id, o.name, o.team_id, team.name, %s, %s, not (%s)
+		from %s o join team on team.id = o.team_id where %s %s`, k.owner, k.labels, k.live, k.table, clause, lock), args...)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer rows.Close()
-	all := make(map[string]found, len(refs))
 	for rows.Next() {
 		var f found
 		if err := rows.Scan(&f.id, &f.name, &f.teamID, &f.team, &f.owner, &f.labels, &f.archived); err != nil {
-			return nil, err
+			return err
 		}
 		if teams != nil && !slices.Contains(teams, f.team) {
 			continue
@@ -113,7 +127,7 @@ func (t *tx) find(ctx context.Context, lock string, kind certctl.ObjectKind, tea
 			all[f.name] = prefer(all[f.name], f, teams)
 		}
 	}
-	return all, rows.Err()
+	return rows.Err()
 }
 
 // prefer picks between two objects of one name: the earlier team in the scope,
