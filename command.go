@@ -59,9 +59,11 @@ type InstallCommand struct {
 // ForgetCommand ends the management of a binding. The served files stay unless
 // Remove is set, and are not removed while the validated configuration names them.
 type ForgetCommand struct {
-	Binding ID   `json:"binding"`
-	Target  ID   `json:"target"`
-	Remove  bool `json:"remove"`
+	Binding ID     `json:"binding"`
+	Target  ID     `json:"target"`
+	Place   string `json:"place"`
+	Slot    Slot   `json:"slot"`
+	Remove  bool   `json:"remove"`
 }
 
 // MailboxRequest is what an agent says when it asks for work: Kind "mailbox" in

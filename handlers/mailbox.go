@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/certctl/certctl"
+	"github.com/certctl/certctl/bus"
 	"github.com/rs/zerolog"
 )
 
@@ -47,15 +48,9 @@ func NewMailboxes(installation certctl.ID, fleet ed25519.PublicKey, store Mailbo
 // signed anew at each answer, so it only has to outlast the slowest install.
 const commandLife = time.Hour
 
-// MailboxReply is the answer to one agent, or why there is none.
-type MailboxReply struct {
-	Mailbox certctl.Mailbox
-	Err     error
-}
-
 // Answer answers many agents with one read and one transaction of the store.
-func (m *Mailboxes) Answer(ctx context.Context, statements []certctl.Statement) []MailboxReply {
-	replies := make([]MailboxReply, len(statements))
+func (m *Mailboxes) Answer(ctx context.Context, statements []certctl.Statement) []bus.MailboxReply {
+	replies := make([]bus.MailboxReply, len(statements))
 	asks, places, err := m.questions(ctx, statements, replies)
 	if err != nil || len(asks) == 0 {
 		return failAll(replies, err)
@@ -77,12 +72,12 @@ func (m *Mailboxes) Answer(ctx context.Context, statements []certctl.Statement) 
 		if asks[i].Request.TrustVersion < trust.Number {
 			box.Trust = &trust
 		}
-		replies[place] = MailboxReply{Mailbox: box, Err: err}
+		replies[place] = bus.MailboxReply{Mailbox: box, Err: err}
 	}
 	return replies
 }
 
-func failAll(replies []MailboxReply, err error) []MailboxReply {
+func failAll(replies []bus.MailboxReply, err error) []bus.MailboxReply {
 	for i := range replies {
 		if replies[i].Err == nil {
 			replies[i].Err = err
@@ -93,7 +88,7 @@ func failAll(replies []MailboxReply, err error) []MailboxReply {
 
 // questions verifies and decodes the statements; the refused ones get their
 // reply here.
-func (m *Mailboxes) questions(ctx context.Context, statements []certctl.Statement, replies []MailboxReply) ([]certctl.MailboxAsk, []int, error) {
+func (m *Mailboxes) questions(ctx context.Context, statements []certctl.Statement, replies []bus.MailboxReply) ([]certctl.MailboxAsk, []int, error) {
 	_, refused, err := m.verifier.verify(ctx, statements)
 	if err != nil {
 		return nil, nil, err
@@ -148,7 +143,8 @@ func (m *Mailboxes) sign(work certctl.MailboxWork, now time.Time) (certctl.Mailb
 	}
 	for _, forget := range work.Forgets {
 		signer.add(certctl.CommandForget, forget.Binding.ID, forget.Number, certctl.ForgetCommand{
-			Binding: forget.Binding.ID, Target: forget.Binding.Target.ID, Remove: forget.Remove,
+			Binding: forget.Binding.ID, Target: forget.Binding.Target.ID,
+			Place: forget.Binding.Place, Slot: forget.Binding.Slot, Remove: forget.Remove,
 		})
 	}
 	box.Commands = signer.commands

@@ -21,6 +21,7 @@ import (
 
 	"github.com/certctl/certctl"
 	"github.com/certctl/certctl/agent"
+	"github.com/certctl/certctl/agent/target"
 	"github.com/certctl/certctl/cmd/internal/config"
 )
 
@@ -34,7 +35,10 @@ const (
 	exitStopped
 )
 
-func main() { os.Exit(run()) }
+func main() {
+	target.StagedExec() // first: this process may be a check of a staged configuration
+	os.Exit(run())
+}
 
 func run() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

@@ -1,0 +1,86 @@
+package target
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os/exec"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/certctl/certctl"
+)
+
+// mount lays one folder over another in a private namespace.
+type mount struct {
+	From string `json:"from"`
+	Over string `json:"over"`
+}
+
+// errNoNamespace means that the staged way of checking is not possible here.
+var errNoNamespace = errors.New("no private mount namespace can be made")
+
+// exitNoNamespace is how the staged check says so; no daemon's check exits so.
+const exitNoNamespace = 213
+
+// commandTimeout bounds a check or a reload.
+const commandTimeout = 20 * time.Second
+
+// check runs the daemon's check, with folders laid over others if there are any.
+func (t *Target) check(ctx context.Context, mounts []mount) error {
+	argv := t.driver.check()
+	if len(argv) == 0 {
+		return nil
+	}
+	if err := t.env.Policy.AllowCommand(argv); err != nil {
+		return err
+	}
+	if len(mounts) == 0 {
+		return execute(ctx, plainCommand(argv))
+	}
+	cmd, err := stagedCommand(mounts, argv)
+	if err != nil {
+		return err
+	}
+	err = execute(ctx, cmd)
+	var exit *exec.ExitError
+	if refused(err) || errors.As(err, &exit) && exit.ExitCode() == exitNoNamespace {
+		return errNoNamespace
+	}
+	return err
+}
+
+func plainCommand(argv []string) *exec.Cmd {
+	cmd := exec.Command(argv[0], argv[1:]...) //nolint:gosec // the policy has allowed it
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	return cmd
+}
+
+// execute runs a command and returns its own words when it fails. One that hangs
+// is killed with everything it has started.
+func execute(ctx context.Context, cmd *exec.Cmd) error {
+	var output bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &output, &output
+	cmd.WaitDelay = time.Second
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- cmd.Wait() }()
+	var err error
+	select {
+	case err = <-done:
+	case <-ctx.Done():
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+		<-done
+		err = certctl.Errorf(certctl.Unavailable, "it did not end within %s and was killed", commandTimeout)
+	}
+	if err == nil {
+		return nil
+	}
+	words := certctl.Clip(strings.TrimSpace(output.String()), maxMessage)
+	return certctl.Wrap(certctl.Conflict, err, "%s: %s", cmd.Args[0], words)
+}

@@ -1,0 +1,87 @@
+package target
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"path/filepath"
+	"slices"
+
+	"github.com/certctl/certctl"
+)
+
+// driver is what differs between kinds.
+type driver interface {
+	// layout says where generations lie and who may read them.
+	layout() layout
+	// files renders what a generation holds besides the certificate and key.
+	files(m material) ([]file, error)
+	// check runs the daemon's own check on its real configuration; nil argv: none.
+	check() []string
+	// reload makes the daemon read its files again.
+	reload(ctx context.Context) error
+	// addresses are the node's own listeners to probe; none: no probe is possible.
+	addresses() []string
+	// allowed holds the settings against the node's policy.
+	allowed(p Policy) error
+}
+
+// Descriptor describes a kind.
+type Descriptor struct {
+	Kind  string
+	Title string
+	// Check, Hitless, Rollback and Probe say what the kind can do.
+	Check, Hitless, Rollback, Probe bool
+
+	open func(settings json.RawMessage) (driver, error)
+}
+
+// kinds is the table: a new kind is a file and one line here.
+var kinds = []Descriptor{nginxKind, filesKind}
+
+// Kinds lists the kinds that this build knows.
+func Kinds() []Descriptor { return slices.Clone(kinds) }
+
+// Validate refuses an unknown kind, or settings that cannot work on any node,
+// with a field for each mistake. It touches nothing, so that the server asks it,
+// too.
+func Validate(kind string, settings json.RawMessage) error {
+	i := slices.IndexFunc(kinds, func(d Descriptor) bool { return d.Kind == kind })
+	if i < 0 {
+		return certctl.InvalidField("/kind", "there is no kind of target %q", certctl.Clip(kind, 40))
+	}
+	_, err := kinds[i].open(settings)
+	return err
+}
+
+func open(kind string, settings json.RawMessage) (driver, error) {
+	if err := Validate(kind, settings); err != nil {
+		return nil, err
+	}
+	i := slices.IndexFunc(kinds, func(d Descriptor) bool { return d.Kind == kind })
+	return kinds[i].open(settings)
+}
+
+// decode reads settings strictly.
+func decode(raw json.RawMessage, into any) error {
+	decoder := json.NewDecoder(bytes.NewReader(raw))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(into); err != nil {
+		return certctl.InvalidField("/settings", "%s", certctl.Clip(err.Error(), 200))
+	}
+	return nil
+}
+
+// absolute notes a path that is not absolute and clean.
+func absolute(bad *certctl.FieldErrors, field, path string) {
+	if !filepath.IsAbs(path) || filepath.Clean(path) != path {
+		bad.Add("/settings/"+field, "must be an absolute path without . and ..")
+	}
+}
+
+// Policy is the node's last word on what may be touched.
+type Policy interface {
+	AllowDirectory(path string) error
+	AllowConfig(path string) error
+	AllowCommand(argv []string) error
+}

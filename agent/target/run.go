@@ -1,0 +1,425 @@
+package target
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/certctl/certctl"
+	"github.com/certctl/certctl/agent/probe"
+)
+
+// run is one Apply.
+type run struct {
+	target   *Target
+	receipts map[certctl.ID]certctl.Receipt
+}
+
+// step is one command on its way: its place, the generation that is served, and
+// the one that is to be.
+type step struct {
+	install   Install
+	place     place
+	previous  int
+	next      int
+	checkedBy string
+}
+
+// Points at which Env.Fault is called.
+const (
+	FaultStaged   = "staged"
+	FaultSwitched = "switched"
+	FaultReloaded = "reloaded"
+	FaultProbed   = "probed"
+)
+
+func (r *run) fault(point string) {
+	if r.target.env.Fault != nil {
+		r.target.env.Fault(point)
+	}
+}
+
+// apply stages what can be staged and carries it on together.
+func (r *run) apply(ctx context.Context, batch []Install) {
+	var steps []*step
+	for _, install := range batch {
+		s, err := r.stage(install)
+		switch {
+		case err != nil:
+		case r.served(ctx, s):
+		default:
+			steps = append(steps, s)
+		}
+	}
+	if len(steps) > 0 {
+		r.fault(FaultStaged)
+		r.carry(ctx, steps)
+	}
+}
+
+// stage checks a command and writes its generation, unless the current one is it
+// already. A failure is a receipt.
+func (r *run) stage(install Install) (*step, error) {
+	c, d := install.Command, r.target.driver
+	if err := certctl.CheckPlace(c.Place); err != nil {
+		r.fail(c, certctl.OutcomeFailed, "place_refused", err)
+		return nil, err
+	}
+	s := &step{install: install, place: d.layout().placeOf(c.Place, c.Slot)}
+	leaf, err := checkPair(install, r.target.env.Now())
+	if err != nil {
+		r.unchanged(s, "pair_mismatch", err)
+		return nil, err
+	}
+	s.previous, err = s.place.number()
+	if err == nil && s.previous > 0 && s.place.fingerprint(s.previous) == c.Fingerprint {
+		s.next, s.previous = s.previous, before(s.place, s.previous)
+		return s, nil
+	}
+	if err == nil {
+		err = r.write(s, material{install: install, place: s.place, leaf: leaf})
+	}
+	if err != nil {
+		r.unchanged(s, "write_failed", err)
+		return nil, err
+	}
+	return s, nil
+}
+
+func (r *run) write(s *step, m material) error {
+	files, err := pemFiles(s.install.Command, s.install.Key)
+	if err != nil {
+		return err
+	}
+	more, err := r.target.driver.files(m)
+	if err != nil {
+		return err
+	}
+	newest, err := s.place.newest()
+	if err != nil {
+		return err
+	}
+	s.next = newest + 1
+	return s.place.write(s.next, append(files, more...))
+}
+
+// served answers for a version that is in place and served: nothing is touched.
+func (r *run) served(ctx context.Context, s *step) bool {
+	current, err := s.place.number()
+	if err != nil || current != s.next {
+		return false
+	}
+	if len(r.target.driver.addresses()) == 0 {
+		r.done(s, certctl.OutcomeInstalled, nil)
+		return true
+	}
+	served, err := r.probeOnce(ctx, s.install.Command)
+	if err != nil || !agree(served, s.install.Command.Fingerprint) {
+		return false
+	}
+	r.done(s, certctl.OutcomeVerified, served)
+	return true
+}
+
+// carry brings staged steps through check, switch, reload and probe. When the
+// check or the reload fails, the steps are halved until the culprit is alone.
+func (r *run) carry(ctx context.Context, steps []*step) {
+	if err := r.checkStaged(ctx, steps); err != nil {
+		r.halve(ctx, steps, func(s *step) {
+			r.unchanged(s, "check_refused", err)
+			r.drop(s)
+		})
+		return
+	}
+	if err := r.switchAll(steps); err != nil {
+		for _, s := range steps {
+			r.back(ctx, s, "write_failed", err)
+		}
+		return
+	}
+	r.fault(FaultSwitched)
+	if err := r.target.driver.reload(ctx); err != nil {
+		r.undo(steps)
+		if reloadErr := r.target.driver.reload(ctx); reloadErr != nil {
+			err = errors.Join(err, reloadErr)
+		}
+		r.halve(ctx, steps, func(s *step) {
+			r.unchanged(s, "reload_failed", err)
+			r.drop(s)
+		})
+		return
+	}
+	r.fault(FaultReloaded)
+	for _, s := range steps {
+		r.prove(ctx, s)
+	}
+}
+
+// halve tries both halves of a failed batch, or ends the one step that it is.
+func (r *run) halve(ctx context.Context, steps []*step, end func(*step)) {
+	if len(steps) == 1 {
+		end(steps[0])
+		return
+	}
+	half := len(steps) / 2
+	r.carry(ctx, steps[:half])
+	r.carry(ctx, steps[half:])
+}
+
+// checkStaged runs the daemon's check on its real configuration with the staged
+// generations in place: in a namespace of its own, or by switching and, on
+// failure, switching back before any reload.
+func (r *run) checkStaged(ctx context.Context, steps []*step) error {
+	if len(r.target.driver.check()) == 0 {
+		return nil
+	}
+	mounts := make([]mount, 0, len(steps))
+	first := false
+	for _, s := range steps {
+		current, err := s.place.number()
+		if err != nil {
+			return err
+		}
+		first = first || current == 0
+		if current != 0 && current != s.next {
+			mounts = append(mounts, mount{From: s.place.generation(s.next), Over: s.place.generation(current)})
+		}
+	}
+	if !first {
+		err := r.target.check(ctx, mounts)
+		if !errors.Is(err, errNoNamespace) {
+			r.checkedBy(steps, "namespace")
+			return err
+		}
+	}
+	r.checkedBy(steps, "switch")
+	if err := r.switchAll(steps); err != nil {
+		r.undo(steps)
+		return err
+	}
+	if err := r.target.check(ctx, nil); err != nil {
+		r.undo(steps)
+		return err
+	}
+	return nil
+}
+
+func (r *run) checkedBy(steps []*step, way string) {
+	for _, s := range steps {
+		s.checkedBy = way
+	}
+}
+
+// switchAll makes the staged generations current. What was before is noted
+// first, so that a crash does not leave an unproven one behind.
+func (r *run) switchAll(steps []*step) error {
+	for _, s := range steps {
+		current, err := s.place.number()
+		if err != nil {
+			return err
+		}
+		if current == s.next {
+			continue
+		}
+		if err := errors.Join(s.place.begin(s.previous), s.place.switchTo(s.next)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// undo switches back. Its errors are the daemon's to notice: the receipts tell
+// what is in place.
+func (r *run) undo(steps []*step) {
+	for _, s := range steps {
+		_ = errors.Join(s.place.switchTo(s.previous), s.place.proven())
+	}
+}
+
+// prove probes until the new leaf is served or time is up, and goes back if not.
+func (r *run) prove(ctx context.Context, s *step) {
+	if len(r.target.driver.addresses()) == 0 {
+		r.commit(s, certctl.OutcomeInstalled, nil)
+		return
+	}
+	served, err := r.await(ctx, s.install.Command, s.install.Command.Fingerprint)
+	if err != nil {
+		r.back(ctx, s, "not_served", err)
+		return
+	}
+	r.fault(FaultProbed)
+	r.commit(s, certctl.OutcomeVerified, served)
+}
+
+// back restores the previous generation, reloads, and probes it.
+func (r *run) back(ctx context.Context, s *step, code string, cause error) {
+	err := errors.Join(s.place.switchTo(s.previous), s.place.proven())
+	if err == nil {
+		err = r.target.driver.reload(ctx)
+	}
+	if err == nil && s.previous > 0 && len(r.target.driver.addresses()) > 0 {
+		_, err = r.await(ctx, s.install.Command, s.place.fingerprint(s.previous))
+	}
+	r.drop(s)
+	if err != nil {
+		r.fail(s.install.Command, certctl.OutcomeFailed, code, errors.Join(cause, err))
+		return
+	}
+	r.unchanged(s, code, cause)
+}
+
+// commit ends a step that is proven.
+func (r *run) commit(s *step, outcome certctl.ReceiptOutcome, served []certctl.Served) {
+	if err := s.place.proven(); err != nil {
+		r.fail(s.install.Command, certctl.OutcomeFailed, "write_failed", err)
+		return
+	}
+	_ = s.place.prune(s.previous) // an old generation too many does no harm
+	r.done(s, outcome, served)
+}
+
+// drop removes a generation that is not used.
+func (r *run) drop(s *step) {
+	if current, err := s.place.number(); err == nil {
+		_ = s.place.prune(before(s.place, current))
+		if current != s.next {
+			_ = removeGeneration(s.place, s.next)
+		}
+	}
+}
+
+func (r *run) done(s *step, outcome certctl.ReceiptOutcome, served []certctl.Served) {
+	c := s.install.Command
+	receipt := certctl.Receipt{
+		Deployment: c.Deployment, Binding: c.Binding, Version: c.Version, Fingerprint: c.Fingerprint,
+		Outcome: outcome, Generation: s.next, CheckedBy: s.checkedBy, VerifiedBy: "probe", Served: served,
+	}
+	if outcome == certctl.OutcomeInstalled {
+		receipt.VerifiedBy = "installed"
+	}
+	r.receipts[c.Deployment] = receipt
+}
+
+// unchanged is the receipt of a step after which the previous generation is
+// still, or again, in place; without one it is a failure.
+func (r *run) unchanged(s *step, code string, cause error) {
+	c := s.install.Command
+	outcome := certctl.OutcomeFailed
+	current, err := s.place.number()
+	if err == nil && current > 0 {
+		outcome = certctl.OutcomeRolledBack
+	}
+	r.fail(c, outcome, code, cause)
+	receipt := r.receipts[c.Deployment]
+	receipt.Generation, receipt.CheckedBy = current, s.checkedBy
+	if current > 0 {
+		receipt.Fingerprint = s.place.fingerprint(current)
+	}
+	r.receipts[c.Deployment] = receipt
+}
+
+// maxMessage bounds what a receipt quotes of a daemon's words.
+const maxMessage = 2048
+
+func (r *run) fail(c certctl.InstallCommand, outcome certctl.ReceiptOutcome, code string, cause error) {
+	receipt := certctl.Receipt{
+		Deployment: c.Deployment, Binding: c.Binding, Version: c.Version, Outcome: outcome, Code: code,
+		Message: certctl.Clip(strings.ToValidUTF8(cause.Error(), "?"), maxMessage),
+	}
+	var ours *certctl.Error
+	if errors.As(cause, &ours) {
+		receipt.Remedy = ours.Remedy
+		if ours.Code == certctl.Denied {
+			receipt.Code = "policy_denied"
+		}
+	}
+	r.receipts[c.Deployment] = receipt
+}
+
+// Times of probing.
+const (
+	probeDeadline = 10 * time.Second
+	probeFirst    = time.Millisecond
+	probeLongest  = 50 * time.Millisecond
+	probeAgree    = 3 // answers in a row of the first name
+)
+
+// await probes until the expected leaf is served for every name, three times in
+// a row for the first, or time is up.
+func (r *run) await(ctx context.Context, c certctl.InstallCommand, want certctl.Digest) ([]certctl.Served, error) {
+	ctx, cancel := context.WithTimeout(ctx, probeDeadline)
+	defer cancel()
+	wait := probeFirst
+	for inRow := 0; ; {
+		served, err := r.probeOnce(ctx, c)
+		if err == nil && agree(served, want) {
+			if inRow++; inRow == probeAgree {
+				return served, nil
+			}
+			continue
+		}
+		inRow = 0
+		timer := time.NewTimer(wait)
+		wait = min(2*wait, probeLongest)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return served, notServed(served, want, err)
+		}
+	}
+}
+
+func agree(served []certctl.Served, want certctl.Digest) bool {
+	for _, s := range served {
+		if s.Fingerprint != want {
+			return false
+		}
+	}
+	return len(served) > 0
+}
+
+func notServed(served []certctl.Served, want certctl.Digest, err error) error {
+	for _, s := range served {
+		if s.Fingerprint != want {
+			return certctl.Errorf(certctl.Conflict, "%s still serves %s for %q after %s", s.Address, s.Fingerprint, s.ServerName, probeDeadline).
+				WithRemedy("does the daemon's configuration name the files of this place, and does it listen there?")
+		}
+	}
+	return certctl.Wrap(certctl.Unavailable, err, "the listener does not answer")
+}
+
+// probeOnce asks every listener for every name.
+func (r *run) probeOnce(ctx context.Context, c certctl.InstallCommand) ([]certctl.Served, error) {
+	var all []certctl.Served
+	for _, address := range r.target.driver.addresses() {
+		for _, name := range serverNames(c.Names) {
+			served, err := probe.TLS(ctx, address, name)
+			if err != nil {
+				return all, err
+			}
+			all = append(all, served)
+			if served.Fingerprint != c.Fingerprint {
+				return all, nil // one that disagrees is enough
+			}
+		}
+	}
+	return all, nil
+}
+
+// serverNames are what to send as SNI: DNS names, a name below each wildcard,
+// and no name at all for a certificate without any.
+func serverNames(n certctl.Names) []string {
+	var names []string
+	for _, name := range n.DNS {
+		if rest, wildcard := strings.CutPrefix(name, "*."); wildcard {
+			name = "certctl-probe." + rest
+		}
+		names = append(names, name)
+	}
+	if len(names) == 0 {
+		names = append(names, "")
+	}
+	return names
+}

@@ -1,0 +1,216 @@
+package target
+
+import (
+	"context"
+	"crypto"
+	"crypto/x509"
+	"errors"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/certctl/certctl"
+)
+
+// Install is one command with the private key of its leaf.
+type Install struct {
+	Command certctl.InstallCommand
+	Key     crypto.Signer
+}
+
+// Env is what a target needs of its node.
+type Env struct {
+	Policy   Policy
+	Now      func() time.Time
+	StateDir string
+	// Fault is called at named points; nil: never. Tests end the process there.
+	Fault func(point string)
+}
+
+// Target is one daemon or store on this node. Its methods exclude each other, in
+// this process and between processes.
+type Target struct {
+	name   string
+	driver driver
+	env    Env
+	mu     sync.Mutex
+}
+
+// Open returns a target by its description. Errors are Invalid for settings that
+// cannot work, and Denied for what this node's policy refuses.
+func Open(spec certctl.TargetCommand, env Env) (*Target, error) {
+	driver, err := open(spec.Kind, spec.Settings)
+	if err != nil {
+		return nil, err
+	}
+	if err := driver.allowed(env.Policy); err != nil {
+		return nil, err
+	}
+	return &Target{name: spec.Name, driver: driver, env: env}, nil
+}
+
+// lock excludes others from the target's directory.
+func (t *Target) lock() (unlock func(), err error) {
+	t.mu.Lock()
+	directory := t.driver.layout().directory
+	if err := os.MkdirAll(directory, 0o755); err != nil {
+		t.mu.Unlock()
+		return nil, err
+	}
+	file, err := os.OpenFile(filepath.Join(directory, ".certctl.lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err == nil {
+		err = syscall.Flock(int(file.Fd()), syscall.LOCK_EX)
+	}
+	if err != nil {
+		t.mu.Unlock()
+		return nil, err
+	}
+	return func() {
+		file.Close() // which unlocks
+		t.mu.Unlock()
+	}, nil
+}
+
+// Apply installs a batch and returns a receipt for each command, in their order.
+func (t *Target) Apply(ctx context.Context, batch []Install) []certctl.Receipt {
+	run := &run{target: t, receipts: map[certctl.ID]certctl.Receipt{}}
+	unlock, err := t.lock()
+	if err != nil {
+		for _, install := range batch {
+			run.fail(install.Command, certctl.OutcomeFailed, "write_failed", err)
+		}
+	} else {
+		run.apply(ctx, batch)
+		unlock()
+	}
+	receipts := make([]certctl.Receipt, len(batch))
+	for i, install := range batch {
+		receipts[i] = run.receipts[install.Command.Deployment]
+		receipts[i].At = t.env.Now().UTC()
+	}
+	return receipts
+}
+
+// Recover takes back switches that were not proven when the process died, and
+// removes what was left half written.
+func (t *Target) Recover(ctx context.Context) error {
+	unlock, err := t.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	layout := t.driver.layout()
+	entries, err := os.ReadDir(layout.directory)
+	if err != nil {
+		return err
+	}
+	undone := false
+	for _, entry := range entries {
+		p := place{layout: layout, path: filepath.Join(layout.directory, entry.Name())}
+		if _, err := os.Stat(filepath.Join(p.path, dirGeneration)); err != nil {
+			continue // not ours
+		}
+		previous, unproven := p.unproven()
+		if unproven {
+			undone = true
+			if err := errors.Join(p.switchTo(previous), p.proven()); err != nil {
+				return err
+			}
+		}
+		current, err := p.number()
+		if err == nil {
+			err = p.prune(before(p, current))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if undone {
+		return t.driver.reload(ctx)
+	}
+	return nil
+}
+
+// before is the newest complete generation below n, which is kept to go back to.
+func before(p place, n int) int {
+	for n--; n > 0; n-- {
+		if _, err := os.Stat(p.generation(n)); err == nil {
+			return n
+		}
+	}
+	return 0
+}
+
+// Forget ends the management of a binding. The files stay, unless the command
+// says otherwise and the daemon's configuration is sound without them.
+func (t *Target) Forget(ctx context.Context, command certctl.ForgetCommand) error {
+	if !command.Remove {
+		return nil
+	}
+	unlock, err := t.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := certctl.CheckPlace(command.Place); err != nil {
+		return err
+	}
+	p := t.driver.layout().placeOf(command.Place, command.Slot)
+	current, err := p.number()
+	if err != nil || current == 0 {
+		return err
+	}
+	if err := errors.Join(p.begin(current), p.switchTo(0)); err != nil {
+		return err
+	}
+	if err := t.check(ctx, nil); err != nil {
+		return errors.Join(certctl.Wrap(certctl.Conflict, err, "the configuration of %s still names the files", t.name).
+			WithRemedy("take them out of the configuration first"), p.switchTo(current), p.proven())
+	}
+	if err := t.driver.reload(ctx); err != nil {
+		return errors.Join(err, p.switchTo(current), p.proven())
+	}
+	return os.RemoveAll(p.path)
+}
+
+// checkPair holds the leaf against the command, the key and its chain. The
+// daemons' own checks do not all notice a wrong key.
+func checkPair(install Install, now time.Time) (*x509.Certificate, error) {
+	c := install.Command
+	leaf, err := x509.ParseCertificate(c.Leaf)
+	if err != nil {
+		return nil, certctl.Wrap(certctl.Invalid, err, "the leaf cannot be read")
+	}
+	facts, err := certctl.ParseLeaf(c.Leaf)
+	if err != nil {
+		return nil, err
+	}
+	spki, err := certctl.SPKIHash(install.Key.Public())
+	switch {
+	case err != nil:
+		return nil, err
+	case facts.Fingerprint != c.Fingerprint:
+		return nil, certctl.Errorf(certctl.Invalid, "the leaf is not the one that the command names")
+	case facts.SPKI != spki || facts.SPKI != c.SPKI:
+		return nil, certctl.Errorf(certctl.Invalid, "the leaf is for another key than this node's")
+	case !facts.Names.Equal(c.Names):
+		return nil, certctl.Errorf(certctl.Invalid, "the leaf is for %v, the command for %v", facts.Names.Strings(), c.Names.Strings())
+	case now.After(facts.NotAfter):
+		return nil, certctl.Errorf(certctl.Invalid, "the leaf ended on %s, and this node's clock says %s",
+			facts.NotAfter.Format(time.RFC3339), now.UTC().Format(time.RFC3339))
+	}
+	child := leaf
+	for _, der := range c.Chain {
+		parent, err := x509.ParseCertificate(der)
+		if err == nil {
+			err = child.CheckSignatureFrom(parent)
+		}
+		if err != nil {
+			return nil, certctl.Wrap(certctl.Invalid, err, "the chain does not fit the leaf")
+		}
+		child = parent
+	}
+	return leaf, nil
+}
