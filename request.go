@@ -47,6 +47,7 @@ type ImportRequest struct {
 	Leaf      []byte // DER
 	Chain     Chain
 	SealedKey []byte // PKCS#8 under the "secrets" KEK; empty: monitored
+	Holder    ID     // of the holder to be made, drawn by whoever sealed the key, which is bound to it
 }
 
 // RevokeRequest revokes versions: exactly one of Version and Certificate says
@@ -162,6 +163,7 @@ type TargetRequest struct {
 
 // IssuerRequest makes or changes an issuer.
 type IssuerRequest struct {
+	ID          ID // of a new issuer, drawn by whoever sealed its secrets, which are bound to it; absent: any
 	Team        string
 	Name        string
 	Kind        string

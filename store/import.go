@@ -26,7 +26,7 @@ func (s *Store) ImportCertificate(ctx context.Context, actor certctl.Actor, requ
 	}
 	var made certctl.Certificate
 	err = s.submitting(ctx, actor, func(t *tx) error {
-		sub := &submission{CertificateRequest: request.CertificateRequest, id: certctl.NewID(t.now), imported: true}
+		sub := &submission{CertificateRequest: request.CertificateRequest, id: certctl.NewID(t.now), imported: true, holder: request.Holder}
 		if err := t.submit(ctx, []*submission{sub}); err != nil {
 			return err
 		}
@@ -89,6 +89,9 @@ func completeImport(request *certctl.ImportRequest, leaf leafFacts) error {
 	}
 	if request.CSR != nil {
 		return certctl.InvalidField("/csr", "an import brings its certificate: there is nothing to request")
+	}
+	if len(request.SealedKey) > 0 && request.Holder.IsZero() {
+		return certctl.Errorf(certctl.Internal, "an imported key was sealed for no holder")
 	}
 	request.KeyMode, request.Origin = mode, certctl.OriginImport
 	if request.Names.Len() == 0 {

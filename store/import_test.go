@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/certctl/certctl"
 )
@@ -102,8 +103,11 @@ func TestAKeyModeImportedWithoutTargetsBecomesTheClients(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	r := importing(t, "old", []string{"local"})
-	r.SealedKey = []byte("sealed")
+	r.SealedKey, r.Holder = []byte("sealed"), certctl.NewID(time.Now())
 	c := w.imports(r)
+	if id := w.holders(c)[0].Holder.ID; id != r.Holder {
+		t.Errorf("the key is sealed for %s and held by %s", r.Holder, id)
+	}
 	if _, err := w.RenewCertificate(w.ctx, w.admin, "old", certctl.NoID, certctl.Idempotency{}); err != nil {
 		t.Fatal(err)
 	}

@@ -24,7 +24,10 @@ func (s *Store) CreateIssuer(ctx context.Context, actor certctl.Actor, request c
 		if err := t.may(certctl.VerbCreate, certctl.ObjectIssuer, found{team: team}); err != nil {
 			return err
 		}
-		id := certctl.NewID(t.now)
+		id := request.ID
+		if id.IsZero() {
+			id = certctl.NewID(t.now)
+		}
 		if _, err := t.Exec(ctx, `
 			insert into issuer (id, team_id, name, kind, settings, sealed, trust, concurrency)
 			values ($1, $2, $3, $4, $5::text::jsonb, $6, $7, $8)`,

@@ -163,8 +163,11 @@ func TestTeamsSeeTheirOwn(t *testing.T) {
 		t.Errorf("the default team comes first: %+v, %v", got, err)
 	}
 	for what, err := range map[string]error{
-		"get":     func() error { _, err := w.GetCertificate(w.ctx, web, theirs.ID.String()); return err }(),
-		"update":  func() error { _, err := w.UpdateCertificate(w.ctx, web, theirs.ID.String(), certctl.CertificatePatch{}); return err }(),
+		"get": func() error { _, err := w.GetCertificate(w.ctx, web, theirs.ID.String()); return err }(),
+		"update": func() error {
+			_, err := w.UpdateCertificate(w.ctx, web, theirs.ID.String(), certctl.CertificatePatch{})
+			return err
+		}(),
 		"archive": w.ArchiveCertificate(w.ctx, web, theirs.ID.String()),
 		"issuer":  w.ArchiveIssuer(w.ctx, web, w.issuer.ID.String()),
 		"renew": func() error {
@@ -209,10 +212,22 @@ func TestRolesDecide(t *testing.T) {
 	}
 	order := w.orders(c, "")[0].ID
 	for what, do := range map[string]func(certctl.Actor) error{
-		"submit":  func(a certctl.Actor) error { _, err := w.SubmitCertificate(w.ctx, a, request("x"), certctl.Idempotency{}); return err },
-		"update":  func(a certctl.Actor) error { _, err := w.UpdateCertificate(w.ctx, a, "shop", certctl.CertificatePatch{}); return err },
-		"renew":   func(a certctl.Actor) error { _, err := w.RenewCertificate(w.ctx, a, "shop", certctl.NoID, certctl.Idempotency{}); return err },
-		"bind":    func(a certctl.Actor) error { _, err := w.BindTarget(w.ctx, a, "x", certctl.BindingRequest{Target: "one"}); return err },
+		"submit": func(a certctl.Actor) error {
+			_, err := w.SubmitCertificate(w.ctx, a, request("x"), certctl.Idempotency{})
+			return err
+		},
+		"update": func(a certctl.Actor) error {
+			_, err := w.UpdateCertificate(w.ctx, a, "shop", certctl.CertificatePatch{})
+			return err
+		},
+		"renew": func(a certctl.Actor) error {
+			_, err := w.RenewCertificate(w.ctx, a, "shop", certctl.NoID, certctl.Idempotency{})
+			return err
+		},
+		"bind": func(a certctl.Actor) error {
+			_, err := w.BindTarget(w.ctx, a, "x", certctl.BindingRequest{Target: "one"})
+			return err
+		},
 		"cancel":  func(a certctl.Actor) error { _, err := w.CancelOrder(w.ctx, a, order); return err },
 		"archive": func(a certctl.Actor) error { return w.ArchiveCertificate(w.ctx, a, "shop") },
 	} {

@@ -19,7 +19,8 @@ type submission struct {
 	issuers  []found
 	bindings []plannedBinding
 	holders  []plannedHolder
-	imported bool // its leaf exists: no order
+	imported bool       // its leaf exists: no order
+	holder   certctl.ID // of an import, when its key is sealed for it
 	status   statusRow
 	err      error
 }
@@ -83,7 +84,10 @@ func (s *submission) urgency() certctl.Urgency {
 // target of the certificate is on.
 func (s *submission) planHolders(now time.Time) {
 	if s.KeyMode != certctl.KeyModeAgent {
-		s.holders = []plannedHolder{{id: certctl.NewID(now), kind: certctl.HolderClient}}
+		s.holders = []plannedHolder{{id: s.holder, kind: certctl.HolderClient}}
+		if s.holder.IsZero() {
+			s.holders[0].id = certctl.NewID(now)
+		}
 	}
 	for i := range s.bindings {
 		b := &s.bindings[i]

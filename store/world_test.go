@@ -229,7 +229,7 @@ func importing(t *testing.T, name string, issuers []string, targets ...string) c
 	r := certctl.ImportRequest{CertificateRequest: request(name, targets...), Leaf: leafFor(t, name+".example.com")}
 	r.Issuers = issuers
 	if len(targets) > 0 {
-		r.SealedKey = []byte("sealed")
+		r.SealedKey, r.Holder = []byte("sealed"), certctl.NewID(time.Now())
 	}
 	return r
 }
