@@ -146,7 +146,7 @@ func addScope(claims *jwt.AccountClaims, key, role string, template jwt.UserPerm
 
 func systemClaims(i *Identity) *jwt.AccountClaims {
 	claims := newAccount(i.Account(AccountSystem))
-	addScope(claims, i.public(keyPusher), pusher, pusherTemplate())
+	addScope(claims, i.public(keyPusher), Pusher, pusherTemplate())
 	return claims
 }
 

@@ -99,21 +99,21 @@ func (d AccountJWT) NewerThan(held AccountJWT) (bool, error) {
 //
 // Errors are Unavailable when the broker does not answer, and Denied when it does
 // not accept a document: it trusts another operator.
-func PushAccounts(ctx context.Context, nc *nats.Conn, documents []AccountJWT) ([]string, error) {
+func PushAccounts(ctx context.Context, conn *Conn, documents []AccountJWT) ([]string, error) {
 	var changed []string
 	for _, document := range documents {
 		claims, err := jwt.DecodeAccountClaims(document.JWT)
 		if err != nil {
 			return changed, certctl.Wrap(certctl.Internal, err, "the document of the bus account %s is not readable", document.Name)
 		}
-		held, err := heldClaims(ctx, nc, document)
+		held, err := heldClaims(ctx, conn.nc, document)
 		if err != nil {
 			return changed, err
 		}
 		if held != nil && !ageOf(claims).newerThan(ageOf(held)) {
 			continue
 		}
-		if err := pushAccount(ctx, nc, document); err != nil {
+		if err := pushAccount(ctx, conn.nc, document); err != nil {
 			return changed, err
 		}
 		changed = append(changed, document.Name)

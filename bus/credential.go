@@ -10,8 +10,9 @@ import (
 	"github.com/certctl/certctl"
 )
 
-// pusher is the name of the system account's one user.
-const pusher = "pusher"
+// Pusher is the name of the system account's one user, as PusherCredentials
+// gives it; its inboxes are InboxPrefix(Pusher).
+const Pusher = "pusher"
 
 // AgentJWT returns what an agent logs in with, together with its bus key: valid
 // from now for life, which is UserLife give or take a random fifth, so that a
@@ -61,7 +62,7 @@ func PlatformCredentials(i *Identity, role Role, now time.Time) (string, error) 
 // PusherCredentials returns the text of a credentials file with which the signer
 // hands account documents to an external broker, and can do nothing else.
 func PusherCredentials(i *Identity, now time.Time) (string, error) {
-	return newCredentials(user{signer: i.pairs[keyPusher], account: i.Account(AccountSystem), name: pusher, issued: now})
+	return newCredentials(user{signer: i.pairs[keyPusher], account: i.Account(AccountSystem), name: Pusher, issued: now})
 }
 
 // Expiry returns when a user's JWT ends by itself, or zero if it does not. It
@@ -139,7 +140,7 @@ func checkName(name string) error {
 	if id, err := certctl.ParseID(name); err == nil && !id.IsZero() && id.String() == name {
 		return nil
 	}
-	if name == pusher {
+	if name == Pusher {
 		return nil
 	}
 	for _, role := range Roles {
@@ -148,7 +149,7 @@ func checkName(name string) error {
 		}
 	}
 	return certctl.Errorf(certctl.Internal, "%q cannot be the name of a bus user", certctl.Clip(name, 60)).
-		WithRemedy("a bus user is named by an id or is one of %s", strings.Join(append(roleNames(), pusher), ", "))
+		WithRemedy("a bus user is named by an id or is one of %s", strings.Join(append(roleNames(), Pusher), ", "))
 }
 
 // newCredentials makes a key pair and its credentials.

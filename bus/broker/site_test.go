@@ -397,3 +397,8 @@ func (s *site) stateBut(t *testing.T, without string) string {
 	}
 	return text.String()
 }
+
+func timeout(t *testing.T, limit time.Duration) (context.Context, context.CancelFunc) {
+	t.Helper()
+	return context.WithTimeout(t.Context(), limit)
+}
