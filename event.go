@@ -83,6 +83,8 @@ const (
 	EventPolicyCreated       EventName = "renewal_policy_created"
 	EventPolicyUpdated       EventName = "renewal_policy_updated"
 	EventPolicyArchived      EventName = "renewal_policy_archived"
+	EventPrincipalCreated    EventName = "principal_created"
+	EventPrincipalUpdated    EventName = "principal_updated"
 	EventAPIKeyCreated       EventName = "api_key_created"
 	EventAPIKeyRevoked       EventName = "api_key_revoked"
 	EventJoinTokenCreated    EventName = "join_token_created"

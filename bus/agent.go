@@ -30,7 +30,6 @@ type AgentConn struct {
 	mu     sync.Mutex // guards closing bells
 	closed bool
 	bells  chan struct{}
-	stop   []func()
 	done   chan struct{}
 	wg     sync.WaitGroup
 }
@@ -41,44 +40,42 @@ func DialAgent(ctx context.Context, o AgentOptions) (*AgentConn, error) {
 	if o.Agent.IsZero() || len(o.URLs) == 0 {
 		return nil, certctl.Errorf(certctl.Invalid, "an agent needs its id and an address of the bus")
 	}
-	return dialAgent(ctx, o, paceAgent)
-}
-
-func dialAgent(ctx context.Context, o AgentOptions, p pace, more ...nats.Option) (*AgentConn, error) {
 	name := o.Agent.String()
+	a := &AgentConn{agent: o.Agent, bells: make(chan struct{}, 1), done: make(chan struct{})}
+	var connected, slow <-chan struct{}
 	conn, err := connect(ctx, Options{
 		URLs: o.URLs, Name: name, JWT: o.UserJWT, Sign: o.Sign, TLS: o.TLS, InboxPrefix: InboxPrefix(name), Log: o.Log,
-	}, p, more...)
+	}, paceAgent, func(c *Conn) {
+		connected, _ = c.connected.listen()
+		slow, _ = c.slow.listen()
+	})
 	if err != nil {
 		return nil, err
 	}
-	a := &AgentConn{conn: conn, agent: o.Agent, bells: make(chan struct{}, 1), done: make(chan struct{})}
-	a.follow(&conn.connected)
-	a.follow(&conn.slow)
+	a.conn = conn
 	if _, err := conn.nc.Subscribe(SubjectCommands(o.Agent), func(*nats.Msg) { a.ring() }); err != nil {
-		a.Close()
+		conn.Close()
 		return nil, certctl.Wrap(certctl.Internal, err, "listening to the bell")
 	}
-	if conn.Connected() {
-		a.ring() // the beacon may have flashed before we listened
-	}
+	a.wg.Go(func() { a.follow(connected, slow) })
 	return a, nil
 }
 
-// follow rings on each flash of a beacon: bells may have been missed.
-func (a *AgentConn) follow(b *beacon) {
-	flashes, stop := b.listen()
-	a.stop = append(a.stop, stop)
-	a.wg.Go(func() {
-		for {
-			select {
-			case <-a.done:
-				return
-			case <-flashes:
-				a.ring()
+// follow rings when bells may have been missed. On a new connection it does so
+// after the broker has our subscription, so that none is missed from then on.
+func (a *AgentConn) follow(connected, slow <-chan struct{}) {
+	for {
+		select {
+		case <-a.done:
+			return
+		case <-slow:
+			a.ring()
+		case <-connected:
+			if a.conn.nc.FlushTimeout(callTimeout) == nil {
+				a.ring() // else the connection was lost again, and another follows
 			}
 		}
-	})
+	}
 }
 
 func (a *AgentConn) ring() {
@@ -127,9 +124,6 @@ func (a *AgentConn) Close() {
 	close(a.bells)
 	a.mu.Unlock()
 	close(a.done)
-	for _, stop := range a.stop {
-		stop()
-	}
-	a.wg.Wait()
 	a.conn.Close()
+	a.wg.Wait()
 }

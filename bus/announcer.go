@@ -133,27 +133,28 @@ func (a *Announcer) Dropped() int64 { return a.dropped.Load() }
 // Run tells until ctx ends, then what is left, and returns the error of ctx.
 // Hints, bells and events do not wait for one another.
 func (a *Announcer) Run(ctx context.Context) error {
+	// What was begun is finished also when we stop, within bounds.
+	life, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(lastAnnounce, end) })
+	defer stop()
 	var group errgroup.Group
 	for wakeUp, tell := range map[<-chan struct{}]func(context.Context) error{
 		a.wakeHints: a.tellHints, a.wakeBells: a.tellBells, a.wakeEvents: a.tellEvents,
 	} {
-		group.Go(func() error { return a.loop(ctx, wakeUp, tell) })
+		group.Go(func() error {
+			for {
+				select {
+				case <-ctx.Done():
+					a.report(tell(life))
+					return ctx.Err()
+				case <-wakeUp:
+					a.report(tell(life))
+				}
+			}
+		})
 	}
 	return group.Wait()
-}
-
-func (a *Announcer) loop(ctx context.Context, wakeUp <-chan struct{}, tell func(context.Context) error) error {
-	for {
-		select {
-		case <-ctx.Done():
-			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastAnnounce)
-			defer cancel()
-			a.report(tell(last))
-			return ctx.Err()
-		case <-wakeUp:
-			a.report(tell(ctx))
-		}
-	}
 }
 
 // report logs what could not be told. The database still knows it.

@@ -62,6 +62,10 @@ func fit(box certctl.Mailbox) certctl.Mailbox {
 // ServeReports takes the reports of agents as ServeMailbox takes their requests.
 // answer returns after the commit that records the reports.
 func ServeReports(ctx context.Context, conn *Conn, answer func(context.Context, []certctl.Statement) []certctl.ReportAnswer) error {
+	return reportGatherer(conn, answer).run(ctx)
+}
+
+func reportGatherer(conn *Conn, answer func(context.Context, []certctl.Statement) []certctl.ReportAnswer) *gatherer {
 	g := &gatherer{conn: conn, kind: askReport}
 	g.answer = func(ctx context.Context, statements []certctl.Statement) []*nats.Msg {
 		answers := answer(ctx, statements)
@@ -76,7 +80,7 @@ func ServeReports(ctx context.Context, conn *Conn, answer func(context.Context, 
 			Message: "the server has too many requests", RetryAfter: certctl.Duration(after),
 		})
 	}
-	return g.run(ctx)
+	return g
 }
 
 // encode returns the message of a body, or of the error that there is instead.

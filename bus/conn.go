@@ -60,18 +60,19 @@ type Conn struct {
 // Connect returns a connection that is being made. It fails only on options that
 // cannot be right; Wait tells when the connection stands.
 func Connect(ctx context.Context, o Options) (*Conn, error) {
-	return connect(ctx, o, pacePlatform)
+	return connect(ctx, o, pacePlatform, func(*Conn) {})
 }
 
-func connect(ctx context.Context, o Options, p pace, more ...nats.Option) (*Conn, error) {
+// connect calls prepare before anything is heard of the broker.
+func connect(ctx context.Context, o Options, p pace, prepare func(*Conn)) (*Conn, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	c := &Conn{log: o.Log, pacer: &pacer{pace: p}, closed: make(chan struct{})}
-	options := append(c.options(o), more...)
+	prepare(c)
 	opts := nats.GetDefaultOptions()
 	opts.Servers = o.URLs
-	for _, option := range options {
+	for _, option := range c.options(o) {
 		if err := option(&opts); err != nil {
 			return nil, certctl.Wrap(certctl.Invalid, err, "the options of the bus connection %s cannot be right", o.Name)
 		}

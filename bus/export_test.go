@@ -71,3 +71,34 @@ func Read(m *nats.Msg) (any, error) {
 	}
 	return readEvent(m.Subject, m.Header, m.Data)
 }
+
+// TakeRequest has a gatherer of reports take a message and returns why not.
+func TakeRequest(c *Conn, m *nats.Msg) error {
+	g := &gatherer{conn: c, kind: askReport}
+	if !g.take(m) {
+		return errUnknownKind
+	}
+	return nil
+}
+
+// BusyAnswer is what a gatherer of reports with too many waiting answers.
+func BusyAnswer(c *Conn, m *nats.Msg) (certctl.ReportAnswer, error) {
+	g := reportGatherer(c, nil)
+	var asked time.Duration
+	inner := g.busy
+	var answer certctl.ReportAnswer
+	var failed error
+	g.busy = func(after time.Duration) (*nats.Msg, error) {
+		asked = after
+		busy, err := inner(after)
+		if failed = err; err == nil {
+			failed = readAnswer(busy, kindReport, &answer)
+		}
+		return busy, err
+	}
+	g.waiting = make([]request, gatherWaiting)
+	if g.take(m) || asked == 0 {
+		return answer, errUnknownKind
+	}
+	return answer, failed
+}

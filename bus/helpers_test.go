@@ -84,7 +84,18 @@ func setup(t *testing.T) site {
 	server := bustest.Start(t)
 	conn := server.Connect(t, bus.RoleWorker)
 	bustest.Supervise(t, conn, bus.SupervisorOptions{})
+	allowed(t, conn)
 	return site{server, conn}
+}
+
+// allowed fails the test at its end when the broker has refused something.
+func allowed(t *testing.T, conn *bus.Conn) {
+	t.Helper()
+	t.Cleanup(func() {
+		if n, err := conn.Denials(); n != 0 {
+			t.Errorf("the broker refused %d times, lastly: %v", n, err)
+		}
+	})
 }
 
 // table is an event table in memory.

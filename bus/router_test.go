@@ -317,6 +317,7 @@ func TestWipedBrokerUnderLoad(t *testing.T) {
 	}, bus.HandleOptions{Concurrency: 4})
 	background(t, router.Run)
 	keeper := s.server.Connect(t, bus.RoleScheduler)
+	allowed(t, keeper)
 	supervisor := bus.NewSupervisor(keeper, bus.SupervisorOptions{Log: nop, Streams: events, Fill: relay.Fill})
 	background(t, supervisor.Run)
 	published := func(n int) func() bool {

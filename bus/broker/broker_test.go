@@ -1,7 +1,10 @@
 package broker_test
 
 import (
+	"bytes"
 	"crypto/tls"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"sync/atomic"
 	"testing"
@@ -83,46 +86,80 @@ func TestAnAddressThatIsTakenIsAnError(t *testing.T) {
 
 func TestABrokerKeepsItsStreams(t *testing.T) {
 	t.Parallel()
-	identity, err := bus.NewIdentity(time.Now())
+	for name, key := range map[string]string{"plain": "", "encrypted": "a key for the files"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			identity, err := bus.NewIdentity(time.Now())
+			if err != nil {
+				t.Fatal(err)
+			}
+			operator, err := bus.OperatorJWT(identity)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s := &site{identity: identity, facts: bus.Facts{Version: time.Now().UnixMicro()}}
+			config := broker.Config{
+				Dir: filepath.Join(t.TempDir(), "bus"), Name: "b", Operator: operator, Accounts: s.accountsWithRoot(t), StoreKey: key, Log: zerolog.Nop(),
+			}
+			for run := range 2 {
+				s.runOnce(t, config, run)
+			}
+			if readable := holds(t, config.Dir, canary); readable != (key == "") {
+				t.Errorf("events can be read in the files: %v", readable)
+			}
+		})
+	}
+}
+
+const canary = "a canary in a shaft"
+
+// runOnce starts a broker, publishes the run's event and stops it.
+func (s *site) runOnce(t *testing.T, config broker.Config, run int) {
+	t.Helper()
+	var err error
+	if s.broker, err = broker.Start(t.Context(), config); err != nil {
+		t.Fatal(err)
+	}
+	s.root = s.connectRoot(t)
+	if run == 0 {
+		s.makeStreams(t)
+	}
+	publish(t, s, bus.SubjectEvent("default", certctl.AggregateSystem, "started"), canary)
+	stream, err := s.js.Stream(t.Context(), bus.StreamEvent)
 	if err != nil {
 		t.Fatal(err)
 	}
-	operator, err := bus.OperatorJWT(identity)
+	if got := stream.CachedInfo().State.Msgs; got != uint64(run+1) {
+		t.Errorf("run %d: %d messages", run, got)
+	}
+	if err := s.broker.Ready(); err != nil {
+		t.Error(err)
+	}
+	s.root.Close()
+	if err := s.broker.Shutdown(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if s.broker.Ready() == nil {
+		t.Error("a stopped broker says it is ready")
+	}
+}
+
+// holds reports whether a file below dir contains text.
+func holds(t *testing.T, dir, text string) bool {
+	t.Helper()
+	found := false
+	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		content, err := os.ReadFile(path)
+		found = found || bytes.Contains(content, []byte(text))
+		return err
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &site{identity: identity, facts: bus.Facts{Version: time.Now().UnixMicro()}}
-	config := broker.Config{
-		Dir: filepath.Join(t.TempDir(), "bus"), Name: "b", Operator: operator, Accounts: s.accountsWithRoot(t), StoreKey: "a key for the files", Log: zerolog.Nop(),
-	}
-	for run, messages := range []uint64{1, 2} {
-		s.broker, err = broker.Start(t.Context(), config)
-		if err != nil {
-			t.Fatal(err)
-		}
-		s.root = s.connectRoot(t)
-		if run == 0 {
-			s.makeStreams(t)
-		}
-		publish(t, s, bus.SubjectEvent("default", certctl.AggregateSystem, "started"), "x")
-		stream, err := s.js.Stream(t.Context(), bus.StreamEvent)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := stream.CachedInfo().State.Msgs; got != messages {
-			t.Errorf("run %d: %d messages, want %d", run, got, messages)
-		}
-		if err := s.broker.Ready(); err != nil {
-			t.Error(err)
-		}
-		s.root.Close()
-		if err := s.broker.Shutdown(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		if s.broker.Ready() == nil {
-			t.Error("a stopped broker says it is ready")
-		}
-	}
+	return found
 }
 
 func publish(t *testing.T, s *site, subject, body string) {

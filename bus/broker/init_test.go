@@ -180,16 +180,7 @@ func TestAnExternalServerStartsWithWhatInitWrites(t *testing.T) {
 		}
 	}
 	// The streams can be made by a role, and written to.
-	text, err := os.ReadFile(filepath.Join(e.dir, "credentials", "worker.creds"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	nc, err := nats.Connect(e.servers[0].ClientURL(), nats.UserCredentialBytes(text), nats.Secure(e.tls()), nats.CustomInboxPrefix(bus.InboxPrefix("worker")))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer nc.Close()
-	js, err := jetstream.New(nc)
+	js, err := jetstream.New(e.worker(t, 0))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -310,16 +301,7 @@ func TestAnExternalServerKeepsNewerAccountsOverARestart(t *testing.T) {
 func TestAClusterStartsWithWhatInitWrites(t *testing.T) {
 	t.Parallel()
 	e := newExternal(t, 3, nil)
-	text, err := os.ReadFile(filepath.Join(e.dir, "credentials", "worker.creds"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	nc, err := nats.Connect(e.servers[1].ClientURL(), nats.UserCredentialBytes(text), nats.Secure(e.tls()), nats.CustomInboxPrefix(bus.InboxPrefix("worker")))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer nc.Close()
-	js, err := jetstream.New(nc)
+	js, err := jetstream.New(e.worker(t, 1))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -341,10 +323,38 @@ func TestAClusterStartsWithWhatInitWrites(t *testing.T) {
 
 func TestTheFilesCanBeEncrypted(t *testing.T) {
 	t.Setenv("CERTCTL_TEST_STORE_KEY", "a1b2c3d4e5f6")
-	e := newExternal(t, 1, func(o *broker.InitOptions) { o.StoreKeyVariable = "CERTCTL_TEST_STORE_KEY" })
-	if e.servers[0].JetStreamConfig() == nil {
-		t.Error("no JetStream")
+	for variable, want := range map[string]bool{"": true, "CERTCTL_TEST_STORE_KEY": false} {
+		e := newExternal(t, 1, func(o *broker.InitOptions) { o.StoreKeyVariable = variable })
+		nc := e.worker(t, 0)
+		js, err := jetstream.New(nc)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: bus.StreamEvent, Subjects: []string{"certctl.v1.event.>"}}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := js.Publish(t.Context(), bus.SubjectEvent("default", certctl.AggregateSystem, "x"), []byte(canary)); err != nil {
+			t.Fatal(err)
+		}
+		if readable := holds(t, filepath.Join(e.options.StoreDir, "jetstream"), canary); readable != want {
+			t.Errorf("with the key in %q events can be read in the files: %v", variable, readable)
+		}
 	}
+}
+
+// worker connects to a server with the worker's credentials.
+func (e *external) worker(t *testing.T, i int) *nats.Conn {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(e.dir, "credentials", "worker.creds"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	nc, err := nats.Connect(e.servers[i].ClientURL(), nats.UserCredentialBytes(text), nats.Secure(e.tls()), nats.CustomInboxPrefix(bus.InboxPrefix("worker")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	return nc
 }
 
 func TestInitRefuses(t *testing.T) {

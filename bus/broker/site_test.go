@@ -130,7 +130,8 @@ func (s *site) pair(t *testing.T, name string) nkeys.KeyPair {
 	return pair
 }
 
-func (s *site) connectRoot(t *testing.T) *nats.Conn {
+// rootLogin makes credentials for everything in the platform's account.
+func (s *site) rootLogin(t *testing.T) (string, nkeys.KeyPair) {
 	t.Helper()
 	pair, public := newUser(t)
 	claims := jwt.NewUserClaims(public)
@@ -141,6 +142,12 @@ func (s *site) connectRoot(t *testing.T) *nats.Conn {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return token, pair
+}
+
+func (s *site) connectRoot(t *testing.T) *nats.Conn {
+	t.Helper()
+	token, pair := s.rootLogin(t)
 	nc, err := nats.Connect("", nats.InProcessServer(s.broker), loginOption(token, pair))
 	if err != nil {
 		t.Fatal(err)
@@ -180,11 +187,15 @@ func (s *site) connect(token string, pair nkeys.KeyPair, inbox string) (*client,
 	c := &client{violations: make(chan error, 64), closed: make(chan struct{})}
 	var err error
 	c.Conn, err = nats.Connect(s.broker.URL(), loginOption(token, pair),
-		nats.Secure(&tls.Config{RootCAs: s.roots, ServerName: "127.0.0.1", MinVersion: tls.VersionTLS13}), nats.TLSHandshakeFirst(),
+		nats.Secure(s.tls()), nats.TLSHandshakeFirst(),
 		nats.CustomInboxPrefix(inbox), nats.NoReconnect(),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { c.violations <- err }),
 		nats.ClosedHandler(func(*nats.Conn) { close(c.closed) }))
 	return c, err
+}
+
+func (s *site) tls() *tls.Config {
+	return &tls.Config{RootCAs: s.roots, MinVersion: tls.VersionTLS13}
 }
 
 func loginOption(token string, pair nkeys.KeyPair) nats.Option {

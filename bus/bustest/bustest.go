@@ -127,7 +127,9 @@ func (s *Server) InProcessConn() (net.Conn, error) {
 func (s *Server) URL() string { return "tls://" + s.listen }
 
 // TLS returns a client's configuration that trusts the broker.
-func (s *Server) TLS() *tls.Config { return &tls.Config{RootCAs: s.roots, MinVersion: tls.VersionTLS13} }
+func (s *Server) TLS() *tls.Config {
+	return &tls.Config{RootCAs: s.roots, MinVersion: tls.VersionTLS13}
+}
 
 // Options returns how a process with a role connects.
 func (s *Server) Options(t testing.TB, role bus.Role) bus.Options {

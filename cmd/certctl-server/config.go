@@ -1,0 +1,149 @@
+package main
+
+import (
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/certctl/certctl"
+)
+
+// Config is every setting of certctl-server. Each has three names: the flag
+// --data-dir is also CERTCTL_DATA_DIR and the file's key data_dir.
+type Config struct {
+	Config string `help:"YAML file with settings." type:"path" env:"-"`
+
+	DataDir string   `help:"Folder for what this process keeps itself: key-encryption keys, the embedded bus, the first admin key." default:"/var/lib/certctl" type:"path"`
+	Roles   []string `help:"What this process does: api, worker, signer, scheduler, bus. Default: all, without bus when --nats-url is set." sep:","`
+
+	Listen string `help:"Address of the HTTPS API." default:"127.0.0.1:8443"`
+	APIURL string `help:"URL at which agents and people reach the API. Default: https:// and --listen."`
+
+	DatabaseURL string `help:"PostgreSQL connection string." secret:""`
+
+	NATSURL         []string `help:"An external NATS instead of the embedded one." sep:"," name:"nats-url"`
+	NATSCredentials string   `help:"Credentials file for the external NATS, as 'certctl-server bus init' writes it." type:"path" name:"nats-credentials"`
+	NATSListen      string   `help:"Address of the embedded NATS." default:"127.0.0.1:4222" name:"nats-listen"`
+	NATSAdvertise   []string `help:"Bus URLs that agents are given. Default: the address of the bus." sep:"," name:"nats-advertise"`
+
+	PKIListen string `help:"Address of the plain-HTTP listener for CA certificates and revocation lists." name:"pki-listen"`
+	PKIURL    string `help:"URL of that listener as relying parties see it; stands in every leaf and cannot be changed for an authority." name:"pki-url"`
+
+	KEKCA      string `help:"File of the key-encryption key for CA, fleet and bus keys (signer)." type:"path" name:"kek-ca"`
+	KEKSecrets string `help:"File of the key-encryption key for issuer and target secrets (worker)." type:"path" name:"kek-secrets"`
+	CreateKEKs bool   `help:"Make missing key-encryption keys on first start. Keep a copy: without them a backup cannot be opened." name:"create-keks"`
+
+	AdminKeyFile string `help:"File that gets the first admin key, once. Default: admin.key in --data-dir." type:"path"`
+	CAFile       string `help:"File that gets the root certificate. Default: ca.crt in --data-dir." type:"path" name:"ca-file"`
+
+	LogLevel  string `help:"debug, info, warn or error." default:"info" enum:"debug,info,warn,error"`
+	LogFormat string `help:"json or text." default:"json" enum:"json,text"`
+
+	Shutdown time.Duration `help:"How long a stop may take." default:"15s"`
+}
+
+// role is one of the things that a server process does.
+type role string
+
+const (
+	roleAPI       role = "api"
+	roleWorker    role = "worker"
+	roleSigner    role = "signer"
+	roleScheduler role = "scheduler"
+	roleBus       role = "bus"
+)
+
+var allRoles = []role{roleAPI, roleWorker, roleSigner, roleScheduler, roleBus}
+
+// complete fills what follows from other settings and refuses what is
+// impossible, with a sentence that says what to do.
+func (c *Config) complete() error {
+	if err := c.completeRoles(); err != nil {
+		return err
+	}
+	if c.DatabaseURL == "" {
+		return certctl.Errorf(certctl.Invalid, "no database is set").
+			WithRemedy("set CERTCTL_DATABASE_URL to a PostgreSQL connection string, or run ./task up to try certctl on one machine")
+	}
+	host, port, err := net.SplitHostPort(c.Listen)
+	if err != nil || port == "" {
+		return certctl.InvalidField("listen", "%q is not host:port", c.Listen)
+	}
+	if c.APIURL == "" {
+		if host == "" || net.ParseIP(host).IsUnspecified() {
+			return certctl.InvalidField("api_url", "with --listen on every address, the URL that agents use must be set")
+		}
+		c.APIURL = "https://" + c.Listen
+	}
+	if err := checkURL("api_url", c.APIURL, "https"); err != nil {
+		return err
+	}
+	if c.PKIURL != "" {
+		if err := checkURL("pki_url", c.PKIURL, "http"); err != nil {
+			return err
+		}
+		c.PKIURL = strings.TrimSuffix(c.PKIURL, "/")
+	}
+	for _, path := range []struct {
+		value *string
+		name  string
+	}{
+		{&c.KEKCA, "kek-ca.key"}, {&c.KEKSecrets, "kek-secrets.key"},
+		{&c.AdminKeyFile, "admin.key"}, {&c.CAFile, "ca.crt"},
+	} {
+		if *path.value == "" {
+			*path.value = filepath.Join(c.DataDir, path.name)
+		}
+	}
+	return nil
+}
+
+func (c *Config) completeRoles() error {
+	if len(c.Roles) == 0 {
+		for _, r := range allRoles {
+			if r != roleBus || len(c.NATSURL) == 0 {
+				c.Roles = append(c.Roles, string(r))
+			}
+		}
+	}
+	for _, name := range c.Roles {
+		if !slices.Contains(allRoles, role(name)) {
+			return certctl.InvalidField("roles", "there is no role %q: use api, worker, signer, scheduler and bus", name)
+		}
+	}
+	switch {
+	case c.has(roleBus) && len(c.NATSURL) > 0:
+		return certctl.InvalidField("roles", "the role bus runs the embedded NATS, which excludes --nats-url")
+	case c.has(roleBus) && !c.has(roleSigner):
+		return certctl.InvalidField("roles", "the embedded NATS needs the bus keys, which only the signer may open: run both roles in one process, or use an external NATS")
+	case !c.has(roleBus) && len(c.NATSURL) == 0:
+		return certctl.InvalidField("nats_url", "without the role bus, the URL of a NATS server must be set")
+	case !c.has(roleSigner) && c.NATSCredentials == "":
+		return certctl.InvalidField("nats_credentials", "a process without the role signer logs in to the bus with a credentials file").
+			WithRemedy("certctl-server bus init writes one for each role")
+	}
+	return nil
+}
+
+func (c *Config) has(r role) bool { return slices.Contains(c.Roles, string(r)) }
+
+func checkURL(name, text, scheme string) error {
+	u, err := url.Parse(text)
+	if err != nil || u.Scheme != scheme || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
+		return certctl.InvalidField(name, "%q is not a URL of the form %s://host[:port]", certctl.Clip(text, 100), scheme)
+	}
+	return nil
+}
+
+// hostname names this process in attempts and logs.
+func hostname() string {
+	name, err := os.Hostname()
+	if err != nil {
+		return "unknown"
+	}
+	return name
+}
