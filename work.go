@@ -177,3 +177,9 @@ type SystemVersion struct {
 	SealedKey []byte
 	RenewAt   time.Time
 }
+
+// CRLJob is an authority whose revocation lists are to be signed anew.
+type CRLJob struct {
+	Authority Authority
+	DueAt     time.Time // as it was read: when it has moved, something was revoked meanwhile
+}

@@ -12,12 +12,13 @@ import (
 // CRLStore knows what is revoked, and keeps signed lists.
 type CRLStore interface {
 	AuthorityStore
-	AuthorityByID(ctx context.Context, id certctl.ID) (certctl.Authority, error)
 	RevokedEntries(ctx context.Context, authority certctl.ID, shard int) ([]certctl.RevokedEntry, error)
 	GetCRL(ctx context.Context, authority certctl.ID, shard int) (certctl.CRL, error)
 	SaveCRL(ctx context.Context, list certctl.CRL) error
-	// CRLDone says when an authority's lists are due again.
-	CRLDone(ctx context.Context, authority certctl.ID, next time.Time) error
+	DueCRLs(ctx context.Context, ids []certctl.ID) ([]certctl.CRLJob, error)
+	// FinishCRLs says when an authority's lists are due again, unless something
+	// was revoked since the job was read.
+	FinishCRLs(ctx context.Context, job certctl.CRLJob, next time.Time) error
 }
 
 // Lists signs revocation lists: anew daily, and at once after a change.
@@ -36,32 +37,33 @@ func NewLists(store CRLStore, authorities *Authorities, log zerolog.Logger) *Lis
 // shards: one of a million entries costs seconds and a gigabyte.
 const maxCompleteCRL = 100_000
 
-// Handle signs the lists of the authorities that the hint names.
+// Handle signs those lists of the authorities that have changed or whose time
+// has come.
 func (l *Lists) Handle(ctx context.Context, hint certctl.Hint) error {
-	for _, id := range hint.IDs {
-		authority, err := l.store.AuthorityByID(ctx, id)
-		if certctl.ErrorCode(err) == certctl.NotFound {
-			continue // hints may be forged
-		}
-		if err == nil {
-			err = l.Sign(ctx, authority)
-		}
+	jobs, err := l.store.DueCRLs(ctx, hint.IDs)
+	if err != nil {
+		return err
+	}
+	for _, job := range jobs {
+		now, err := l.store.Now(ctx)
 		if err != nil {
+			return err
+		}
+		if err := l.sign(ctx, job.Authority, now); err != nil {
+			return err
+		}
+		if err := l.store.FinishCRLs(ctx, job, now.Add(ca.CRLRenewal)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// Sign signs those lists of an authority that have changed or whose time has
-// come. An authority whose key is off line keeps the lists it has.
-func (l *Lists) Sign(ctx context.Context, stored certctl.Authority) error {
-	now, err := l.store.Now(ctx)
-	if err != nil {
-		return err
-	}
-	if len(stored.SealedKey) == 0 || stored.State == certctl.AuthorityRequested {
-		return l.store.CRLDone(ctx, stored.ID, now.Add(ca.CRLRenewal))
+// sign signs the lists of one authority. One whose key is off line keeps the
+// lists it has.
+func (l *Lists) sign(ctx context.Context, stored certctl.Authority, now time.Time) error {
+	if len(stored.SealedKey) == 0 {
+		return nil
 	}
 	opened, err := l.authorities.Open(stored)
 	if err != nil {
@@ -71,30 +73,38 @@ func (l *Lists) Sign(ctx context.Context, stored certctl.Authority) error {
 	if err != nil {
 		return err
 	}
-	byShard := make([][]certctl.RevokedEntry, stored.Shards)
-	for _, entry := range entries {
-		shard := ca.Shard(entry.Serial, stored.Shards)
-		byShard[shard] = append(byShard[shard], entry)
-	}
 	signed := 0
 	if len(entries) <= maxCompleteCRL {
 		if signed, err = l.signList(ctx, opened, certctl.CompleteCRL, entries, now); err != nil {
 			return err
 		}
 	}
-	shards := stored.Shards
-	if IsRoot(stored) {
-		shards = 0 // a root signs a handful of CAs: the complete list is enough
-	}
-	for shard := range shards {
-		n, err := l.signList(ctx, opened, shard, byShard[shard], now)
+	if !IsRoot(stored) { // a root signs a handful of CAs: the complete list is enough
+		n, err := l.signShards(ctx, opened, stored.Shards, entries, now)
 		if err != nil {
 			return err
 		}
 		signed += n
 	}
 	l.log.Info().Stringer("authority", stored.ID).Int("entries", len(entries)).Int("signed", signed).Msg("revocation lists signed")
-	return l.store.CRLDone(ctx, stored.ID, now.Add(ca.CRLRenewal))
+	return nil
+}
+
+func (l *Lists) signShards(ctx context.Context, authority *ca.Authority, shards int, entries []certctl.RevokedEntry, now time.Time) (int, error) {
+	byShard := make([][]certctl.RevokedEntry, shards)
+	for _, entry := range entries {
+		shard := ca.Shard(entry.Serial, shards)
+		byShard[shard] = append(byShard[shard], entry)
+	}
+	signed := 0
+	for shard, revoked := range byShard {
+		n, err := l.signList(ctx, authority, shard, revoked, now)
+		if err != nil {
+			return signed, err
+		}
+		signed += n
+	}
+	return signed, nil
 }
 
 // signList signs one list unless the one that is there says the same and is

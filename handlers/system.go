@@ -70,8 +70,9 @@ func (s *SystemCertificate) Ensure(ctx context.Context) error {
 		if err != nil && certctl.ErrorCode(err) != certctl.NotFound {
 			return err
 		}
-		names := s.names
+		names, holder := s.names, certctl.NewID(now)
 		if err == nil {
+			holder = version.Holder
 			leaf, err := certctl.ParseLeaf(version.Leaf)
 			if err != nil {
 				return err
@@ -81,7 +82,7 @@ func (s *SystemCertificate) Ensure(ctx context.Context) error {
 				return s.take(version, sealed)
 			}
 		}
-		return s.make(ctx, names, now)
+		return s.make(ctx, names, holder, now)
 	})
 }
 
@@ -103,8 +104,9 @@ func (s *SystemCertificate) serve(leaf []byte, chain certctl.Chain, key crypto.S
 	s.current.Store(&tls.Certificate{Certificate: append(append([][]byte{leaf}, chain...), s.root), PrivateKey: key})
 }
 
-// make signs a new version, records it and serves with it.
-func (s *SystemCertificate) make(ctx context.Context, names certctl.Names, now time.Time) error {
+// make signs a new version, records it and serves with it. The key is sealed for
+// the certificate's holder, the same one for ever.
+func (s *SystemCertificate) make(ctx context.Context, names certctl.Names, holder certctl.ID, now time.Time) error {
 	key, err := certctl.ECDSAP256.Generate()
 	if err != nil {
 		return err
@@ -135,7 +137,7 @@ func (s *SystemCertificate) make(ctx context.Context, names certctl.Names, now t
 	}
 	version := certctl.SystemVersion{
 		Name: s.name, Names: names, Leaf: leaf, Chain: s.authority.Chain, Issuer: s.issuer, Authority: s.authority.ID,
-		Holder: certctl.NewID(now),
+		Holder: holder,
 	}
 	version.RenewAt, _ = certctl.RenewAt(facts.NotBefore, facts.NotAfter, certctl.DefaultRenewalPolicy(), 0)
 	if version.SealedKey, err = s.sealer.Seal("holder", version.Holder, "sealed_key", encoded); err != nil {

@@ -80,9 +80,9 @@ create table reader (
     filters    text[] not null,
     expires_at timestamptz not null,
     revoked_at timestamptz,
-    created_at timestamptz not null default now(),
-    unique (team_id, name)
+    created_at timestamptz not null default now()
 );
+create unique index reader_name on reader (team_id, name) where revoked_at is null;
 
 -- When a stream was last seen made; a younger one is refilled from the event table.
 create table stream_state (

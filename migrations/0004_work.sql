@@ -82,7 +82,8 @@ create table version (
 create index version_certificate on version (certificate_id, id);
 create index version_serial on version (serial);
 create index version_spki on version (spki);
-create index version_revoked on version (authority_id, revoked_at) where revoked_at is not null;
+-- Revocation lists are read by shard: the low bits of the serial number.
+create index version_revoked on version (authority_id, lpad(right(serial, 4), 4, '0')) where revoked_at is not null;
 
 create table revocation (
     version_id uuid primary key references version,
@@ -133,6 +134,18 @@ create table due (
     primary key (kind, id)
 ) with (fillfactor = 70);
 create index due_order on due (verb, lane, urgency, due_at);
+-- What waits for an agent: its mailbox.
+create index due_agent on due (agent_id) where agent_id is not null;
+
+-- Who is asking an issuer that allows only so many at once. A row that is past
+-- its time counts no more; apart from attempt, since counting there would need
+-- an index on unfinished ones.
+create table issuer_slot (
+    issuer_id uuid not null references issuer,
+    order_id  uuid not null references cert_order,
+    until     timestamptz not null,
+    primary key (issuer_id, order_id)
+);
 
 create table dead_letter (
     id           uuid primary key,
@@ -147,4 +160,4 @@ create table dead_letter (
 );
 
 -- +goose Down
-drop table dead_letter, due, deployment, revocation, version, attempt, cert_order;
+drop table dead_letter, issuer_slot, due, deployment, revocation, version, attempt, cert_order;

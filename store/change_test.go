@@ -387,3 +387,33 @@ func TestAFailedDeploymentIsTriedAgainByHand(t *testing.T) {
 	}
 	w.consistent()
 }
+
+func TestASecondPersonApproves(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	p := certctl.DefaultProfile()
+	p.Name, p.Approval = "careful", true
+	if _, err := w.CreateProfile(w.ctx, w.admin, p); err != nil {
+		t.Fatal(err)
+	}
+	w.target("one")
+	agent, client := request("shop", "one"), certctl.CertificateRequest{Name: "mail", Issuers: []string{"local"}, CSR: csrFor(t, "mail.example.com")}
+	agent.Profile, client.Profile = "careful", "careful"
+	second := w.member("", certctl.RoleOperator)
+	for name, r := range map[certctl.OrderState]certctl.CertificateRequest{certctl.OrderAwaitingCSR: agent, certctl.OrderReady: client} {
+		c := w.submit(r)
+		waiting := w.orders(c, certctl.OrderAwaitingApproval)
+		if len(waiting) != 1 || waiting[0].DueAt.IsZero() || c.StatusReason != "waits for approval" {
+			t.Fatalf("waiting %+v, %s", waiting, c.StatusReason)
+		}
+		_, err := w.ApproveOrder(w.ctx, w.admin, waiting[0].ID)
+		refused(t, err, certctl.Denied, "asked")
+		approved, err := w.ApproveOrder(w.ctx, second, waiting[0].ID)
+		if err != nil || approved.State != name || w.get(c.ID).StatusReason == c.StatusReason {
+			t.Errorf("approved %+v, %v", approved, err)
+		}
+		_, err = w.ApproveOrder(w.ctx, second, waiting[0].ID)
+		refused(t, err, certctl.Conflict)
+	}
+	w.consistent()
+}

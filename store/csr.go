@@ -82,7 +82,7 @@ func (t *tx) giveCSR(ctx context.Context, h *held, o liveOrder, csr *certctl.CSR
 	if bytes.Equal(o.csr, csr.DER) {
 		return nil
 	}
-	if o.state != certctl.OrderAwaitingCSR && !(o.state == certctl.OrderAwaitingApproval && o.csr == nil) {
+	if o.state != certctl.OrderAwaitingCSR && (o.state != certctl.OrderAwaitingApproval || o.csr != nil) {
 		return certctl.Errorf(certctl.Conflict, "the open order %s of %s has its request already", o.id, h.name).
 			WithRemedy("wait until it has ended, or cancel it")
 	}

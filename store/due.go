@@ -48,6 +48,7 @@ func (t *tx) due(ctx context.Context, rows ...dueRow) error {
 	_, err := t.Exec(ctx, `
 		insert into due (kind, id, verb, lane, agent_id, urgency, due_at)
 		select * from unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::uuid[], $6::smallint[], $7::timestamptz[])
+		order by 1, 2 -- of two transactions that set the same rows, one waits for the other
 		on conflict (kind, id) do update set verb = excluded.verb, lane = excluded.lane,
 			agent_id = excluded.agent_id, urgency = excluded.urgency, due_at = excluded.due_at`,
 		kinds, ids, verbs, lanes, agents, urgencies, times)

@@ -45,41 +45,26 @@ func (s *Store) ImportCertificate(ctx context.Context, actor certctl.Actor, requ
 	return made, err
 }
 
-// leafFacts is what a leaf says of itself.
-type leafFacts struct {
-	*x509.Certificate
-	names     certctl.Names
-	algorithm certctl.KeyAlgorithm
-	spki      certctl.Digest
-	serial    certctl.Serial
-}
-
-func readLeaf(der []byte) (leafFacts, error) {
-	parsed, err := x509.ParseCertificate(der)
+// readLeaf reads a certificate that may be imported.
+func readLeaf(der []byte) (certctl.Leaf, error) {
+	leaf, err := certctl.ParseLeaf(der)
 	if err != nil {
-		return leafFacts{}, certctl.InvalidField("/certificate", "not an X.509 certificate")
+		return leaf, certctl.InvalidField("/certificate", "%s", certctl.ErrorMessage(err))
 	}
-	f := leafFacts{Certificate: parsed, spki: certctl.DigestOf(parsed.RawSubjectPublicKeyInfo)}
-	var bad certctl.FieldErrors
-	if f.names, err = certctl.NamesOf(parsed); err != nil {
-		bad.Add("/certificate", "%s", certctl.ErrorMessage(err))
-	}
-	if f.algorithm, err = certctl.AlgorithmOf(parsed.PublicKey); err != nil {
-		bad.Add("/certificate", "%s", certctl.ErrorMessage(err))
-	}
+	parsed, err := x509.ParseCertificate(der)
 	switch {
+	case err != nil:
+		return leaf, certctl.InvalidField("/certificate", "not an X.509 certificate")
 	case parsed.IsCA:
-		bad.Add("/certificate", "this is a CA's certificate, not a leaf")
+		return leaf, certctl.InvalidField("/certificate", "this is a CA's certificate, not a leaf")
 	case parsed.SerialNumber.Sign() <= 0:
-		bad.Add("/certificate", "its serial number is not positive (RFC 5280 section 4.1.2.2)")
-	default:
-		f.serial = certctl.SerialOf(parsed.SerialNumber)
+		return leaf, certctl.InvalidField("/certificate", "its serial number is not positive (RFC 5280 section 4.1.2.2)")
 	}
-	return f, bad.Err()
+	return leaf, nil
 }
 
 // completeImport fills in what the leaf and the presence of its key decide.
-func completeImport(request *certctl.ImportRequest, leaf leafFacts) error {
+func completeImport(request *certctl.ImportRequest, leaf certctl.Leaf) error {
 	mode := certctl.KeyModeCSR
 	if len(request.SealedKey) > 0 {
 		mode = certctl.KeyModeImported
@@ -95,14 +80,14 @@ func completeImport(request *certctl.ImportRequest, leaf leafFacts) error {
 	}
 	request.KeyMode, request.Origin = mode, certctl.OriginImport
 	if request.Names.Len() == 0 {
-		request.Names = leaf.names
+		request.Names = leaf.Names
 	}
 	names, err := request.Names.Normalize()
 	if err != nil {
 		return err
 	}
-	if !names.Equal(leaf.names) {
-		return certctl.InvalidField("/dns_names", "the certificate is for %v", leaf.names.Strings()).
+	if !names.Equal(leaf.Names) {
+		return certctl.InvalidField("/dns_names", "the certificate is for %v", leaf.Names.Strings()).
 			WithRemedy("leave the names out, or change them after the import")
 	}
 	return nil
@@ -110,9 +95,8 @@ func completeImport(request *certctl.ImportRequest, leaf leafFacts) error {
 
 // importVersion stores the leaf as the version of the submission's only holder,
 // and sends it to the targets.
-func (t *tx) importVersion(ctx context.Context, sub *submission, leaf leafFacts, request certctl.ImportRequest) error {
-	fingerprint := certctl.DigestOf(leaf.Raw)
-	if err := t.newToUs(ctx, fingerprint, leaf.spki); err != nil {
+func (t *tx) importVersion(ctx context.Context, sub *submission, leaf certctl.Leaf, request certctl.ImportRequest) error {
+	if err := t.newToUs(ctx, leaf.Fingerprint, leaf.SPKI); err != nil {
 		return err
 	}
 	renewAt, err := t.importedRenewAt(ctx, sub, leaf)
@@ -132,16 +116,16 @@ func (t *tx) importVersion(ctx context.Context, sub *submission, leaf leafFacts,
 		insert into version (id, certificate_id, holder_id, revision, serial, fingerprint, spki, algorithm,
 			not_before, not_after, leaf, chain_digest, origin, renew_at)
 		values ($1, $2, $3, 1, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`,
-		version, sub.id, holder, string(leaf.serial), fingerprint, leaf.spki, string(leaf.algorithm),
-		leaf.NotBefore, leaf.NotAfter, leaf.Raw, chain.Digest(), string(certctl.VersionImported), renewAt); err != nil {
+		version, sub.id, holder, string(leaf.Serial), leaf.Fingerprint, leaf.SPKI, string(leaf.Algorithm),
+		leaf.NotBefore, leaf.NotAfter, request.Leaf, chain.Digest(), string(certctl.VersionImported), renewAt); err != nil {
 		return err
 	}
 	if _, err := t.Exec(ctx, `update holder set version_id = $2, sealed_key = $3 where id = $1`, holder, version, request.SealedKey); err != nil {
 		return err
 	}
 	t.event(sub.team, certctl.AggregateCertificate, sub.id, certctl.EventCertificateImported, map[string]any{
-		"certificate": sub.id, "name": sub.Name, "version": version, "serial": leaf.serial, "fingerprint": fingerprint,
-		"not_after": leaf.NotAfter.UTC(), "with_key": len(request.SealedKey) > 0,
+		"certificate": sub.id, "name": sub.Name, "version": version, "serial": leaf.Serial, "fingerprint": leaf.Fingerprint,
+		"not_after": leaf.NotAfter, "with_key": len(request.SealedKey) > 0,
 	})
 	if !renewAt.IsZero() {
 		if err := t.due(ctx, holderDue(holder, renewAt, leaf.NotAfter, t.now)); err != nil {
@@ -174,7 +158,7 @@ func (t *tx) newToUs(ctx context.Context, fingerprint, spki certctl.Digest) erro
 }
 
 // importedRenewAt returns when an import is due; never without an issuer.
-func (t *tx) importedRenewAt(ctx context.Context, sub *submission, leaf leafFacts) (time.Time, error) {
+func (t *tx) importedRenewAt(ctx context.Context, sub *submission, leaf certctl.Leaf) (time.Time, error) {
 	if len(sub.issuers) == 0 {
 		return time.Time{}, nil
 	}

@@ -221,3 +221,46 @@ func (t *tx) issuers(ctx context.Context, ids []certctl.ID) ([]certctl.Issuer, e
 	}
 	return inOrder(ids, read), err
 }
+
+// issuersWithSecrets reads issuers with their sealed secrets, by id.
+func (t *tx) issuersWithSecrets(ctx context.Context, ids []certctl.ID) (map[certctl.ID]certctl.Issuer, map[certctl.ID][]byte, error) {
+	all, err := t.issuers(ctx, ids)
+	if err != nil {
+		return nil, nil, err
+	}
+	known, sealed := make(map[certctl.ID]certctl.Issuer, len(all)), make(map[certctl.ID][]byte, len(all))
+	for _, i := range all {
+		known[i.ID] = i
+	}
+	rows, err := t.Query(ctx, `select id, sealed from issuer where id = any($1)`, ids)
+	if err != nil {
+		return nil, nil, err
+	}
+	var id certctl.ID
+	var secret []byte
+	_, err = pgx.ForEachRow(rows, []any{&id, &secret}, func() error {
+		sealed[id] = bytes.Clone(secret)
+		return nil
+	})
+	return known, sealed, err
+}
+
+// IssuerKinds returns the kinds of the issuers that are not archived: who of the
+// workers and signers takes an issuer's lane follows from its kind.
+func (s *Store) IssuerKinds(ctx context.Context) (map[certctl.ID]string, error) {
+	kinds := map[certctl.ID]string{}
+	err := s.read(ctx, func(t *tx) error {
+		rows, err := t.Query(ctx, `select id, kind from issuer where archived_at is null`)
+		if err != nil {
+			return err
+		}
+		var id certctl.ID
+		var kind string
+		_, err = pgx.ForEachRow(rows, []any{&id, &kind}, func() error {
+			kinds[id] = kind
+			return nil
+		})
+		return err
+	})
+	return kinds, err
+}

@@ -62,17 +62,11 @@ func (s *Store) ListAttempts(ctx context.Context, actor certctl.Actor, order cer
 		if err := t.ofCertificate(ctx, "order", order, certificate); err != nil {
 			return err
 		}
-		rows, err := t.Query(ctx, `
-			select order_id, n, issuer_id, authority_id, worker, serial, tbs_digest, external_url, lease_until,
-				outcome, error_code, message, started_at, finished_at
-			from attempt where order_id = $1 order by n`, order)
+		rows, err := t.Query(ctx, `select `+attemptColumns+` from attempt a where order_id = $1 order by n`, order)
 		if err != nil {
 			return err
 		}
-		attempts, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (a certctl.Attempt, err error) {
-			return a, row.Scan(&a.Order, &a.N, &a.Issuer, &a.Authority, &a.Worker, &a.Serial, &a.TBSDigest, &a.ExternalURL,
-				&a.LeaseUntil, &a.Outcome, &a.ErrorCode, &a.Message, &a.StartedAt, &a.FinishedAt)
-		})
+		attempts, err = pgx.CollectRows(rows, scanAttempt)
 		return err
 	})
 	return attempts, err
@@ -155,4 +149,13 @@ func scanOrder(row pgx.CollectableRow) (o certctl.Order, err error) {
 		return o, err
 	}
 	return o, json.Unmarshal(profile, &o.Profile)
+}
+
+// attemptColumns are what scanAttempt reads, of attempt a.
+const attemptColumns = `a.order_id, a.n, a.issuer_id, a.authority_id, a.worker, a.serial, a.tbs_digest, a.external_url, a.state,
+	a.lease_until, a.outcome, a.error_code, a.message, a.started_at, a.finished_at`
+
+func scanAttempt(row pgx.CollectableRow) (a certctl.Attempt, err error) {
+	return a, row.Scan(&a.Order, &a.N, &a.Issuer, &a.Authority, &a.Worker, &a.Serial, &a.TBSDigest, &a.ExternalURL, &a.State,
+		&a.LeaseUntil, &a.Outcome, &a.ErrorCode, &a.Message, &a.StartedAt, &a.FinishedAt)
 }

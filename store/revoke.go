@@ -37,14 +37,15 @@ func (s *Store) RevokeVersions(ctx context.Context, actor certctl.Actor, request
 		if err != nil {
 			return err
 		}
-		ids, certificates := make([]certctl.ID, len(candidates)), map[certctl.ID]bool{}
-		for i, v := range candidates {
-			ids[i], certificates[v.certificate] = v.id, true
+		certificates := map[certctl.ID]bool{}
+		for _, v := range candidates {
+			certificates[v.certificate] = true
 		}
 		if err := t.lockCertificates(ctx, keysOf(certificates)...); err != nil {
 			return err
 		}
-		if err := t.revoke(ctx, slices.Clone(candidates), request.Reason); err != nil {
+		ids, err := t.revoke(ctx, candidates, request.Reason)
+		if err != nil {
 			return err
 		}
 		if err := t.refreshStatus(ctx, keysOf(certificates)...); err != nil {
@@ -98,6 +99,9 @@ func (t *tx) toRevoke(ctx context.Context, request certctl.RevokeRequest) ([]rev
 		}
 		return named, err
 	}
+	if request.Version.IsZero() {
+		c.add("v.not_after > now()") // an expired one whose key is out is named by itself
+	}
 	named, err := t.revocables(ctx, c)
 	if err != nil {
 		return nil, err
@@ -109,7 +113,7 @@ func (t *tx) toRevoke(ctx context.Context, request certctl.RevokeRequest) ([]rev
 }
 
 // sameKeys blocks the keys of versions, and returns every version with one of
-// them that can still be revoked.
+// them that the actor may revoke, also those that are revoked or expired.
 func (t *tx) sameKeys(ctx context.Context, named []revocable) ([]revocable, error) {
 	spkis := make([]certctl.Digest, len(named))
 	for i, v := range named {
@@ -122,7 +126,6 @@ func (t *tx) sameKeys(ctx context.Context, named []revocable) ([]revocable, erro
 	}
 	c := &conditions{}
 	c.add("v.spki = any(?)", spkis)
-	c.add("v.revoked_at is null and v.not_after > now()")
 	all, err := t.revocables(ctx, c)
 	if err != nil {
 		return nil, err
@@ -152,14 +155,17 @@ func (t *tx) revocables(ctx context.Context, c *conditions) ([]revocable, error)
 
 // revoke records the revocations and what must follow: the issuers' duty, the
 // lists, and after a compromise the end of orders for the key and replacements.
-func (t *tx) revoke(ctx context.Context, versions []revocable, reason certctl.RevocationReason) error {
-	versions, err := t.markRevoked(ctx, versions, reason)
-	if err != nil {
-		return err
-	}
+//
+// It returns the ids of the versions that it revoked.
+func (t *tx) revoke(ctx context.Context, versions []revocable, reason certctl.RevocationReason) ([]certctl.ID, error) {
 	teams, err := t.teamsOfCertificates(ctx, versions)
 	if err != nil {
-		return err
+		return nil, err
+	}
+	all := versions
+	versions, err = t.markRevoked(ctx, versions, reason)
+	if err != nil {
+		return nil, err
 	}
 	ids := make([]certctl.ID, len(versions))
 	for i, v := range versions {
@@ -174,12 +180,12 @@ func (t *tx) revoke(ctx context.Context, versions []revocable, reason certctl.Re
 		select id, issuer_id, $2, case when issuer_id is null then 'not_supported' else 'requested' end, $3
 		from version where id = any($1) on conflict (version_id) do nothing`,
 		ids, string(reason), t.actor.Principal.ID); err != nil {
-		return err
+		return nil, err
 	}
 	if err := t.tellIssuers(ctx, versions); err != nil || reason != certctl.ReasonKeyCompromise {
-		return err
+		return ids, err
 	}
-	return t.replace(ctx, versions, teams)
+	return ids, t.replace(ctx, all, teams)
 }
 
 // markRevoked marks versions as revoked and returns those that were not yet:
@@ -190,12 +196,12 @@ func (t *tx) markRevoked(ctx context.Context, versions []revocable, reason certc
 		ids[i] = v.id
 	}
 	rows, err := t.Query(ctx, `update version set revoked_at = now(), revocation = $2
-		where id = any($1) and revoked_at is null returning id`, ids, string(reason))
+		where id = any($1) and revoked_at is null and not_after > now() returning id`, ids, string(reason))
 	if err != nil {
 		return nil, err
 	}
 	marked, err := pgx.CollectRows(rows, pgx.RowTo[certctl.ID])
-	return slices.DeleteFunc(versions, func(v revocable) bool { return !slices.Contains(marked, v.id) }), err
+	return slices.DeleteFunc(slices.Clone(versions), func(v revocable) bool { return !slices.Contains(marked, v.id) }), err
 }
 
 // tellIssuers makes the revocations due, and the lists of our own authorities.
@@ -221,16 +227,67 @@ func (t *tx) tellIssuers(ctx context.Context, versions []revocable) error {
 }
 
 // replace orders new leaves for the holders whose newest version had a key that
-// is blocked now, and ends the orders that would certify it once more.
+// is blocked now, and ends the orders that would certify it once more. Whoever
+// renews the platform's own certificates is told to look at them.
 func (t *tx) replace(ctx context.Context, versions []revocable, teams map[certctl.ID]string) error {
-	certificates, spkis := map[certctl.ID]bool{}, make([]certctl.Digest, len(versions))
-	ids := make([]certctl.ID, len(versions))
+	certificates, ids := map[certctl.ID]bool{}, make([]certctl.ID, len(versions))
 	for i, v := range versions {
-		certificates[v.certificate], spkis[i], ids[i] = true, v.spki, v.id
+		certificates[v.certificate], ids[i] = true, v.id
+	}
+	if err := t.endTainted(ctx, keysOf(certificates), versions, teams); err != nil {
+		return err
+	}
+	rows, err := t.Query(ctx, `
+		select h.id, c.id, c.purpose from holder h join certificate c on c.id = h.certificate_id
+		where h.version_id = any($1) and h.ended_at is null order by h.id`, ids)
+	if err != nil {
+		return err
+	}
+	var specs []orderSpec
+	var own []dueRow
+	spec, purpose := orderSpec{Origin: certctl.OriginAPI, Urgency: certctl.UrgencyNow, Reason: "revoked"}, certctl.PurposeUser
+	if _, err := pgx.ForEachRow(rows, []any{&spec.Holder, &spec.Certificate, &purpose}, func() error {
+		if purpose == certctl.PurposeSystem {
+			own = append(own, dueRow{kind: dueSystem, id: spec.Certificate, verb: certctl.HintSystem, at: t.now})
+			t.hint(certctl.HintSystem, certctl.NoLane, spec.Certificate)
+			return nil
+		}
+		specs = append(specs, spec)
+		return nil
+	}); err != nil {
+		return err
+	}
+	if err := t.due(ctx, own...); err != nil {
+		return err
+	}
+	return t.orderFirst(ctx, specs, keysOf(certificates))
+}
+
+// orderFirst makes orders, and pulls forward those that are open already.
+func (t *tx) orderFirst(ctx context.Context, specs []orderSpec, certificates []certctl.ID) error {
+	made, err := t.newOrders(ctx, specs)
+	if err != nil {
+		return err
+	}
+	live, err := t.liveOrders(ctx, certificates...)
+	if err != nil {
+		return err
+	}
+	return t.pullForward(ctx, slices.DeleteFunc(live, func(o liveOrder) bool {
+		return !slices.ContainsFunc(specs, func(s orderSpec) bool { return s.Holder == o.holder }) ||
+			slices.ContainsFunc(made, func(m certctl.Order) bool { return m.ID == o.id })
+	}))
+}
+
+// endTainted cancels the open orders of certificates for a key of the versions.
+func (t *tx) endTainted(ctx context.Context, certificates []certctl.ID, versions []revocable, teams map[certctl.ID]string) error {
+	spkis := make([]certctl.Digest, len(versions))
+	for i, v := range versions {
+		spkis[i] = v.spki
 	}
 	rows, err := t.Query(ctx, `
 		select id, certificate_id, holder_id, state from cert_order
-		where certificate_id = any($1) and live and csr_spki = any($2) order by id for no key update`, keysOf(certificates), spkis)
+		where certificate_id = any($1) and live and csr_spki = any($2) order by id for no key update`, certificates, spkis)
 	if err != nil {
 		return err
 	}
@@ -245,29 +302,7 @@ func (t *tx) replace(ctx context.Context, versions []revocable, teams map[certct
 			return err
 		}
 	}
-	rows, err = t.Query(ctx, `select id, certificate_id from holder where version_id = any($1) and ended_at is null order by id`, ids)
-	if err != nil {
-		return err
-	}
-	specs, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (orderSpec, error) {
-		spec := orderSpec{Origin: certctl.OriginAPI, Urgency: certctl.UrgencyNow, Reason: "revoked"}
-		return spec, row.Scan(&spec.Holder, &spec.Certificate)
-	})
-	if err != nil {
-		return err
-	}
-	made, err := t.newOrders(ctx, specs)
-	if err != nil {
-		return err
-	}
-	live, err := t.liveOrders(ctx, keysOf(certificates)...)
-	if err != nil {
-		return err
-	}
-	return t.pullForward(ctx, slices.DeleteFunc(live, func(o liveOrder) bool {
-		return !slices.ContainsFunc(specs, func(s orderSpec) bool { return s.Holder == o.holder }) ||
-			slices.ContainsFunc(made, func(m certctl.Order) bool { return m.ID == o.id })
-	}))
+	return nil
 }
 
 func (t *tx) teamsOfCertificates(ctx context.Context, versions []revocable) (map[certctl.ID]string, error) {

@@ -151,3 +151,26 @@ func TestOfManyWhoRevokeOneDoes(t *testing.T) {
 	}
 	w.consistent()
 }
+
+// That a key is compromised may be learnt after its certificate was revoked.
+func TestAKeyIsBlockedAfterItsVersionWasRevoked(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.target("one")
+	c := w.submit(request("shop", "one"))
+	version := w.issue(w.orders(c, "")[0])
+	if _, err := w.RevokeVersions(w.ctx, w.admin, certctl.RevokeRequest{Version: version, Reason: certctl.ReasonSuperseded}); err != nil {
+		t.Fatal(err)
+	}
+	revoked, err := w.RevokeVersions(w.ctx, w.admin, certctl.RevokeRequest{Version: version, Reason: certctl.ReasonKeyCompromise})
+	if err != nil || len(revoked) != 0 {
+		t.Errorf("revoked again: %+v, %v", revoked, err)
+	}
+	if n := w.count(`select count(*) from blocked_key`); n != 1 {
+		t.Errorf("%d blocked keys", n)
+	}
+	if open := w.orders(c, certctl.OrderAwaitingCSR); len(open) != 1 {
+		t.Errorf("replacements %+v", open)
+	}
+	w.consistent()
+}

@@ -138,7 +138,10 @@ func (r *statusRow) decide() {
 		r.reason = noTargetReason
 	case r.status == certctl.StatusPending, r.status == certctl.StatusActive, r.status == certctl.StatusRevoked:
 		r.reason = orderReason(state, certctl.WaitReason(r.wait), r.message, r.awaiting)
-		if state == certctl.OrderRefused {
+		switch {
+		case state == certctl.OrderCancelled && r.status == certctl.StatusPending:
+			r.reason = "its order was cancelled: renew it to order again"
+		case state == certctl.OrderRefused:
 			r.reason = certctl.Clip("the last renewal was refused: "+r.message, 500)
 		}
 	}

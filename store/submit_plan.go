@@ -84,7 +84,8 @@ func (t *tx) gather(ctx context.Context, team string, subs []*submission) (*gath
 			spkis = append(spkis, sub.CSR.SPKI)
 		}
 	}
-	g, err := &gathered{}, error(nil)
+	var err error
+	g := &gathered{}
 	for _, kind := range []struct {
 		kind certctl.ObjectKind
 		refs map[string]bool

@@ -1,0 +1,112 @@
+package store
+
+import (
+	"context"
+	"time"
+
+	"github.com/certctl/certctl"
+	"github.com/jackc/pgx/v5"
+)
+
+// sweptHolder is a holder that may be due, with what decides.
+type sweptHolder struct {
+	id, certificate certctl.ID
+	facts           certctl.HolderFacts
+}
+
+// RenewHolders makes the orders of those holders that are due
+// (certctl.HolderDue decides), and returns how many it made. A holder that is
+// not due comes up again when it may be; one with an open order when that ends.
+func (s *Store) RenewHolders(ctx context.Context, ids []certctl.ID) (int, error) {
+	made := 0
+	err := s.write(ctx, certctl.SystemActor("scheduler"), func(t *tx) error {
+		if err := t.lockCertificatesOf(ctx, `select certificate_id from holder where id = any($1)`, ids); err != nil {
+			return err
+		}
+		holders, err := t.sweptHolders(ctx, ids)
+		if err != nil {
+			return err
+		}
+		var specs []orderSpec
+		var later []dueRow
+		for _, h := range holders {
+			due, reason, next := certctl.HolderDue(h.facts, t.now)
+			switch {
+			case due:
+				specs = append(specs, orderSpec{Certificate: h.certificate, Holder: h.id, Origin: certctl.OriginSweep,
+					Urgency: sweepUrgency(h.facts, t.now), Reason: reason})
+			case !next.IsZero():
+				later = append(later, holderDue(h.id, next, h.facts.NotAfter, t.now))
+			}
+		}
+		// What is due again is set below, what is ordered when the order ends.
+		if err := t.done(ctx, dueHolder, ids...); err != nil {
+			return err
+		}
+		if err := t.due(ctx, later...); err != nil {
+			return err
+		}
+		made, err = t.sweep(ctx, specs)
+		return err
+	})
+	return made, err
+}
+
+// sweepUrgency of a renewal: by the time that is left, and at once where the
+// leaf is not to be trusted any more.
+func sweepUrgency(f certctl.HolderFacts, now time.Time) certctl.Urgency {
+	if f.Revoked {
+		return certctl.UrgencyNow
+	}
+	return certctl.RenewalUrgency(f.NotAfter, now)
+}
+
+// sweep makes the orders, after imports that are renewed here have got keys that
+// are made where they are used.
+func (t *tx) sweep(ctx context.Context, specs []orderSpec) (int, error) {
+	if len(specs) == 0 {
+		return 0, nil
+	}
+	specs, err := t.adopt(ctx, specs)
+	if err != nil {
+		return 0, err
+	}
+	orders, err := t.newOrders(ctx, specs)
+	if err != nil {
+		return 0, err
+	}
+	certificates := map[certctl.ID]bool{}
+	for _, o := range orders {
+		certificates[o.Certificate] = true
+	}
+	return len(orders), t.refreshStatus(ctx, keysOf(certificates)...)
+}
+
+// sweptHolders reads what decides about holders that have not ended.
+func (t *tx) sweptHolders(ctx context.Context, ids []certctl.ID) ([]sweptHolder, error) {
+	rows, err := t.Query(ctx, `
+		select h.id, h.certificate_id, c.revision, coalesce(v.revision, 0),
+			coalesce(v.revoked_at is not null or exists (select from blocked_key where spki = v.spki), false),
+			v.not_after, v.created_at, v.renew_at, c.issuers = '{}' or c.archived_at is not null or c.purpose = 'system',
+			served.bindings, served.verified
+		from holder h join certificate c on c.id = h.certificate_id left join version v on v.id = h.version_id
+		cross join lateral (
+			select count(b.id) as bindings, count(d.id) filter (where d.state in ('verified', 'installed')) as verified
+			from binding b left join deployment d on d.binding_id = b.id and d.version_id = h.version_id
+			where b.holder_id = h.id and b.unbound_at is null) served
+		where h.id = any($1) and h.ended_at is null`, ids)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (h sweptHolder, err error) {
+		f := &h.facts
+		return h, row.Scan(&h.id, &h.certificate, &f.Revision, &f.VersionRevision, &f.Revoked, &f.NotAfter, &f.IssuedAt, &f.RenewAt,
+			&f.Unmanaged, &f.Deployed, &f.Verified)
+	})
+}
+
+// lockCertificatesOf locks the certificates that a query of their ids finds.
+func (t *tx) lockCertificatesOf(ctx context.Context, query string, args ...any) error {
+	_, err := t.Exec(ctx, `select from certificate where id = any(array(`+query+`)) order by id for no key update`, args...)
+	return err
+}
