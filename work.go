@@ -1,6 +1,9 @@
 package certctl
 
-import "time"
+import (
+	"context"
+	"time"
+)
 
 // IssueJob is an order that may be asked for now, with what an issuer needs.
 type IssueJob struct {
@@ -23,6 +26,15 @@ type AttemptStart struct {
 	TBSDigest Digest
 	StartedAt time.Time
 	Resume    int // the attempt that is resumed; 0 for a new one
+}
+
+// Asking is one prepared attempt at a CA. Start is recorded before Ask acts, so
+// that an attempt whose worker died is resumed rather than repeated.
+type Asking struct {
+	Start AttemptStart
+	// Ask gets the leaf. Errors are IssueErrors where the CA said something;
+	// everything else counts as retryable.
+	Ask func(ctx context.Context, attempt Attempt) (Issued, error)
 }
 
 // AttemptEnd says how an attempt ended: with a Leaf, or with an error.

@@ -181,3 +181,13 @@ func credentials(pair nkeys.KeyPair, u user) (string, error) {
 	}
 	return string(text), nil
 }
+
+// InboxPrefixOf returns the only inbox prefix that a user may listen on, from
+// the user's document.
+func InboxPrefixOf(userJWT string) (string, error) {
+	claims, err := jwt.DecodeUserClaims(userJWT)
+	if err != nil {
+		return "", certctl.Wrap(certctl.Invalid, err, "these bus credentials cannot be read")
+	}
+	return InboxPrefix(claims.Subject), nil
+}

@@ -79,26 +79,39 @@ func IsRoot(a certctl.Authority) bool {
 
 // Open returns an authority with its key.
 func (a *Authorities) Open(stored certctl.Authority) (*ca.Authority, error) {
-	if len(stored.SealedKey) == 0 {
-		return nil, certctl.Errorf(certctl.Unavailable, "the key of authority %s is not here", stored.ID).
-			WithRemedy("it was exported: sign off line")
-	}
-	encoded, err := a.sealer.Open("authority", stored.ID, "sealed_key", stored.SealedKey)
-	if err != nil {
-		return nil, err
-	}
-	key, err := ca.ParseKey(encoded)
+	key, err := a.openKey(stored)
 	if err != nil {
 		return nil, err
 	}
 	return ca.Load(stored, key)
 }
 
+func (a *Authorities) openKey(stored certctl.Authority) (crypto.Signer, error) {
+	if len(stored.SealedKey) == 0 {
+		return nil, certctl.Errorf(certctl.Unavailable, "the key of authority %s is not here", stored.ID).
+			WithRemedy("it is off line: sign there")
+	}
+	encoded, err := a.sealer.Open("authority", stored.ID, "sealed_key", stored.SealedKey)
+	if err != nil {
+		return nil, err
+	}
+	return ca.ParseKey(encoded)
+}
+
+// published refuses to make an authority whose leaves could say nowhere where
+// its revocation lists are.
+func (a *Authorities) published() error {
+	if a.pkiURL != "" {
+		return nil
+	}
+	return certctl.Errorf(certctl.Invalid, "the URL of CA certificates and revocation lists is not set").
+		WithRemedy("set CERTCTL_PKI_URL: it stands in every certificate and cannot be changed for this CA afterwards")
+}
+
 // make makes a root and an issuing CA and stores both.
 func (a *Authorities) make(ctx context.Context, issuer certctl.ID, options ca.Options) (*certctl.Authority, error) {
-	if a.pkiURL == "" {
-		return nil, certctl.Errorf(certctl.Invalid, "the URL of CA certificates and revocation lists is not set").
-			WithRemedy("set CERTCTL_PKI_URL: it stands in every certificate and cannot be changed for this CA afterwards")
+	if err := a.published(); err != nil {
+		return nil, err
 	}
 	now, err := a.store.Now(ctx)
 	if err != nil {

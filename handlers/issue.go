@@ -26,15 +26,7 @@ type IssueStore interface {
 // is recorded before Ask acts; an attempt whose lease ran out is prepared again
 // with what was recorded, so that it is resumed rather than repeated.
 type CA interface {
-	Prepare(ctx context.Context, job certctl.IssueJob, at time.Time) (Asking, error)
-}
-
-// Asking is one prepared attempt.
-type Asking struct {
-	Start certctl.AttemptStart
-	// Ask gets the leaf. Errors are certctl.IssueErrors where the CA said
-	// something; everything else counts as retryable.
-	Ask func(ctx context.Context, attempt certctl.Attempt) (certctl.Issued, error)
+	Prepare(ctx context.Context, job certctl.IssueJob, at time.Time) (certctl.Asking, error)
 }
 
 // OpenCA returns the CA of an issuer.
@@ -61,7 +53,7 @@ func NewIssue(store IssueStore, open OpenCA, worker string, log zerolog.Logger) 
 // work is one order on its way through Handle.
 type work struct {
 	job     certctl.IssueJob
-	asking  Asking
+	asking  certctl.Asking
 	refused error // preparing failed: the attempt is recorded and ends with this
 }
 

@@ -233,6 +233,7 @@ func (s *Store) RetireAgent(ctx context.Context, actor certctl.Actor, ref string
 		t.event(f.team, certctl.AggregateAgent, f.id, certctl.EventAgentRetired, map[string]any{
 			"agent": f.id, "name": f.name, "certificates": len(certificates),
 		})
+		t.hint(certctl.HintSystem, certctl.NoLane, f.id) // whoever keeps the bus's accounts
 		return t.leave(ctx, f, certificates)
 	})
 }

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/certctl/certctl"
-	"github.com/certctl/certctl/handlers"
 	"github.com/certctl/certctl/handlers/ca"
 )
 
@@ -53,8 +52,8 @@ func New(authority *ca.Authority) *CA { return &CA{authority: authority} }
 // Prepare builds the to-be-signed bytes. An attempt whose worker died is built
 // again from what it recorded; when that comes out the same, signing it gives
 // the same certificate, and otherwise a new serial number is drawn.
-func (c *CA) Prepare(_ context.Context, job certctl.IssueJob, at time.Time) (handlers.Asking, error) {
-	asking := handlers.Asking{Start: certctl.AttemptStart{Authority: c.authority.ID}}
+func (c *CA) Prepare(_ context.Context, job certctl.IssueJob, at time.Time) (certctl.Asking, error) {
+	asking := certctl.Asking{Start: certctl.AttemptStart{Authority: c.authority.ID}}
 	csr, err := x509.ParseCertificateRequest(job.Order.CSR)
 	if err != nil {
 		return asking, certctl.Wrap(certctl.Internal, err, "the order's CSR cannot be read")
@@ -94,8 +93,3 @@ func (c *CA) resume(previous *certctl.Attempt, request ca.Request) (*ca.Prepared
 
 // Revoke is done with the record: the lists are signed from it.
 func (c *CA) Revoke(context.Context, certctl.RevocationJob) error { return nil }
-
-var (
-	_ handlers.CA      = (*CA)(nil)
-	_ handlers.Revoker = (*CA)(nil)
-)
