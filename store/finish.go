@@ -102,12 +102,15 @@ func (t *tx) finishings(ctx context.Context, ends []certctl.AttemptEnd) ([]*fini
 	if err := t.lockCertificatesOf(ctx, `select certificate_id from cert_order where id = any($1)`, ids); err != nil {
 		return nil, err
 	}
+	if err := t.lockOrders(ctx, ids); err != nil {
+		return nil, err
+	}
 	rows, err := t.Query(ctx, `
 		select o.id, o.certificate_id, o.holder_id, o.revision, o.state, o.attempts, o.issuer_id, coalesce(a.worker, ''), coalesce(a.outcome, 'gone'),
 			team.name, c.name, c.revision, h.version_id, h.ended_at is not null
 		from cert_order o left join attempt a on a.order_id = o.id and a.n = o.attempts
 		join certificate c on c.id = o.certificate_id join team on team.id = c.team_id join holder h on h.id = o.holder_id
-		where o.id = any($1) order by o.id for no key update of o`, ids)
+		where o.id = any($1) order by o.id`, ids)
 	if err != nil {
 		return nil, err
 	}

@@ -88,11 +88,14 @@ func (t *tx) startings(ctx context.Context, starts []certctl.AttemptStart) ([]*s
 	for i, start := range starts {
 		byOrder[start.Order], ids[i] = start, start.Order
 	}
+	if err := t.lockOrders(ctx, ids); err != nil {
+		return nil, err
+	}
 	rows, err := t.Query(ctx, `
 		select o.id, o.certificate_id, o.state, o.wait, o.revision, o.attempts, o.lost_leases, i.concurrency, i.paused,
 			coalesce(a.n, 0), coalesce(a.outcome, ''), a.lease_until, coalesce(a.external_url, ''), a.state
 		from cert_order o join issuer i on i.id = o.issuer_id left join attempt a on a.order_id = o.id and a.n = o.attempts
-		where o.id = any($1) order by o.id for no key update of o`, ids)
+		where o.id = any($1) order by o.id`, ids)
 	if err != nil {
 		return nil, err
 	}
@@ -104,6 +107,14 @@ func (t *tx) startings(ctx context.Context, starts []certctl.AttemptStart) ([]*s
 		s.start = byOrder[id]
 		return s, err
 	})
+}
+
+// lockOrders locks orders by id. It is a statement of its own: one that locked
+// and joined at once would see the locked rows as they are and the joined ones as
+// they were before it waited.
+func (t *tx) lockOrders(ctx context.Context, ids []certctl.ID) error {
+	_, err := t.Exec(ctx, `select from cert_order where id = any($1) order by id for no key update`, ids)
+	return err
 }
 
 // takeSlots keeps those of the orders for which their issuer has a free slot,
