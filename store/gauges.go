@@ -1,0 +1,67 @@
+package store
+
+import (
+	"context"
+	"time"
+
+	"github.com/certctl/certctl"
+	"github.com/jackc/pgx/v5"
+)
+
+// Gauge is one number that the tables say now: a measure, with one label's value
+// (or none).
+type Gauge struct {
+	Measure Measure
+	Label   string
+	Value   float64
+}
+
+// Measure names what a Gauge counts.
+type Measure string
+
+// The measures; in parentheses what the label is.
+const (
+	MeasureOrders       Measure = "orders_waiting"         // open orders (wait reason, or state)
+	MeasureDueAge       Measure = "due_oldest_age_seconds" // how long the oldest due row has waited (verb)
+	MeasureEventOutAge  Measure = "event_out_oldest_age_seconds"
+	MeasureCertificates Measure = "certificates" // (status)
+	MeasureAgents       Measure = "agents"       // (state)
+	MeasureExpiry       Measure = "served_expiry_min_timestamp_seconds"
+	MeasureDeadLetters  Measure = "dead_letters"
+	MeasureDeployments  Measure = "deployments_open" // not finished (state)
+)
+
+// Gauges reads all measures in one snapshot. It costs a few counts over what is
+// open, and one over the certificates' statuses.
+func (s *Store) Gauges(ctx context.Context) ([]Gauge, error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	var all []Gauge
+	err := s.read(ctx, func(t *tx) error {
+		rows, err := t.Query(ctx, `
+			select $1::text, coalesce(nullif(o.wait, ''), o.state), count(*)::float8
+				from due join cert_order o on o.id = due.id where due.kind = 'order' group by 2
+			union all select $2, verb, greatest(extract(epoch from now() - min(due_at)), 0)::float8 from due group by verb
+			union all select $3, '', coalesce((select greatest(extract(epoch from now()) - -- an event's id begins with its time in ms
+				('x' || left(replace(id::text, '-', ''), 12))::bit(48)::bigint / 1000.0, 0)
+				from event_out where aside_at is null order by id limit 1), 0)::float8
+			union all select $4, status, count(*)::float8 from certificate where archived_at is null group by status
+			union all select $5, state, count(*)::float8 from agent group by state
+			union all select $6, '', extract(epoch from not_after)::float8 from (
+				select min(c.not_after) as not_after from certificate c where c.archived_at is null and c.status in ('active', 'degraded')) e
+				where not_after is not null
+			union all select $7, '', count(*)::float8 from dead_letter where replayed_at is null and discarded_at is null
+			union all select $8, d.state, count(*)::float8 from due join deployment d on d.id = due.id where due.kind = 'deployment' group by d.state`,
+			string(MeasureOrders), string(MeasureDueAge), string(MeasureEventOutAge), string(MeasureCertificates), string(MeasureAgents),
+			string(MeasureExpiry), string(MeasureDeadLetters), string(MeasureDeployments))
+		if err != nil {
+			return err
+		}
+		all, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Gauge])
+		return err
+	})
+	if err != nil {
+		return nil, certctl.Wrap(certctl.Unavailable, err, "the measures could not be read")
+	}
+	return all, nil
+}
