@@ -244,57 +244,35 @@ func (w *world) imports(r certctl.ImportRequest) certctl.Certificate {
 }
 
 // issue ends an order with a leaf, as the signer would, and returns the version.
+// Its deployments are verified, as if by their agents.
 func (w *world) issue(o certctl.Order) certctl.ID {
 	w.t.Helper()
-	der := leafFor(w.t, o.Names.DNS...)
-	leaf, err := x509.ParseCertificate(der)
-	if err != nil {
-		w.t.Fatal(err)
+	w.exec(`update cert_order set state = 'ready', wait = '' where id = $1`, o.ID)
+	attempts := w.begin("issuing", o.ID)
+	if len(attempts) != 1 {
+		w.t.Fatalf("order %s in state %s is not ready", o.ID, o.State)
 	}
-	id, chain := certctl.NewID(time.Now()), certctl.Chain{}.Digest()
-	spki := certctl.DigestOf(leaf.RawSubjectPublicKeyInfo)
-	w.exec(`insert into chain (digest, certs) values ($1, '{}') on conflict do nothing`, chain)
-	w.exec(`insert into version (id, certificate_id, holder_id, order_id, issuer_id, revision, serial, fingerprint, spki, algorithm,
-			not_before, not_after, leaf, chain_digest, origin, renew_at)
-		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, 'ecdsa-p256', $10, $11, $12, $13, 'issued', $11::timestamptz - interval '30 days')`,
-		id, o.Certificate, o.Holder, o.ID, o.Issuer, o.Revision, string(certctl.SerialOf(leaf.SerialNumber)), certctl.DigestOf(der), spki,
-		leaf.NotBefore, leaf.NotAfter, der, chain)
-	w.exec(`update cert_order set state = 'issued', version_id = $2, closed_at = now() where id = $1`, o.ID, id)
-	w.exec(`update holder set version_id = $2 where id = $1`, o.Holder, id)
-	w.exec(`delete from due where id = $1`, o.ID)
-	w.exec(`insert into due (kind, id, verb, lane, urgency, due_at) select 'holder', $1, 'renew', '-', 2, renew_at from version where id = $2
-		on conflict (kind, id) do update set due_at = excluded.due_at`, o.Holder, id)
-	for _, b := range w.get(o.Certificate).Bindings {
-		w.exec(`insert into deployment (id, certificate_id, binding_id, target_id, agent_id, version_id, state, verified_at)
-			select $1, certificate_id, id, target_id, $4, $3, 'verified', now() from binding where id = $2 and holder_id = $5`,
-			certctl.NewID(time.Now()), b.ID, id, b.Agent, o.Holder)
-	}
-	return id
+	end := w.success(attempts[0], o.Names.DNS...)
+	end.RenewAt = time.Now().Add(-30 * certctl.Day).UTC().Truncate(time.Second)
+	version := w.finish(end)[0].Version
+	w.exec(`update deployment set state = 'verified', verified_at = now() where version_id = $1`, version)
+	w.exec(`delete from due using deployment d where due.kind = 'deployment' and d.id = due.id and d.version_id = $1`, version)
+	w.exec(`update certificate set status = 'active', status_reason = '' where id = $1`, o.Certificate)
+	return version
 }
 
 // consistent fails the test where the tables contradict each other.
 func (w *world) consistent() {
 	w.t.Helper()
-	for what, query := range map[string]string{
-		"open orders without a due row": `select count(*) from cert_order o where live
-			and not exists (select from due where kind = 'order' and id = o.id)`,
-		"finished orders with a due row": `select count(*) from cert_order o where not coalesce(live, false)
-			and exists (select from due where kind = 'order' and id = o.id)`,
-		"unfinished deployments without a due row": `select count(*) from deployment d
-			where state in ('pending', 'installing', 'rolled_back', 'failed') and not exists (select from due where kind = 'deployment' and id = d.id)`,
-		"bindings to forget without a due row": `select count(*) from binding b where unbound_at is not null and forgotten_at is null
-			and not exists (select from due where kind = 'binding' and id = b.id)`,
-		"ended holders with live bindings": `select count(*) from binding b join holder h on h.id = b.holder_id
-			where b.unbound_at is null and h.ended_at is not null`,
-		"ended holders that are due": `select count(*) from holder h join due on due.kind = 'holder' and due.id = h.id where h.ended_at is not null`,
-		"gaps in the history of an object": `select count(*) from (select object_id from event group by object_id
-			having min(sequence) <> 1 or max(sequence) <> count(*)) gap`,
-		"events that nobody will publish": `select count(*) from event e where not exists (select from event_out where id = e.id)`,
-		"hashes that do not fit":          `select count(*) from event where sha256(body) <> sha256`,
-	} {
-		if n := w.count(query); n != 0 {
-			w.t.Errorf("%d %s", n, what)
-		}
+	broken, err := w.CheckIntegrity(w.ctx)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for _, line := range broken {
+		w.t.Error(line)
+	}
+	if n := w.count(`select count(*) from event e where not exists (select from event_out where id = e.id)`); n != 0 {
+		w.t.Errorf("%d events that nobody will publish", n)
 	}
 }
 

@@ -1,0 +1,67 @@
+package store
+
+import (
+	"context"
+	"fmt"
+)
+
+// promises are what the tables must never contradict: each query counts the rows
+// that do.
+var promises = []struct{ broken, query string }{
+	{"open orders that nobody will look at", `
+		select count(*) from cert_order o where live and not exists (select from due where kind = 'order' and id = o.id)`},
+	{"finished orders that are due", `
+		select count(*) from due join cert_order o on o.id = due.id where due.kind = 'order' and o.live is null`},
+	{"unfinished deployments that nobody will look at", `
+		select count(*) from deployment d where state = any('{pending,installing,rolled_back,failed}')
+			and not exists (select from due where kind = 'deployment' and id = d.id)`},
+	{"finished deployments that are due", `
+		select count(*) from due join deployment d on d.id = due.id
+		where due.kind = 'deployment' and d.state = any('{verified,installed,superseded}')`},
+	{"bindings that no agent is asked to forget", `
+		select count(*) from binding b where unbound_at is not null and forgotten_at is null
+			and not exists (select from due where kind = 'binding' and id = b.id)`},
+	{"holders to renew that nobody will look at", `
+		select count(*) from holder h join version v on v.id = h.version_id join certificate c on c.id = h.certificate_id
+		where h.ended_at is null and v.renew_at is not null and c.purpose = 'user' and c.archived_at is null and c.issuers <> '{}'
+			and not exists (select from due where kind = 'holder' and id = h.id)
+			and not exists (select from cert_order where certificate_id = h.certificate_id and holder_id = h.id and live)`},
+	{"ended holders with live bindings", `
+		select count(*) from binding b join holder h on h.id = b.holder_id where b.unbound_at is null and h.ended_at is not null`},
+	{"ended holders that are due", `
+		select count(*) from due join holder h on h.id = due.id where due.kind = 'holder' and h.ended_at is not null`},
+	{"issued orders without their version", `
+		select count(*) from cert_order o where state = 'issued' and not exists (select from version where id = o.version_id and order_id = o.id)`},
+	{"versions that no order asked for", `
+		select count(*) from version v join certificate c on c.id = v.certificate_id
+		where v.origin = 'issued' and c.purpose = 'user' and not exists (select from cert_order where id = v.order_id and version_id = v.id)`},
+	{"issued versions without their event", `
+		select count(*) from version v where v.origin = 'issued' and not exists (
+			select from event where object_id = v.certificate_id and name = 'certificate_issued'
+				and convert_from(body, 'UTF8')::jsonb->'data'->>'version' = v.id::text)`},
+	{"gaps in the history of an object", `
+		select count(*) from (select object_id from event group by object_id
+			having min(sequence) <> 1 or max(sequence) <> count(*)) gap`},
+	{"events whose hash does not fit their text", `
+		select count(*) from event where sha256(body) <> sha256`},
+}
+
+// CheckIntegrity looks for rows that break a promise and returns one line for
+// each promise that is broken. It reads every event: run it when it does not
+// hurt.
+func (s *Store) CheckIntegrity(ctx context.Context) ([]string, error) {
+	var found []string
+	err := s.read(ctx, func(t *tx) error {
+		for _, promise := range promises {
+			var n int
+			if err := t.QueryRow(ctx, promise.query).Scan(&n); err != nil {
+				return err
+			}
+			if n > 0 {
+				found = append(found, fmt.Sprintf("%d %s", n, promise.broken))
+			}
+		}
+		return nil
+	})
+	return found, err
+}
