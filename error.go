@@ -142,3 +142,7 @@ func (f FieldErrors) Err() error {
 // ErrIdempotencyReuse is the cause of the error that a repeated idempotency key
 // with another request gets.
 var ErrIdempotencyReuse = errors.New("the idempotency key was used for another request")
+
+// ErrChanged is the cause of the error that a change gets which was made for an
+// older state of its object.
+var ErrChanged = errors.New("the object has changed since it was read")

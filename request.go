@@ -172,3 +172,9 @@ type IssuerRequest struct {
 	Trust       TrustClass
 	Concurrency int
 }
+
+// PrincipalPatch changes a principal; nil fields stay as they are.
+type PrincipalPatch struct {
+	Roles    *[]Role
+	Disabled *bool
+}

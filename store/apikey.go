@@ -81,8 +81,9 @@ func (t *tx) insertKey(ctx context.Context, p certctl.Principal, name, prefix st
 	return key, err
 }
 
-// ListAPIKeys returns one page of keys, newest first, revoked ones, too.
-func (s *Store) ListAPIKeys(ctx context.Context, actor certctl.Actor, filter certctl.NamedFilter) (certctl.Page[certctl.APIKey], error) {
+// ListAPIKeys returns one page of keys, newest first, revoked ones, too; those of
+// one principal (name or id) if one is given.
+func (s *Store) ListAPIKeys(ctx context.Context, actor certctl.Actor, principal string, filter certctl.NamedFilter) (certctl.Page[certctl.APIKey], error) {
 	var page certctl.Page[certctl.APIKey]
 	err := s.readAs(ctx, actor, func(t *tx) error {
 		if err := t.mayList(certctl.ObjectAPIKey); err != nil {
@@ -90,6 +91,13 @@ func (s *Store) ListAPIKeys(ctx context.Context, actor certctl.Actor, filter cer
 		}
 		c := &conditions{}
 		t.inTeam(c, "p.team_id", filter.Team)
+		if principal != "" {
+			p, err := t.findPrincipal(ctx, certctl.VerbRead, principal)
+			if err != nil {
+				return err
+			}
+			c.add("o.principal_id = ?", p.ID)
+		}
 		ids, limit, err := t.listIDs(ctx, "api_key o join principal p on p.id = o.principal_id", c, filter.PageRequest)
 		if err != nil {
 			return err

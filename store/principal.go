@@ -104,18 +104,27 @@ func (s *Store) ListPrincipals(ctx context.Context, actor certctl.Actor, filter 
 	return page, err
 }
 
-// UpdatePrincipal sets the roles of a principal (name or id) and whether it is
-// disabled. The last admin of the platform stays one.
-func (s *Store) UpdatePrincipal(ctx context.Context, actor certctl.Actor, ref string, roles []certctl.Role, disabled bool) (certctl.Principal, error) {
-	var bad certctl.FieldErrors
-	if checkRoles(&bad, roles); bad.Err() != nil {
-		return certctl.Principal{}, bad.Err()
+// UpdatePrincipal changes the roles of a principal (name or id) and whether it is
+// disabled; nil leaves either as it is. The last admin of the platform stays one.
+func (s *Store) UpdatePrincipal(ctx context.Context, actor certctl.Actor, ref string, patch certctl.PrincipalPatch) (certctl.Principal, error) {
+	if patch.Roles != nil {
+		var bad certctl.FieldErrors
+		if checkRoles(&bad, *patch.Roles); bad.Err() != nil {
+			return certctl.Principal{}, bad.Err()
+		}
 	}
 	var changed certctl.Principal
 	err := s.write(ctx, actor, func(t *tx) error {
 		p, err := t.findPrincipal(ctx, certctl.VerbUpdate, ref)
 		if err != nil {
 			return err
+		}
+		roles, disabled := p.Roles, !p.DisabledAt.IsZero()
+		if patch.Roles != nil {
+			roles = *patch.Roles
+		}
+		if patch.Disabled != nil {
+			disabled = *patch.Disabled
 		}
 		if _, err := t.Exec(ctx, `
 			update principal set roles = $2, disabled_at = case when $3 then coalesce(disabled_at, now()) end where id = $1`,

@@ -21,7 +21,7 @@ func (s *Store) UpdateCertificate(ctx context.Context, actor certctl.Actor, ref 
 			return err
 		}
 		if patch.IfRevision != 0 && patch.IfRevision != h.revision {
-			return certctl.Errorf(certctl.Conflict, "%s has revision %d, not %d", h.name, h.revision, patch.IfRevision).
+			return certctl.Wrap(certctl.Conflict, certctl.ErrChanged, "%s has revision %d, not %d", h.name, h.revision, patch.IfRevision).
 				WithRemedy("read it again and repeat the change on what it is now")
 		}
 		changed, err := t.patched(ctx, h, patch)

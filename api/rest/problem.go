@@ -26,10 +26,11 @@ var statuses = map[certctl.Code]int{
 // statusError is an error whose status the code alone does not give.
 type statusError struct {
 	status int
-	*certctl.Error
+	cause  *certctl.Error
 }
 
-func (e statusError) Unwrap() error { return e.Error }
+func (e statusError) Error() string { return e.cause.Error() }
+func (e statusError) Unwrap() error { return e.cause }
 
 // problemOf describes err as a problem (RFC 9457) that is safe to send.
 func problemOf(err error, requestID string) gen.Problem {
@@ -44,6 +45,8 @@ func problemOf(err error, requestID string) gen.Problem {
 		status = special.status
 	case errors.Is(err, certctl.ErrIdempotencyReuse):
 		status = http.StatusUnprocessableEntity
+	case errors.Is(err, certctl.ErrChanged):
+		status = http.StatusPreconditionFailed
 	}
 	problem := gen.Problem{
 		Type: "about:blank", Title: http.StatusText(status), Status: status, Code: string(code),
@@ -64,6 +67,9 @@ func (s *Server) writeProblem(w http.ResponseWriter, r *http.Request, err error)
 	request := requestOf(r.Context())
 	problem := problemOf(err, request.id)
 	request.failed(problem.Status, err)
+	if problem.Status == http.StatusForbidden {
+		s.recordDenied(r, request.actor)
+	}
 	header := w.Header()
 	header.Set("Content-Type", "application/problem+json")
 	header.Set("Cache-Control", "no-store")

@@ -3,6 +3,7 @@ package rest
 import (
 	"context"
 	"net/http"
+	"net/netip"
 	"time"
 
 	"github.com/certctl/certctl"
@@ -47,6 +48,7 @@ type Config struct {
 	CAFingerprint string // of the root that agents pin
 	BusURLs       []string
 	Version       string
+	Now           func() time.Time
 	Log           zerolog.Logger
 }
 
@@ -54,7 +56,8 @@ type Config struct {
 // operations are in the files named after their nouns.
 type Server struct {
 	Config
-	store Store
+	store   Store
+	denials denials
 }
 
 // New returns the handler of all routes of api/openapi.yaml, and the router so
@@ -92,6 +95,7 @@ type request struct {
 	status int
 	err    error
 	accept string
+	remote netip.Addr
 }
 
 type requestKey struct{}
@@ -113,7 +117,7 @@ func (r *request) failed(status int, err error) { r.status, r.err = status, err 
 func (s *Server) begin(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		started := time.Now()
-		req := &request{id: certctl.NewID(started).String(), trace: traceparent(r), accept: r.Header.Get("Accept")}
+		req := &request{id: certctl.NewID(started).String(), trace: traceparent(r), accept: r.Header.Get("Accept"), remote: remoteAddr(r.RemoteAddr)}
 		r = r.WithContext(context.WithValue(r.Context(), requestKey{}, req))
 		w.Header().Set("X-Request-Id", req.id)
 		w.Header().Set("X-Content-Type-Options", "nosniff")

@@ -49,9 +49,8 @@ func (v *validator) check(r *http.Request, body []byte) error {
 		Request: r, PathParams: mux.Vars(r), Options: v.options,
 		Route: &routers.Route{Spec: v.spec, Path: template, PathItem: item, Method: r.Method, Operation: operation},
 	})
-	r.Body = io.NopCloser(bytes.NewReader(body))
 	if err == nil {
-		return nil
+		return nil // the body is there again, with the description's defaults filled in
 	}
 	var bad certctl.FieldErrors
 	collect(err, &bad)

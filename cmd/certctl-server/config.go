@@ -30,6 +30,13 @@ type Config struct {
 	NATSListen      string   `help:"Address of the embedded NATS." default:"127.0.0.1:4222" name:"nats-listen"`
 	NATSAdvertise   []string `help:"Bus URLs that agents are given. Default: the address of the bus." sep:"," name:"nats-advertise"`
 
+	NATSCAFile   string `help:"Root certificate of the external NATS. Default: --ca-file." type:"path" name:"nats-ca-file"`
+	NATSReplicas int    `help:"Copies of each stream: 1, or 3 on a NATS cluster of three." default:"1" name:"nats-replicas"`
+
+	TLSCert       string `help:"Certificate of the API, for processes without the role signer." type:"path" name:"tls-cert"`
+	TLSKey        string `help:"Its private key." type:"path" name:"tls-key"`
+	CAFingerprint string `help:"SHA-256 of the root that agents pin, for processes without the role signer." name:"ca-fingerprint"`
+
 	PKIListen string `help:"Address of the plain-HTTP listener for CA certificates and revocation lists." name:"pki-listen"`
 	PKIURL    string `help:"URL of that listener as relying parties see it; stands in every leaf and cannot be changed for an authority." name:"pki-url"`
 
@@ -98,6 +105,9 @@ func (c *Config) complete() error {
 		if *path.value == "" {
 			*path.value = filepath.Join(c.DataDir, path.name)
 		}
+	}
+	if c.NATSCAFile == "" {
+		c.NATSCAFile = c.CAFile
 	}
 	return nil
 }

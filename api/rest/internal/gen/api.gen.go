@@ -1299,9 +1299,9 @@ type RenewalPolicy struct {
 	Before      string     `json:"before,omitempty,omitzero"`
 	CreatedAt   time.Time  `json:"created_at,omitempty,omitzero"`
 	Description string     `json:"description,omitempty,omitzero"`
-	Fraction    float32    `json:"fraction,omitempty,omitzero"`
+	Fraction    float64    `json:"fraction,omitempty,omitzero"`
 	ID          certctl.ID `json:"id"`
-	Jitter      float32    `json:"jitter"`
+	Jitter      float64    `json:"jitter"`
 	Name        string     `json:"name"`
 	Team        string     `json:"team"`
 	UpdatedAt   time.Time  `json:"updated_at,omitempty,omitzero"`
@@ -1319,8 +1319,8 @@ type RenewalPolicyRequest struct {
 	AutoRenew   bool     `json:"auto_renew,omitempty,omitzero"`
 	Before      string   `json:"before,omitempty,omitzero"`
 	Description string   `json:"description,omitempty,omitzero"`
-	Fraction    float32  `json:"fraction,omitempty,omitzero"`
-	Jitter      float32  `json:"jitter,omitempty,omitzero"`
+	Fraction    float64  `json:"fraction,omitempty,omitzero"`
+	Jitter      float64  `json:"jitter,omitempty,omitzero"`
 	Name        string   `json:"name"`
 	Team        string   `json:"team,omitempty,omitzero"`
 }
@@ -1812,18 +1812,6 @@ type ListIssuersParams struct {
 	Team TeamQ `form:"team,omitempty" json:"team,omitempty,omitzero"`
 }
 
-// CreateIssuerParams defines parameters for CreateIssuer.
-type CreateIssuerParams struct {
-	// IdempotencyKey Makes a repeated request harmless
-	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
-}
-
-// UpdateIssuerParams defines parameters for UpdateIssuer.
-type UpdateIssuerParams struct {
-	// IfMatch Only if the object still has this ETag
-	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
-}
-
 // ListOrdersParams defines parameters for ListOrders.
 type ListOrdersParams struct {
 	// Cursor next_cursor of the page before
@@ -1869,18 +1857,6 @@ type ListProfilesParams struct {
 	Team TeamQ `form:"team,omitempty" json:"team,omitempty,omitzero"`
 }
 
-// CreateProfileParams defines parameters for CreateProfile.
-type CreateProfileParams struct {
-	// IdempotencyKey Makes a repeated request harmless
-	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
-}
-
-// UpdateProfileParams defines parameters for UpdateProfile.
-type UpdateProfileParams struct {
-	// IfMatch Only if the object still has this ETag
-	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
-}
-
 // ListRenewalPoliciesParams defines parameters for ListRenewalPolicies.
 type ListRenewalPoliciesParams struct {
 	// Cursor next_cursor of the page before
@@ -1891,18 +1867,6 @@ type ListRenewalPoliciesParams struct {
 
 	// Team Only this team
 	Team TeamQ `form:"team,omitempty" json:"team,omitempty,omitzero"`
-}
-
-// CreateRenewalPolicyParams defines parameters for CreateRenewalPolicy.
-type CreateRenewalPolicyParams struct {
-	// IdempotencyKey Makes a repeated request harmless
-	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
-}
-
-// UpdateRenewalPolicyParams defines parameters for UpdateRenewalPolicy.
-type UpdateRenewalPolicyParams struct {
-	// IfMatch Only if the object still has this ETag
-	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
 }
 
 // ListTargetsParams defines parameters for ListTargets.
@@ -1921,18 +1885,6 @@ type ListTargetsParams struct {
 
 	// Team Only this team
 	Team TeamQ `form:"team,omitempty" json:"team,omitempty,omitzero"`
-}
-
-// CreateTargetParams defines parameters for CreateTarget.
-type CreateTargetParams struct {
-	// IdempotencyKey Makes a repeated request harmless
-	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
-}
-
-// UpdateTargetParams defines parameters for UpdateTarget.
-type UpdateTargetParams struct {
-	// IfMatch Only if the object still has this ETag
-	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
 }
 
 // ListVersionsParams defines parameters for ListVersions.
@@ -2152,7 +2104,7 @@ type ServerInterface interface {
 	ListIssuers(w http.ResponseWriter, r *http.Request, params ListIssuersParams)
 	// CreateIssuer Create one
 	// (POST /api/v1/issuers)
-	CreateIssuer(w http.ResponseWriter, r *http.Request, params CreateIssuerParams)
+	CreateIssuer(w http.ResponseWriter, r *http.Request)
 	// ArchiveIssuer Archive one
 	// (DELETE /api/v1/issuers/{issuer})
 	ArchiveIssuer(w http.ResponseWriter, r *http.Request, issuer IssuerPath)
@@ -2161,7 +2113,7 @@ type ServerInterface interface {
 	GetIssuer(w http.ResponseWriter, r *http.Request, issuer IssuerPath)
 	// UpdateIssuer Replace one's settings
 	// (PUT /api/v1/issuers/{issuer})
-	UpdateIssuer(w http.ResponseWriter, r *http.Request, issuer IssuerPath, params UpdateIssuerParams)
+	UpdateIssuer(w http.ResponseWriter, r *http.Request, issuer IssuerPath)
 	// GetOpenAPI This document
 	// (GET /api/v1/openapi.yaml)
 	GetOpenAPI(w http.ResponseWriter, r *http.Request)
@@ -2188,7 +2140,7 @@ type ServerInterface interface {
 	ListProfiles(w http.ResponseWriter, r *http.Request, params ListProfilesParams)
 	// CreateProfile Create one
 	// (POST /api/v1/profiles)
-	CreateProfile(w http.ResponseWriter, r *http.Request, params CreateProfileParams)
+	CreateProfile(w http.ResponseWriter, r *http.Request)
 	// ArchiveProfile Archive one
 	// (DELETE /api/v1/profiles/{profile})
 	ArchiveProfile(w http.ResponseWriter, r *http.Request, profile ProfilePath)
@@ -2197,13 +2149,13 @@ type ServerInterface interface {
 	GetProfile(w http.ResponseWriter, r *http.Request, profile ProfilePath)
 	// UpdateProfile Replace one's settings
 	// (PUT /api/v1/profiles/{profile})
-	UpdateProfile(w http.ResponseWriter, r *http.Request, profile ProfilePath, params UpdateProfileParams)
+	UpdateProfile(w http.ResponseWriter, r *http.Request, profile ProfilePath)
 	// ListRenewalPolicies List renewal policies
 	// (GET /api/v1/renewal-policies)
 	ListRenewalPolicies(w http.ResponseWriter, r *http.Request, params ListRenewalPoliciesParams)
 	// CreateRenewalPolicy Create one
 	// (POST /api/v1/renewal-policies)
-	CreateRenewalPolicy(w http.ResponseWriter, r *http.Request, params CreateRenewalPolicyParams)
+	CreateRenewalPolicy(w http.ResponseWriter, r *http.Request)
 	// ArchiveRenewalPolicy Archive one
 	// (DELETE /api/v1/renewal-policies/{policy})
 	ArchiveRenewalPolicy(w http.ResponseWriter, r *http.Request, policy PolicyPath)
@@ -2212,13 +2164,13 @@ type ServerInterface interface {
 	GetRenewalPolicy(w http.ResponseWriter, r *http.Request, policy PolicyPath)
 	// UpdateRenewalPolicy Replace one's settings
 	// (PUT /api/v1/renewal-policies/{policy})
-	UpdateRenewalPolicy(w http.ResponseWriter, r *http.Request, policy PolicyPath, params UpdateRenewalPolicyParams)
+	UpdateRenewalPolicy(w http.ResponseWriter, r *http.Request, policy PolicyPath)
 	// ListTargets List targets
 	// (GET /api/v1/targets)
 	ListTargets(w http.ResponseWriter, r *http.Request, params ListTargetsParams)
 	// CreateTarget Create one
 	// (POST /api/v1/targets)
-	CreateTarget(w http.ResponseWriter, r *http.Request, params CreateTargetParams)
+	CreateTarget(w http.ResponseWriter, r *http.Request)
 	// ArchiveTarget Archive one
 	// (DELETE /api/v1/targets/{target})
 	ArchiveTarget(w http.ResponseWriter, r *http.Request, target TargetPath)
@@ -2227,7 +2179,7 @@ type ServerInterface interface {
 	GetTarget(w http.ResponseWriter, r *http.Request, target TargetPath)
 	// UpdateTarget Replace one's settings
 	// (PUT /api/v1/targets/{target})
-	UpdateTarget(w http.ResponseWriter, r *http.Request, target TargetPath, params UpdateTargetParams)
+	UpdateTarget(w http.ResponseWriter, r *http.Request, target TargetPath)
 	// ListVersions Find versions by serial
 	// (GET /api/v1/versions)
 	ListVersions(w http.ResponseWriter, r *http.Request, params ListVersionsParams)
@@ -4067,35 +4019,8 @@ func (siw *ServerInterfaceWrapper) ListIssuers(w http.ResponseWriter, r *http.Re
 // CreateIssuer operation middleware
 func (siw *ServerInterfaceWrapper) CreateIssuer(w http.ResponseWriter, r *http.Request) {
 
-	var err error
-	_ = err
-
-	// Parameter object where we will unmarshal all parameters from the context
-	var params CreateIssuerParams
-
-	headers := r.Header
-
-	// ------------- Optional header parameter "Idempotency-Key" -------------
-	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
-		var IdempotencyKey IdempotencyKey
-		n := len(valueList)
-		if n != 1 {
-			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Idempotency-Key", Count: n})
-			return
-		}
-
-		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
-		if err != nil {
-			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Idempotency-Key", Err: err})
-			return
-		}
-
-		params.IdempotencyKey = IdempotencyKey
-
-	}
-
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		siw.Handler.CreateIssuer(w, r, params)
+		siw.Handler.CreateIssuer(w, r)
 	}))
 
 	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
@@ -4172,32 +4097,8 @@ func (siw *ServerInterfaceWrapper) UpdateIssuer(w http.ResponseWriter, r *http.R
 		return
 	}
 
-	// Parameter object where we will unmarshal all parameters from the context
-	var params UpdateIssuerParams
-
-	headers := r.Header
-
-	// ------------- Optional header parameter "If-Match" -------------
-	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
-		var IfMatch IfMatch
-		n := len(valueList)
-		if n != 1 {
-			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-Match", Count: n})
-			return
-		}
-
-		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
-		if err != nil {
-			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-Match", Err: err})
-			return
-		}
-
-		params.IfMatch = IfMatch
-
-	}
-
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		siw.Handler.UpdateIssuer(w, r, issuer, params)
+		siw.Handler.UpdateIssuer(w, r, issuer)
 	}))
 
 	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
@@ -4519,35 +4420,8 @@ func (siw *ServerInterfaceWrapper) ListProfiles(w http.ResponseWriter, r *http.R
 // CreateProfile operation middleware
 func (siw *ServerInterfaceWrapper) CreateProfile(w http.ResponseWriter, r *http.Request) {
 
-	var err error
-	_ = err
-
-	// Parameter object where we will unmarshal all parameters from the context
-	var params CreateProfileParams
-
-	headers := r.Header
-
-	// ------------- Optional header parameter "Idempotency-Key" -------------
-	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
-		var IdempotencyKey IdempotencyKey
-		n := len(valueList)
-		if n != 1 {
-			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Idempotency-Key", Count: n})
-			return
-		}
-
-		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
-		if err != nil {
-			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Idempotency-Key", Err: err})
-			return
-		}
-
-		params.IdempotencyKey = IdempotencyKey
-
-	}
-
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		siw.Handler.CreateProfile(w, r, params)
+		siw.Handler.CreateProfile(w, r)
 	}))
 
 	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
@@ -4624,32 +4498,8 @@ func (siw *ServerInterfaceWrapper) UpdateProfile(w http.ResponseWriter, r *http.
 		return
 	}
 
-	// Parameter object where we will unmarshal all parameters from the context
-	var params UpdateProfileParams
-
-	headers := r.Header
-
-	// ------------- Optional header parameter "If-Match" -------------
-	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
-		var IfMatch IfMatch
-		n := len(valueList)
-		if n != 1 {
-			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-Match", Count: n})
-			return
-		}
-
-		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
-		if err != nil {
-			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-Match", Err: err})
-			return
-		}
-
-		params.IfMatch = IfMatch
-
-	}
-
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		siw.Handler.UpdateProfile(w, r, profile, params)
+		siw.Handler.UpdateProfile(w, r, profile)
 	}))
 
 	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
@@ -4721,35 +4571,8 @@ func (siw *ServerInterfaceWrapper) ListRenewalPolicies(w http.ResponseWriter, r 
 // CreateRenewalPolicy operation middleware
 func (siw *ServerInterfaceWrapper) CreateRenewalPolicy(w http.ResponseWriter, r *http.Request) {
 
-	var err error
-	_ = err
-
-	// Parameter object where we will unmarshal all parameters from the context
-	var params CreateRenewalPolicyParams
-
-	headers := r.Header
-
-	// ------------- Optional header parameter "Idempotency-Key" -------------
-	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
-		var IdempotencyKey IdempotencyKey
-		n := len(valueList)
-		if n != 1 {
-			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Idempotency-Key", Count: n})
-			return
-		}
-
-		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
-		if err != nil {
-			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Idempotency-Key", Err: err})
-			return
-		}
-
-		params.IdempotencyKey = IdempotencyKey
-
-	}
-
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		siw.Handler.CreateRenewalPolicy(w, r, params)
+		siw.Handler.CreateRenewalPolicy(w, r)
 	}))
 
 	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
@@ -4826,32 +4649,8 @@ func (siw *ServerInterfaceWrapper) UpdateRenewalPolicy(w http.ResponseWriter, r 
 		return
 	}
 
-	// Parameter object where we will unmarshal all parameters from the context
-	var params UpdateRenewalPolicyParams
-
-	headers := r.Header
-
-	// ------------- Optional header parameter "If-Match" -------------
-	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
-		var IfMatch IfMatch
-		n := len(valueList)
-		if n != 1 {
-			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-Match", Count: n})
-			return
-		}
-
-		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
-		if err != nil {
-			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-Match", Err: err})
-			return
-		}
-
-		params.IfMatch = IfMatch
-
-	}
-
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		siw.Handler.UpdateRenewalPolicy(w, r, policy, params)
+		siw.Handler.UpdateRenewalPolicy(w, r, policy)
 	}))
 
 	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
@@ -4949,35 +4748,8 @@ func (siw *ServerInterfaceWrapper) ListTargets(w http.ResponseWriter, r *http.Re
 // CreateTarget operation middleware
 func (siw *ServerInterfaceWrapper) CreateTarget(w http.ResponseWriter, r *http.Request) {
 
-	var err error
-	_ = err
-
-	// Parameter object where we will unmarshal all parameters from the context
-	var params CreateTargetParams
-
-	headers := r.Header
-
-	// ------------- Optional header parameter "Idempotency-Key" -------------
-	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
-		var IdempotencyKey IdempotencyKey
-		n := len(valueList)
-		if n != 1 {
-			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Idempotency-Key", Count: n})
-			return
-		}
-
-		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
-		if err != nil {
-			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Idempotency-Key", Err: err})
-			return
-		}
-
-		params.IdempotencyKey = IdempotencyKey
-
-	}
-
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		siw.Handler.CreateTarget(w, r, params)
+		siw.Handler.CreateTarget(w, r)
 	}))
 
 	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
@@ -5054,32 +4826,8 @@ func (siw *ServerInterfaceWrapper) UpdateTarget(w http.ResponseWriter, r *http.R
 		return
 	}
 
-	// Parameter object where we will unmarshal all parameters from the context
-	var params UpdateTargetParams
-
-	headers := r.Header
-
-	// ------------- Optional header parameter "If-Match" -------------
-	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
-		var IfMatch IfMatch
-		n := len(valueList)
-		if n != 1 {
-			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-Match", Count: n})
-			return
-		}
-
-		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
-		if err != nil {
-			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-Match", Err: err})
-			return
-		}
-
-		params.IfMatch = IfMatch
-
-	}
-
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		siw.Handler.UpdateTarget(w, r, target, params)
+		siw.Handler.UpdateTarget(w, r, target)
 	}))
 
 	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
@@ -7287,8 +7035,7 @@ func (response ListIssuersdefaultApplicationProblemPlusJSONResponse) VisitListIs
 }
 
 type CreateIssuerRequestObject struct {
-	Params CreateIssuerParams
-	Body   *CreateIssuerJSONRequestBody
+	Body *CreateIssuerJSONRequestBody
 }
 
 type CreateIssuerResponseObject interface {
@@ -7296,7 +7043,6 @@ type CreateIssuerResponseObject interface {
 }
 
 type CreateIssuer201ResponseHeaders struct {
-	ETag     string
 	Location string
 }
 
@@ -7312,7 +7058,6 @@ func (response CreateIssuer201JSONResponse) VisitCreateIssuerResponse(w http.Res
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
 	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
 	w.WriteHeader(201)
 	_, err := buf.WriteTo(w)
@@ -7377,23 +7122,15 @@ type GetIssuerResponseObject interface {
 	VisitGetIssuerResponse(w http.ResponseWriter) error
 }
 
-type GetIssuer200ResponseHeaders struct {
-	ETag string
-}
-
-type GetIssuer200JSONResponse struct {
-	Body    Issuer
-	Headers GetIssuer200ResponseHeaders
-}
+type GetIssuer200JSONResponse Issuer
 
 func (response GetIssuer200JSONResponse) VisitGetIssuerResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
 	w.WriteHeader(200)
 	_, err := buf.WriteTo(w)
 	return err
@@ -7418,7 +7155,6 @@ func (response GetIssuerdefaultApplicationProblemPlusJSONResponse) VisitGetIssue
 
 type UpdateIssuerRequestObject struct {
 	Issuer IssuerPath `json:"issuer"`
-	Params UpdateIssuerParams
 	Body   *UpdateIssuerJSONRequestBody
 }
 
@@ -7426,23 +7162,15 @@ type UpdateIssuerResponseObject interface {
 	VisitUpdateIssuerResponse(w http.ResponseWriter) error
 }
 
-type UpdateIssuer200ResponseHeaders struct {
-	ETag string
-}
-
-type UpdateIssuer200JSONResponse struct {
-	Body    Issuer
-	Headers UpdateIssuer200ResponseHeaders
-}
+type UpdateIssuer200JSONResponse Issuer
 
 func (response UpdateIssuer200JSONResponse) VisitUpdateIssuerResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
 	w.WriteHeader(200)
 	_, err := buf.WriteTo(w)
 	return err
@@ -7792,8 +7520,7 @@ func (response ListProfilesdefaultApplicationProblemPlusJSONResponse) VisitListP
 }
 
 type CreateProfileRequestObject struct {
-	Params CreateProfileParams
-	Body   *CreateProfileJSONRequestBody
+	Body *CreateProfileJSONRequestBody
 }
 
 type CreateProfileResponseObject interface {
@@ -7801,7 +7528,6 @@ type CreateProfileResponseObject interface {
 }
 
 type CreateProfile201ResponseHeaders struct {
-	ETag     string
 	Location string
 }
 
@@ -7817,7 +7543,6 @@ func (response CreateProfile201JSONResponse) VisitCreateProfileResponse(w http.R
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
 	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
 	w.WriteHeader(201)
 	_, err := buf.WriteTo(w)
@@ -7882,23 +7607,15 @@ type GetProfileResponseObject interface {
 	VisitGetProfileResponse(w http.ResponseWriter) error
 }
 
-type GetProfile200ResponseHeaders struct {
-	ETag string
-}
-
-type GetProfile200JSONResponse struct {
-	Body    Profile
-	Headers GetProfile200ResponseHeaders
-}
+type GetProfile200JSONResponse Profile
 
 func (response GetProfile200JSONResponse) VisitGetProfileResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
 	w.WriteHeader(200)
 	_, err := buf.WriteTo(w)
 	return err
@@ -7923,7 +7640,6 @@ func (response GetProfiledefaultApplicationProblemPlusJSONResponse) VisitGetProf
 
 type UpdateProfileRequestObject struct {
 	Profile ProfilePath `json:"profile"`
-	Params  UpdateProfileParams
 	Body    *UpdateProfileJSONRequestBody
 }
 
@@ -7931,23 +7647,15 @@ type UpdateProfileResponseObject interface {
 	VisitUpdateProfileResponse(w http.ResponseWriter) error
 }
 
-type UpdateProfile200ResponseHeaders struct {
-	ETag string
-}
-
-type UpdateProfile200JSONResponse struct {
-	Body    Profile
-	Headers UpdateProfile200ResponseHeaders
-}
+type UpdateProfile200JSONResponse Profile
 
 func (response UpdateProfile200JSONResponse) VisitUpdateProfileResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
 	w.WriteHeader(200)
 	_, err := buf.WriteTo(w)
 	return err
@@ -8010,8 +7718,7 @@ func (response ListRenewalPoliciesdefaultApplicationProblemPlusJSONResponse) Vis
 }
 
 type CreateRenewalPolicyRequestObject struct {
-	Params CreateRenewalPolicyParams
-	Body   *CreateRenewalPolicyJSONRequestBody
+	Body *CreateRenewalPolicyJSONRequestBody
 }
 
 type CreateRenewalPolicyResponseObject interface {
@@ -8019,7 +7726,6 @@ type CreateRenewalPolicyResponseObject interface {
 }
 
 type CreateRenewalPolicy201ResponseHeaders struct {
-	ETag     string
 	Location string
 }
 
@@ -8035,7 +7741,6 @@ func (response CreateRenewalPolicy201JSONResponse) VisitCreateRenewalPolicyRespo
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
 	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
 	w.WriteHeader(201)
 	_, err := buf.WriteTo(w)
@@ -8100,23 +7805,15 @@ type GetRenewalPolicyResponseObject interface {
 	VisitGetRenewalPolicyResponse(w http.ResponseWriter) error
 }
 
-type GetRenewalPolicy200ResponseHeaders struct {
-	ETag string
-}
-
-type GetRenewalPolicy200JSONResponse struct {
-	Body    RenewalPolicy
-	Headers GetRenewalPolicy200ResponseHeaders
-}
+type GetRenewalPolicy200JSONResponse RenewalPolicy
 
 func (response GetRenewalPolicy200JSONResponse) VisitGetRenewalPolicyResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
 	w.WriteHeader(200)
 	_, err := buf.WriteTo(w)
 	return err
@@ -8141,7 +7838,6 @@ func (response GetRenewalPolicydefaultApplicationProblemPlusJSONResponse) VisitG
 
 type UpdateRenewalPolicyRequestObject struct {
 	Policy PolicyPath `json:"policy"`
-	Params UpdateRenewalPolicyParams
 	Body   *UpdateRenewalPolicyJSONRequestBody
 }
 
@@ -8149,23 +7845,15 @@ type UpdateRenewalPolicyResponseObject interface {
 	VisitUpdateRenewalPolicyResponse(w http.ResponseWriter) error
 }
 
-type UpdateRenewalPolicy200ResponseHeaders struct {
-	ETag string
-}
-
-type UpdateRenewalPolicy200JSONResponse struct {
-	Body    RenewalPolicy
-	Headers UpdateRenewalPolicy200ResponseHeaders
-}
+type UpdateRenewalPolicy200JSONResponse RenewalPolicy
 
 func (response UpdateRenewalPolicy200JSONResponse) VisitUpdateRenewalPolicyResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
 	w.WriteHeader(200)
 	_, err := buf.WriteTo(w)
 	return err
@@ -8228,8 +7916,7 @@ func (response ListTargetsdefaultApplicationProblemPlusJSONResponse) VisitListTa
 }
 
 type CreateTargetRequestObject struct {
-	Params CreateTargetParams
-	Body   *CreateTargetJSONRequestBody
+	Body *CreateTargetJSONRequestBody
 }
 
 type CreateTargetResponseObject interface {
@@ -8237,7 +7924,6 @@ type CreateTargetResponseObject interface {
 }
 
 type CreateTarget201ResponseHeaders struct {
-	ETag     string
 	Location string
 }
 
@@ -8253,7 +7939,6 @@ func (response CreateTarget201JSONResponse) VisitCreateTargetResponse(w http.Res
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
 	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
 	w.WriteHeader(201)
 	_, err := buf.WriteTo(w)
@@ -8318,23 +8003,15 @@ type GetTargetResponseObject interface {
 	VisitGetTargetResponse(w http.ResponseWriter) error
 }
 
-type GetTarget200ResponseHeaders struct {
-	ETag string
-}
-
-type GetTarget200JSONResponse struct {
-	Body    Target
-	Headers GetTarget200ResponseHeaders
-}
+type GetTarget200JSONResponse Target
 
 func (response GetTarget200JSONResponse) VisitGetTargetResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
 	w.WriteHeader(200)
 	_, err := buf.WriteTo(w)
 	return err
@@ -8359,7 +8036,6 @@ func (response GetTargetdefaultApplicationProblemPlusJSONResponse) VisitGetTarge
 
 type UpdateTargetRequestObject struct {
 	Target TargetPath `json:"target"`
-	Params UpdateTargetParams
 	Body   *UpdateTargetJSONRequestBody
 }
 
@@ -8367,23 +8043,15 @@ type UpdateTargetResponseObject interface {
 	VisitUpdateTargetResponse(w http.ResponseWriter) error
 }
 
-type UpdateTarget200ResponseHeaders struct {
-	ETag string
-}
-
-type UpdateTarget200JSONResponse struct {
-	Body    Target
-	Headers UpdateTarget200ResponseHeaders
-}
+type UpdateTarget200JSONResponse Target
 
 func (response UpdateTarget200JSONResponse) VisitUpdateTargetResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
 	w.WriteHeader(200)
 	_, err := buf.WriteTo(w)
 	return err
@@ -10273,10 +9941,8 @@ func (sh *strictHandler) ListIssuers(w http.ResponseWriter, r *http.Request, par
 }
 
 // CreateIssuer operation middleware
-func (sh *strictHandler) CreateIssuer(w http.ResponseWriter, r *http.Request, params CreateIssuerParams) {
+func (sh *strictHandler) CreateIssuer(w http.ResponseWriter, r *http.Request) {
 	var request CreateIssuerRequestObject
-
-	request.Params = params
 
 	var body CreateIssuerJSONRequestBody
 	if err := runtime.BindJSONBody(r, &body); err != nil {
@@ -10358,11 +10024,10 @@ func (sh *strictHandler) GetIssuer(w http.ResponseWriter, r *http.Request, issue
 }
 
 // UpdateIssuer operation middleware
-func (sh *strictHandler) UpdateIssuer(w http.ResponseWriter, r *http.Request, issuer IssuerPath, params UpdateIssuerParams) {
+func (sh *strictHandler) UpdateIssuer(w http.ResponseWriter, r *http.Request, issuer IssuerPath) {
 	var request UpdateIssuerRequestObject
 
 	request.Issuer = issuer
-	request.Params = params
 
 	var body UpdateIssuerJSONRequestBody
 	if err := runtime.BindJSONBody(r, &body); err != nil {
@@ -10610,10 +10275,8 @@ func (sh *strictHandler) ListProfiles(w http.ResponseWriter, r *http.Request, pa
 }
 
 // CreateProfile operation middleware
-func (sh *strictHandler) CreateProfile(w http.ResponseWriter, r *http.Request, params CreateProfileParams) {
+func (sh *strictHandler) CreateProfile(w http.ResponseWriter, r *http.Request) {
 	var request CreateProfileRequestObject
-
-	request.Params = params
 
 	var body CreateProfileJSONRequestBody
 	if err := runtime.BindJSONBody(r, &body); err != nil {
@@ -10695,11 +10358,10 @@ func (sh *strictHandler) GetProfile(w http.ResponseWriter, r *http.Request, prof
 }
 
 // UpdateProfile operation middleware
-func (sh *strictHandler) UpdateProfile(w http.ResponseWriter, r *http.Request, profile ProfilePath, params UpdateProfileParams) {
+func (sh *strictHandler) UpdateProfile(w http.ResponseWriter, r *http.Request, profile ProfilePath) {
 	var request UpdateProfileRequestObject
 
 	request.Profile = profile
-	request.Params = params
 
 	var body UpdateProfileJSONRequestBody
 	if err := runtime.BindJSONBody(r, &body); err != nil {
@@ -10755,10 +10417,8 @@ func (sh *strictHandler) ListRenewalPolicies(w http.ResponseWriter, r *http.Requ
 }
 
 // CreateRenewalPolicy operation middleware
-func (sh *strictHandler) CreateRenewalPolicy(w http.ResponseWriter, r *http.Request, params CreateRenewalPolicyParams) {
+func (sh *strictHandler) CreateRenewalPolicy(w http.ResponseWriter, r *http.Request) {
 	var request CreateRenewalPolicyRequestObject
-
-	request.Params = params
 
 	var body CreateRenewalPolicyJSONRequestBody
 	if err := runtime.BindJSONBody(r, &body); err != nil {
@@ -10840,11 +10500,10 @@ func (sh *strictHandler) GetRenewalPolicy(w http.ResponseWriter, r *http.Request
 }
 
 // UpdateRenewalPolicy operation middleware
-func (sh *strictHandler) UpdateRenewalPolicy(w http.ResponseWriter, r *http.Request, policy PolicyPath, params UpdateRenewalPolicyParams) {
+func (sh *strictHandler) UpdateRenewalPolicy(w http.ResponseWriter, r *http.Request, policy PolicyPath) {
 	var request UpdateRenewalPolicyRequestObject
 
 	request.Policy = policy
-	request.Params = params
 
 	var body UpdateRenewalPolicyJSONRequestBody
 	if err := runtime.BindJSONBody(r, &body); err != nil {
@@ -10900,10 +10559,8 @@ func (sh *strictHandler) ListTargets(w http.ResponseWriter, r *http.Request, par
 }
 
 // CreateTarget operation middleware
-func (sh *strictHandler) CreateTarget(w http.ResponseWriter, r *http.Request, params CreateTargetParams) {
+func (sh *strictHandler) CreateTarget(w http.ResponseWriter, r *http.Request) {
 	var request CreateTargetRequestObject
-
-	request.Params = params
 
 	var body CreateTargetJSONRequestBody
 	if err := runtime.BindJSONBody(r, &body); err != nil {
@@ -10985,11 +10642,10 @@ func (sh *strictHandler) GetTarget(w http.ResponseWriter, r *http.Request, targe
 }
 
 // UpdateTarget operation middleware
-func (sh *strictHandler) UpdateTarget(w http.ResponseWriter, r *http.Request, target TargetPath, params UpdateTargetParams) {
+func (sh *strictHandler) UpdateTarget(w http.ResponseWriter, r *http.Request, target TargetPath) {
 	var request UpdateTargetRequestObject
 
 	request.Target = target
-	request.Params = params
 
 	var body UpdateTargetJSONRequestBody
 	if err := runtime.BindJSONBody(r, &body); err != nil {
@@ -11302,152 +10958,152 @@ func (sh *strictHandler) GetReadyz(w http.ResponseWriter, r *http.Request) {
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"7H1rcxu3luBfQXG2aubuUBIty55Erv2gyM5eTRTbsZyb2rpJyVD3IYmoCfQF0KQ5Lv33LTz6SaBf7Kbk",
-	"JJ8ss9EA+rxxXvgyCdgqZhSoFJPzL5Ml4BC4/vPNR7xQ/4YgAk5iSRidnE8+LgGxu98hkP8uEIc1Eer3",
-	"6UQES1hhNV5uY5icT4TkhC4mDw/TyTULsHm9OtsvS+CAZDYnIqJ2rofpJMYcr0DaTV4EkvGfXBMzFJIQ",
-	"ETmZToj65V8J8O1kOqF4pabE6sXSWiv8+RroQi4n589ms6njOy7mEvjuWu9otEWwViBEWA1BckkEYhR8",
-	"a+t5imvPGV9hOTmfJAkJJ861F0Dl1Ws3QvQ7eqUYy2VhIfXSZDrh8K+EcAgn55In0GPh92ranaXf4hUg",
-	"xvdYvgrzFaHZ/72b+anNTqogt1vZc+kbiSX85CEBjXWhRng2kT7LNwE0WU3O/zmJgYZqoamiS7JWgwJG",
-	"5xEJDPykBt9v7n0tOCzc2/qB0BCxuWUuL2jsBD7wnLmZgQdLslZIra6aPlEcIBChQgLW24jIGvSPvp2k",
-	"UxY3EsIcJ5GcnM9xJCDbyR1jEWCqt3IJXJI5CbCEfoQa5BMMSq6FjfUh2vK29thGwgVzCC4Kn+VtoB8q",
-	"9CgxHOMFoDuYM+4jYjPet58Xbsn5GuKIbVcH4SBFcDiKzH/WwMmcQJj/rv/mTP1xe4eD+8l0MsfE/CyS",
-	"GLiA0Mdrb5SQvyYrInc/4ErCykfYkX7FSdUGgfgzWanveDaz+LT/zTZBqIQF8HwXini8NGVwqVWSZ0f6",
-	"Hw8OXzpR+OZzTDiI7wxt7C4MGxASrYErgwABDUU9HYGZ7zYb5FBKIZZwJIne6u6Ovmc8cOxEgQdtlkAR",
-	"UzRFJBLA1yCQYCuQy5RIdnc01/N1lD1/Z1EI3EnQgJb6oWe57GEXbdzVAtC/76P+r0JYxUwCDbY/wHZ3",
-	"8R/xPQiEEYcYsIQQqcUUJSwxX0UgMpYwlmW+s8LER2pmDzGethFwV/MfsQyWHqlC5kULU0gSRWiJhZE2",
-	"2sr1bXF+ZObtxChXQiTA+ykiot8dVAeZ7fRRP9lm+i+uDJBaYX9PqG95+6iDSXKN7yByLHcP2/+zxlEC",
-	"rxCOIrRKhEQri1inuFbzlJYmWriX9/D8dHcTWpQbTXBeeIw5x1u7RSG1/HYx8geII7xFmyWWKFDYKZwm",
-	"SsK8Sqhq1iM97dHV644SpU6dIawNgoNotWtl9ropJaFzQolYWpPSu511Z+nt0aIXSM05VdyBUcxhTj6j",
-	"DZFLhJHkmCjbAv3vHpr12czJJUZ3enXqnHDh1ePm1Y6f/U6LQo/Sqj0sZA+7kNg7HgI/wNFpg4kkdHGL",
-	"45izNY6KvwXCiFUcqlljzgIQwtoCSs4ZPTlPhP4rwDQAbSs67cD3LCLBtp+Ij/W7g4r49xwE0KAGuiB8",
-	"gI3tu07YMhoR7cVg87n9i8IauAcqnNCAxDjqCZj09YFhY2ftowGLW9pnC2xOIugLFf3yoDD5ACvmErYX",
-	"kWCI64faYlILi6mxpdX/QwwrRhFlKGJ0AVxLSWVHwcoDQDNZV/F0A5i7rLmP8FkiQs2yVjoL4ARHiCar",
-	"O6+l/S+vcfniuQs+N3pOB8HcFBdTO8F0ixKR4AgpKeiTXfot3x6+cZoyN4S6zjZvmaw/VQlS5eWWhykl",
-	"nhPRJJ4TUSOfE9EgoHP5Gmp/QMXjFcKC49BK4jW713+tGCWScf135h/6bdpsDH7EfAE9HZdSvzsoz5nt",
-	"9BFC2Wb2WBzwqlb1SsA+6rWP+i/+M5Uk2l38uzoyTvQ7Pcj4F+wyZtWv5kOV4FK8iohE/4ElWjEh0cuZ",
-	"+JtnI8p88H/91BWg4CBiRgVoZnrP2V0EK/VnwKhUNvz5lwmO44iYmMhJbEb85+/CBEjypf4Xh/nkfPJv",
-	"J3mI5sQ8FSfpvHrFaugDS7TBAm04owstvjlMEaahOVlIhkKG/uPD95fo27MX//U3DTc7rw6pvL+yJ/2Y",
-	"sxi4JOZTAq4P+LdYtsXHNHPydHmHhC2syukkwkLeKnHSaXKD1i+7D4yV73mUWgENSPkA88lDJrw67Ouh",
-	"KGn+aZw2RdvDninsHqdFVOSWmDXNH6YWg5dm0JNH5L0htr8Q7EawAZAfzdfEHB3LOM4cFtkfdd9lWf6h",
-	"6rCYFkME7thu6bP0Wv6tfjCuQS0Bw5AoeYWj94V9W5Ow/Ckp6RG64xqswX8nLVUhga4argiDHaw6wbGw",
-	"iqDCmDjGdyQiO0jc2W4VTUBtRGMUQXsHkfAjzb+9/IM1LysFiIMOG1zhYEko3JqNdmJ1c6Z1PeSAraZ1",
-	"PNJx1k5AFCCETW3IXiBUvjyb7Hq5ptaN4QSZMrNcD2xEpQX3hbkgSY026zUpHPKLlOIlzR9gKzpy6V1S",
-	"9Y++eFniHPVfB/SwDtQVoXe31XsuMvrZzMXqgixo88svz5pY9s4cXOxs+aa84BlE5GoRMKLElRJWsWOb",
-	"OJFLxonctmJ+4Jzx24CFbqqFzxI4xdFtwiPngNRx200wmcBDK+EEWMBtkh4xWsoVEAIv3F9UZLQC47JE",
-	"Bswjbuz53vlIYt7V1Nowfg8tcE8n2djSQk5qKCK9TA9zQhfAldqSt2KJT1+8dH5JS2VBmbzFaZpUS4uN",
-	"yTQI3Pqd+J54SU4sMQ+FG41++SsSA6x2YtbM44L0d8R4O3bgHEfYo5FExKRbJ5iTfxujtLLJzGdgVrVr",
-	"1Oy3n2mWfVND7lz+jalTKPUCTidcYKWWglBgh1u5CIR9zDI7ixMCSXR/Jc0ZvWKPFfJvGpBQyPQxFkh2",
-	"7G93ivfsqx9aummiwtbT5UpxTBO924lktlND5iOEdvjupzAzND303szlzYd+AA0Er4b+X7x4/rIbCapJ",
-	"nLsqU1lFW1uXZycNcmd4ugNsrdBymCN9nAUhFbfaR9/xELPCJLrFYchBiK4vt9RPJO69gDZK2sPU+gqq",
-	"09zD9nblM6eGOGp5T0U9VDPbUKclMs3CUm0dJhQ2OLq1sc/WXhbS5Wi1xNwqXpcZZoMbLQWhjYbUncuS",
-	"OOzMGAknnaiu+YRXyMBPCXRaihmWAF8gv2kesik5mwqf1SCshjgFVdTmSGehcn6wiSzWSv9KWPROAJVo",
-	"TiAKdRhsi3T2GGwR5vAK0SSKkDpsERsMPZ5UFYhbIpYikS/qk4lezKYTtRC+U1xnolFdBGhprbP91/IK",
-	"0mJgboBvcondjr69fMVvmtdrFsEN8WO9XvGNl2feVXMSzSRtNfXR86ZTEtfDpXGmXSm954Q74q78cbN9",
-	"qeOhntfb2nplbv9kKO4TIgKJJeNShwvtr+KTyQNjFJD6qlfmvxSIXAKf6iyJwqlBzZEFsI/RJ3MKEZ+Q",
-	"stCEeVcnVpjTENLnKR2pU+elV+hTasl9QgJv1VwcdoVLX3OvtbU/9RvALW2/rpJuTMk2liRzS64e8mpo",
-	"kVdngqbn8bQ+qnxI6WKZ9hGLXuO14+d6pWd/abm3dHT6payBmqfG8NusMm2J3TVeqQtkIIJwM3hq5nac",
-	"dn8JX2vwegNou6a6sypis2QRoGCJCZ0iRpEgdBGlGa7iFYqIkFrKb0zyqRa9JkCki0cchlxWyNRe3ObF",
-	"T85Trw5vFiNcWSqcfVg+1RSeMh52OZHqNNxrQu9d26gJi/mcphVk+X2ilxxCoJJgI0Hc4d0u56jfN9IT",
-	"wKOw6TST5Ilo9LDq1GWDv8o3q42UkiMKe0gnd0HkNeDwGqQ9jO+fnhESEWAejhMAJmGZxhpf2LWpaY9Y",
-	"bBzhbccPWgO/a+nB10OzHTSm1OQIG+LYW0D/eKfegtjZdSumCQiNuKz4wJvH96HeBMag27owXw9x1yke",
-	"o5i/7LIruKr6uI7SQtauL+140HzQ2tjMyRa8U65LzmJN6Wp53kEjU6UUOgxT1anZgZjqjU6f6BdFuLdZ",
-	"FY1pATr94nBGdznNplPtZW+LXbJ7oD2WK1B0c7+OUgBQL5i5TwvfPDWI8WPblUPZXoDOIwB5a5Mcq3kq",
-	"u6LNFKln7VKaA+4+d3+NGNvP5iltcZqdHNO6N8v6+WfX2UG6ZtEBXd2cxbV3/eRWl4Y6H2e9LFxPQyyx",
-	"n5s8nrm2iQ8+PLAsr6BxjrokE1tW7cuFE+qxTXlrESzxRjW0JtkjqTUdaaITxdYieeVgutWMZtJePOn3",
-	"W0x5CWYIbWEobzxF8T2BKHzDOeOulBuIHH1T/vvm3VsUM4UmbvLzX347e/a3bqZNZYNmqfwF11b/Djgy",
-	"VTLlbeZRs/5JiXYO17JXq5hx2U+VHsLlWTZ8y6h6/+bHKYoAz7Pi3KIee3n67OysNq+to7b8w3jfsBAb",
-	"xsOdRU53wDWdbDiR8I5GWyOaddZXIJ6dOrDxw+XNvz07RYSiOyzg5dm02HVILgHJDUP4zpQiFlNUT89O",
-	"v/mm1dKcrLGEVI/vUIMJBLBEIl1p5I8CVJJTXV509/qP5rd8qt7Htr7Cq4zr3ImwVfVRa55neZSuVBlG",
-	"g4RzoMHWfe7rczZeZsLZ8+i25ijbtgLHZ075M+yxLuR0eiUFSJnK5k6Wlt8oSQ3WAZIwmlMqbN8Rs2iG",
-	"gMbDrCGzIUwTS7Dj2SZmgZ6pcGUiL/X4KDb5mLnMzpTQKsW74xwxBQTcyq0WWtMXz6zozULNUWbQ7krr",
-	"tixQmbx4jN1li65iO2WaLNiU3EUkmGS6zN3EYUekWqy56Oi/GaEf04N8RbjqFhxu4fHkCkmHSbrrmE9I",
-	"QW4Yv+/4Vk0Vo/aYl1LMC0K5e8liXeqbAHEbwVy61JzzVGgka1bemE9QCZ6kZNMobTPS81a51lIgvi2U",
-	"PfxFpH9EIs08jAOQr/Udlki1QkO1RDqEVZAL2/EMg2yNfrZBgeWyLi/KzGa67tAmmpj/rjBNcOTMdijX",
-	"++YTPVtWjtmzxz0pD3ciasl3pTar3ecssF5TD57++SAiTZNIG8FV2sC1aAS3A+y3eAUfkgi6lqTiKGKb",
-	"vmloL1wgDIFuh52QCk/ixwqTyP2IxO7fE07cDzYkCoNKTVyx3dIuwJn1JO+fqUFZ1SntjnxULU9mq5Xz",
-	"JV3ySme0OFS/qX3tcKy3xbIPjW7A5vh3xLq2rDhEyLyhjtf2om2XDdJuWPsa3ro4PeNkQXwZIt3qQ7zx",
-	"sJ7h+M6R9WqbHt2bWD0UU6QrmJHF6rR7ED5vJizTJuZZYYiFYaNNrbnpKuWXfWwVw5f9C/XyTLWdjTxC",
-	"rkgN5XhKkDvkUqgp6uqJLSj2tx89OBnMdnxf7KBSwRkR+G6k7iTdfZecRV2PQZ5DRo0v0ToRzVq14BoC",
-	"tznsD4DfdiVUbgpQf3tqOornwB0MpaeHNYGNFnNqcmyixjhcaemGk5DYXxZA5ZHtdOLOZy/YZX2qTDJg",
-	"9MwEskSbH24E8DWxDVrMpybCyHP74LfhHKOHBu9o0Z56/soq8KsO7NAR0L2RigDOEaFrHJFwiiiTt3OW",
-	"0HCK0ptYpigESiCcogWjoHQ2XmOiKWeKOJZwqztiqwE6hk91E6hd0w1k2bavWGnt2b6QY+AqWKZCYn8X",
-	"pBWE24ZiWUfeCJER1IjMJvFi3i/WnipsePCXBjxdTgbsORz1sqWLlNB4m4lpekNDCG/vYXubKLPBzU36",
-	"2gl+ixMTPooIUJn9j4Vwm7ccMvVNMWcSAr2PeqY6613/rraMowXjRC5X7m3rVhxH8emLl2lfjqP4+Tdn",
-	"plXH0ens7Bv75/PZf53aP89m3+rR4emLF8++bdj9S4eO6ifJ1Gu3PHUN1LFK7kPQh9JbDuvCpWQuV2Qi",
-	"smj/cO6RPicNJY9s555671eL0GYZ+4XJ3VRdgnANlw5jwxiGH9OC0Svs49v0iZ0/hAj5SzY8pmzozefp",
-	"iWNo3v5gLhl5tPaxcxLJannbUG1g/Nm63o4nAwanagR1g8PT4KQm5klua4JvAaMiWXm+rw9ag3Jh319o",
-	"Ty1o7o1KemPqPBqqNUw5TFlAUYECpkVa8VPaEIrdypHx9LpZoKdaTzPU/aX/XW958kcwv52FLUKYo2fh",
-	"jppt+UHfsLOrNJYQ3O+Zv+DNR2+fc/5BkekOOe8lPLyM6F6fwqYfpbYO0Tz41sXR+ywHuBopBV5swuku",
-	"528IOe/yAU6ksqYobEp84HP75es3LXuIU/6c46AwOItYOzIc7eUz7fXQ70RmN0lboMyOZy8KsfLZ8WnD",
-	"Un0L7w51cm0+jRbIIwPJb03EO4xGKnLDmIqpsE5P/fSVceZBuOxrY5/2ulOwaN3TQbFHFW9lf4WZ3LtU",
-	"FvHISqxYoZ8bUAkVMQTphc5ZpKT06z1sL9kq5mxF9KV3eD4nEdHH+cslpovqRc/TSQBC6Ofv5u903MOE",
-	"zWNO1iSCBfxC5DLkeEPdGdM7AMpLZ7t1HrtJ7ydGApMQMRrAFAmyoBDa2ycpemO8KOgeHM1p2hcl37Fw",
-	"29A3/8xma+2yOFvhnbs4WqTxdy5tth6W+l7+vYsKjCRolzvSoYZX4QvLhEPTnQZu07x/+a1Fy7Ran52W",
-	"s5DUSzSx6C/u1cXnH7NuFx4qa9EEo4+htm/gf9Qmul2TjgavhRrFELMl/OmNy+mmS1lEDclDhlqGsM4s",
-	"3Y1nlpkF+voLLPF3tBv6CamnXff7+FVObk+4j5xdtPCPPI9vn2tSOmeJLjGh3hss+kjNltd4PGqiZylE",
-	"MVSP8j7XhzDeFgg1+adxwmMmYKBGdDY7X7S0jTtpoTygdVvbca2Hp7vm6pv4nvgpsTmjNbs110HZJawX",
-	"qaZRTVl+HyTLNZUd/fNc7QxDaE3vZgZSm6agNlES8UYtaftwAObpSbzUMp2ii/dXyFibeovao2BGZ3Mv",
-	"pYzNDaaEztnuLLpOeYo0M5mWDjiKpki3QtvaXp2KZovNFoRu14yR7j90/Cv9lV6gGMslijHHK5DAkVxi",
-	"aa+uxtQ2A0US34NARAr9RF/IKwUi4TH6SPRIDr/Snz9emsYsz58///Zvr1CYmNOifowkfJZIJMESYYE+",
-	"fTsLP6lpPj1/ufx0jHSalp3G3g6DTCaYKNzFeoyudUvSgK0AEYpivABxjuYsitgGfSpg8tPxr8oqi0gA",
-	"1Aghe2PtRYyDJRydHs9sdrGBszg/OdlsNsdYPz5mfHFi3xUn11eXb97evNHv5Elemh8DGRU6u51Pnh3P",
-	"zCAWA8UxmZxPnh/Pjp+rsyiWS00UJzgmJ+tnJ1oP61/sOYKlp+urcHI+UV96YYaoly12xOT8n25Kz4ec",
-	"XBpifpg2jrwmKyLbDNQ70Sf3n9oMz6/cb7MJZca1Gmkuan74rXKL8OlsVnODcLebg/Mb7Bx3B19oijOO",
-	"POt0cc+Wba90h5FIVivMtxa5CKfYlVhZibbLtJj8psaWqeTEpJNqKciEo1zCdt4QEKK7re6w8jsjFOnS",
-	"TMUp6hd1rD1GH5eAhOJh80yJiXvYCrQA05lFP8NUbIAjvMCEHmcJrylpmr5vF9aOtK23vrM+k0GwUO4j",
-	"+FCWwraLQIUEng28OITu26MZ2rJECzRzZTRbIcnQHUQE1nuQhlUek/N//lYklO9AyzpMUWq2tyAWhfoj",
-	"jd568ZLVsz4JEXMA5i5XHI/O4DkLOrl8mvFyGTUmfyUvaB6HxXaKmQ/MZTstChzoULJKw2+qu5BTc0m9",
-	"Ln7cH0U/4ntAuICkzsx18oWED0YWR2COtmVMmlhAEZPduOzqtYsfznbF/2tGhwCJ2W8PoHzR/z54pc3/",
-	"BZmqi24Q0G+9x3J5AK3vo0Cc3kW7N3RxiBSiuoD0pNA1wC0uLsyAv+B7Dbq9HOlGsyeVLL229lUWHUib",
-	"6OnpEFvrIxQgXaN9jM6ezdBmCbQwhAhkr9LeNa3ewkbD6rKUl9YDp5noGF5zFHvftlAZw1FRESgOWvpZ",
-	"Fwnri8dMitng1thb2KC7RKBy1mA/WjvJav/dbJ1Swltb678PDYyED7M1ByZuyMLq6g2RS0IRRitCEzk8",
-	"Ri4MnykTXDFkN2xwk1Dgx4HNODAcacvc9haxwzNkJTHiwFx5ENl+g7dosyTBEtn0Cy3pRVd8K6lbh271",
-	"fG9F2nzU+Z5xxTh/AItGAUyhYs44WjAWNiEkJkdpn3+/1+v9lW7x/wTOpFkh89heJ/3JhzmVWs9ziXeC",
-	"AETzkdTscqTzqJn8kQ6jZvGGk+g9bEc7h1aOBSk+HKzT8tCZ4eqrOHE2f/5dEt2fFAMZfjFu0HhZHDsO",
-	"yRavoD+w0i1cHO+g1ncUENdPUQxcX8U5RYQiljY52VcbJ3crIlESK7vr2XQ2m5ViTAVUln4uIbSKS686",
-	"qCDy0XVCdvl1MzPp2P9PreMr7WIgOj1n4MDKW7yCLhGY5oFvTJHPdyYI3QasgHnQynq6sJf+j6uSq1d5",
-	"j66X23HQ1Oeg0BEbMHmxxjhGAVutiJQQHqO3zKTO6uDugkmE0ennz2pQxITc9UPsyNDumiSEVcwk0GCr",
-	"FNFYZx/HhcYHth1Kl7TvEskHCJTYDV/piLm5k1KHjxIaAkcbvDVd1NO7Kt98xAvfknbYiR7zMJ1cFwqx",
-	"68Zn4+z+hhD+GFXvOesi8U+Ivt7Er8TN9SdlAhyDfsrXrDxN0vnKCOSjMmi106d4y4eWPPCZCNndPjj5",
-	"UvhfrfFrdcM+gqvwrs8x7rCHU6X0Kk3EgRDNSQQCCYm3OllFt5fdH7x2pYrNvKMmfHGYkUEzOxRzfCzf",
-	"ItOXRx5GievsKu20K1yFwzERIHRsIE1aNNGCjeIWbO5QUtDEhAoU6AIdfTGzwr9RJZqvlD6hTKItSIRN",
-	"Hsflhf7VJk46Qg0/61T5QcmhhUk8/1FD4gDmgGnEd+gQRQuiNWVWT4R4TdFXPfm2ksonxUvH3Dr9O0LD",
-	"j+l1qENInhGO9JWL0J4e9TwJqrkyOk6dM/Rd8IBWjAPK7rodhJBOvpj5ahX+z/RuQKpqe/xuO/oDrNga",
-	"/tKT5uAgWZxaR+osaq6C43sLHl0tchybbpYtzJ7LpakEHJ1WfsHtPEp/11UnnUMMn49iWB2lbSBzYqlm",
-	"sO+QRPV6xofp5Gz2bc1KNiP7P7sRZk4FuwFiWAPHETL1NuKVzSofxKV8rT4M0xBpukizMyhsQEiUX8K9",
-	"H8kJ7ldz5oB8efPhyWq5y5sPnTTc6WAr2zbbbjGlLVpj0BKJdHM/UZZXj+PwABoak/rmQ05OnyUKtkG0",
-	"t/QKs3vZW7vBXxdeOYAY6+xDH1PbVS7FH9MrWwCzQvsAJrI5srVF8zsz+s+G4byl/5jINcC1eJ3aBhLp",
-	"xSh7ojnrHONLM6GwOfS5+zDe+FIDrwerW8ZUJaZSsU6fiEGi1BQ2iLLN/pSxZve1GUjq+fAuujEwXWxz",
-	"c2ArolSm6qzSwTbNVtfsDpgZH0UooSa7NEyNyb3lRTZPS8Xwj3zdp6caRjvu9CKR0fVIiosuFkIIODyK",
-	"QMomY+A14PDajhs982Fcqy39kNER8gvj9+YMscECCZAICxIWEZPBuQYtjVlWr4kIMA/zD3vyqVZ2x4jI",
-	"PrA40YGEbZ3qUs+/Inh85PqGMV3j2goi7c5pex3Ohhe2+XbaV28X1MTQKUkd8pzGLwc94FlSZ/iEJdJI",
-	"Ca74q4/iUhaUvJYDJd/m3zQQA56OAG6fwR4WRgzC35q5K4a7F96wbmTuN+tefK1fa99rQfdqaZXfZ3ek",
-	"MNeG92wz71b89043/miX66f20DqF8CKQrF1S5A0xGdaNA3XlV6s8R+0FfiLix1KFMO1jJHyWhgSP8gb5",
-	"HZz6hjRfGU/GRRBALNHOnAib3AH7P20m6RiAyRPYCpN4EOgeEIoMkaKxIz33kaayvblyCUjflYYitpgi",
-	"3YymsKUCn1p2dLDoCc89wl5W/WDHfNV2c+GagdG1kwGqp7YxQ0Z9hYi9zGAsl0PxIoMDp+qVrxbxxVlz",
-	"2I1WKbKLJl18pRu8JKIT/7QsJcmQ+lWUkrQj4wJMTIe+emFyZcf8OdqkmK89jNQhGWRTHKW/NMkas8un",
-	"mpdudvdIwsqCxoG8VIB9XRnFZtcV/1pOJ7vMfPLF/NEmV7gvHenXOmQIDyTm3Om/RabxpcCM8qGzAxCt",
-	"juWYRotPKsu3JKkSB9BNiu0AcH/8xNoe8uxQpJEm1D4BEtG51opK/l27ntM+4bUiy7aKPN7iVVSXwfYu",
-	"Bnrx/mrSCc7ppB0OktoRw4JkPzeMp1/HR2UOZ7M3e11bZEz0TZMY3jTTOxnPzXpN1vBELMTD5GhoA5Gl",
-	"6M1IxfzgIJPsPONlIT7cQWZ2wJy4AZuP2VQXIoUr3aUBticBpgFENaX3+vmfGMwGABU7wQXVOO0sUi/c",
-	"3ufDvmpHVvYdhxEacRFsHbucZFsdyY2Vzf9Ih8P8+9qeD5/Omc/VGSTH9cmX7G+tBrKiO5dVXkRzN8bK",
-	"3hw1waq4yuHr2GqJpGh0x/nAoWrROItA6NBASAS+i5oJQF9c3yRI7aA/hwvPfu6hpG0G2xRP2U/N0lYP",
-	"fKpuPLu9RxPVBjh/bEdegVYcXK2Euv6rjS+vLzXZ956KN6/EPb7DzEjfOjsE9T5Vj15ZbPldeoPA/vGd",
-	"en2k28Ho4+tx67kFGDfXGx/FLCIBgaZshfwuZPKnsVJ2r64+QJaDXhLFOaRTNO4grDnboXhR9hO1YJy3",
-	"bB88eaJ0o/gf2ppxUFGNUDj5ov/atjFu9iM389pTsXCcvOazdMb88NnhiPypGj1uuec3foZDx+NbQP2l",
-	"44EJ5+uxhuoFoGnpUm8MfbRjnsq9d62icz8QGj6VwobCbdOjG1QyQ1ZKAOkvTeZTz6Y9B7KbytdgH9hg",
-	"Si/5/kNbSjmd7MqHVr2frGnRk46KnZwe3yAqMo3PDhrlQ2cHINqnavmUJJXf4BkA7o9v6fSQZ4cija/H",
-	"tnGKrFbl+/1r9kfoYK/vDh+nFHR84+ZQlf3fE5q3eEB3W5RduZ5SQ4Z4Jzk0ZiP9I+tF9rQSZbK70t3c",
-	"us6vUh9eIrcAabt+f/Yj+vX66w7hIXvx7dubUwozYdYDryN82zWp2Zt6/+pJM8bdOW4Eb5YMr4iXX35Z",
-	"sotVx8ziAfNJ/h9Lhmj8sWSm2u4etugOIkYXAknmSx5ZAo7ksk6E/N2MGBEqdgUHSK4kChmIwfOvf1mC",
-	"XOomi0SgmDMFEF1/K+qSsQ2s/qcZWP/zx4LWRUSw7uyTUksNjBQQayF0rQf8aeGzAslJIOog9KMd0ggj",
-	"XdceR0q1ddO26Qr7S5v3nK0UKyUCrbJtez+eAzZ6zn56xQZgQi443Px0PUXmY7TuZhuKIiIkUOAChRCQ",
-	"EF4hrG+glVab4A3eqn9NsTFWwxYchxDqGRTS9b0AEt+DLhG+eH+FWCIVzgTwNQlg92IAHXFR+x25sH3r",
-	"IdUAa+Pyxez5oZajTI4maYlewXSzbSSRWgHywYz4CyuDSCxuSdyNkPIUXyZ3gDlwNZsyXjUyrbmb8Ghy",
-	"PjnRRq2d64vL9BNLlkShuQFnMp1QvFKiqtQkTp2vHbVYidwiydACpO60r2z7fIKsx2X11WvAaxCFa3fy",
-	"dzIbcfetvJ2dvrGc6Auq1Oq5m99OUmyjszvPWxZCYbC9C3Z33GsMK7WcklZCMg56ZVp+O1179/VLRikE",
-	"Gmtqk8X7hrC5sV2S4kxpAd7uTBpHK6wsR1OTHuZvZfk9rteA2tvWdNyr+NpOIGz39by8Q0OgcDVrCjhj",
-	"sroWZigkoe7Xkg+3/Q3chBRHWM4ZXyEiBURFGspJ/+G3h/8fAAD//w==",
+	"7H1rc9y2luBfQfVs1czdaUltWfYkcu0HRXb2aqLYjuTc1NZNSobI092ISIAXALvd49J/38KDb/DZZFtO",
+	"8slyEwTA88Z54fPMY2HEKFApZuefZ2vAPnD955sPeKX+9UF4nESSMDo7n31YA2L3v4Mn/10gDhsi1O/z",
+	"mfDWEGI1Xu4imJ3PhOSErmaPj/PZNfOweb082y9r4IBkOicionGux/kswhyHIO0mLzzJ+E+uiRnyiY+I",
+	"nM1nRP3yrxj4bjafURyqKbF6sbBWiD9dA13J9ez82WIxd3zHxVICr671jgY7BBsFQoTVECTXRCBGoW5t",
+	"PU9+7SXjIZaz81kcE3/mXHsFVF69diNEv6NXirBc5xZSL83mMw7/igkHf3YueQwDFn6vpq0s/RaHgBjf",
+	"Y/kyzENC0//XbuanLjspg9xuZc+lbyWW8FMNCWisCzWiZhPJs2wTQONwdv7PWQTUVwvNFV2SjRrkMboM",
+	"iGfgJzX4fnPva8Vh5d7WD4T6iC0tc9WCxk5QB54zNzNwb002CqnlVZMnigMEIlRIwHobAdmA/rFuJ8mU",
+	"+Y34sMRxIGfnSxwISHdyz1gAmOqtXAKXZEk8LGEYoXrZBKOSa25jQ4i2uK09thFzwRyCi8Ineefphwo9",
+	"SgxHeAXoHpaM1xGxGV+3nxduyfkaooDtwoNwkCI4HATmPxvgZEnAz37Xf3Om/ri7x97DbD5bYmJ+FnEE",
+	"XIBfx2tvlJC/JiGR1Q+4khDWEXagX3FStUEg/kRC9R3PFhaf9r/pJgiVsAKe7UIRTy1NGVxqlVSzI/1P",
+	"DQ5fOlH45lNEOIjvDG1UF4YtCIk2wJVBgID6opmOwMx3lw5yKCUfSziSRG+1uqPvGfccO1HgQds1UMQU",
+	"TRGJBPANCCRYCHKdEEl1R0s9X0/Z83cW+MCdBA1orR/WLJc+7KON+1oA+vd91P+VD2HEJFBv9wPsqov/",
+	"iB9AIIw4RIAl+EgtpihhjXkYgEhZwliW2c5yEx+pmWuI8bSLgLta/oilt66RKmSZtzCFJEGA1lgYaaOt",
+	"3LotLo/MvL0Y5UqIGPgwRUT0u6PqILOdIeon3czwxZUB0ijsHwitW94+6mGSXON7CBzLPcDu/2xwEMMr",
+	"hIMAhbGQKLSIdYprNU9haaKFe3EPz0+rm9Ci3GiC89xjzDne2S0KqeW3i5FvIArwDm3XWCJPYSd3migI",
+	"8zKhqlmP9LRHV697SpQmdYawNggOotWuldnrppSYLgklYm1NytrtbHpL7xoteoHUnHPFHRhFHJbkE9oS",
+	"uUYYSY6Jsi3Q/x6gWZ8tnFxidGetTl0SLmr1uHm152e/06KwRmk1HhbSh31I7B33gR/g6LTFRBK6usNR",
+	"xNkGB/nfPGHEKvbVrBFnHghhbQEl54yeXMZC/+Vh6oG2FZ124HsWEG83TMRH+t1RRfx7DgKo1wBdEHWA",
+	"jey7TtgyGhDtxWDLpf2LwgZ4DVQ4oR6JcDAQMMnrI8PGzjpEA+a3tM8W2JIEMBQq+uVRYXIDIXMJ24tA",
+	"MMT1Q20xqYXF3NjS6v8+hpBRRBkKGF0B11JS2VEQ1gDQTNZXPN0C5i5r7gN8kohQs6yVzgI4wQGicXhf",
+	"a2n/q9a4fPHcBZ9bPaeDYG7zi6mdYLpDsYhxgJQUrJNd+q26PXzjNGVuCXWdbd4y2XyqEqTMyx0PU0o8",
+	"x6JNPMeiQT7HokVAZ/LV1/6AksfLhxXHvpXEG/ag/woZJZJx/XfqH/pt3m4MfsB8BQMdl1K/OyrPme0M",
+	"EULpZvZYHHDYqHol4DrqtY+GL/4zlSSoLv5dExnH+p0BZPwLdhmz6lfzoUpwKV5FRKL/wBKFTEj0ciH+",
+	"VrMRZT7Uf/3cFaDgICJGBWhmes/ZfQCh+tNjVCob/vzzDEdRQExM5CQyI/7zd2ECJNlS/4vDcnY++7eT",
+	"LERzYp6Kk2RevWI59IEl2mKBtpzRlRbfHOYIU9+cLCRDPkP/cfP9Jfr27MV//U3Dzc6rQyrvr+xJP+Is",
+	"Ai6J+RSP6wP+HZZd8TFPnTx93iF+B6tyPguwkHdKnPSa3KD1c/WBsfJrHiVWQAtSbmA5e0yFV499PeYl",
+	"zT+N0yZve9gzhd3jPI+KzBKzpvnj3GLw0gx68oh8MMT2F4LdCDYAqkfzNTFHxyKOU4dF+kfTd1mWfyw7",
+	"LOb5EIE7tlv4LL1W/VZvjGtQS0DfJ0pe4eB9bt/WJCx+SkJ6hFZcgw3476WlSiTQV8PlYVDBqhMcK6sI",
+	"SoyJI3xPAlJBYmW7ZTQBtRGNSQTtPQSiHmn128s+WPOyUoDY67HBEHtrQuHObLQXq5szreshB2w1reOR",
+	"jrP2AqIAIWxqQ/oCofLl2azq5ZpbN4YTZMrMcj2wEZUO3OdngiQx2qzXJHfIz1NKLWn+ADvRk0vv47J/",
+	"9MXLAueo/zqgh3WgLg+9+53ec57RzxYuVhdkRdtffnnWxrL35uBiZ8s2VQueUUSuFgETSlwpIYwc28Sx",
+	"XDNO5K4T8wPnjN95zHdTLXySwCkO7mIeOAckjtt+gskEHjoJJ8AC7uLkiNFRroAQeOX+ojyj5RiXxdJj",
+	"NeLGnu+djyTmfU2tLeMP0AH3dJaOLSzkpIY80ov0sCR0BVypLXkn1vj0xUvnl3RUFpTJO5ykSXW02JhM",
+	"gsCd34keSC3JiTXmvnCjsV7+itgAq5uYNfO4IP0dMd6OCpyjANdoJBEw6dYJ5uTfxSgtbTL1GZhV7RoN",
+	"+x1mmqXf1JI7l31j4hRKvIDzGRdYqSXPF9jhVs4DYR+zzM7ihEAcPFxJc0Yv2WO5/JsWJOQyfYwFkh77",
+	"u53ia/Y1DC39NFFu68lyhTimid5VIpnd1JD5CKEdvvspzBRNj4M3c3l7MwygnuDl0P+LF89f9iNBNYlz",
+	"V0UqK2lr6/LspUHuDU/3gK0VWg5zZIizwKfiTvvoex5iQkyCO+z7HITo+3JH/USiwQtoo6Q7TK2voDzN",
+	"A+zuwjpzaoyjVu2paIBqZlvqtETmaViqq8OEwhYHdzb22dnLQvocrdaYW8XrMsNscKOjILTRkKZzWRz5",
+	"vRkj5qQX1bWf8HIZ+AmBzgsxwwLgc+Q3z0I2BWdT7rNahNUYp6CS2pzoLFTMDzaRxUbpXwqL3gugEi0J",
+	"BL4Og+2Qzh6DHcIcXiEaBwFShy1ig6HHs7ICcUvEQiTyRXMy0YvFfKYWwveK60w0qo8ALax1tv9atYI0",
+	"H5gb4ZtcYrenby9b8Zv29dpFcEv8WK+Xf+PlWe2qGYmmkrac+ljzplMSN8OldaaqlN5zwoq4K37cYl/q",
+	"eGzm9a62XpHbPxqK+4iIQGLNuNThQvur+GjywBgFpL7qlfkvBSLXwOc6SyJ3alBzpAHsY/TRnELER6Qs",
+	"NGHe1YkV5jSE9HlKR+rUeekV+phYch+RwDs1F4eqcBlq7nW29uf1BnBH26+vpJtSsk0lydySa4C8Glvk",
+	"NZmgyXk8qY8qHlL6WKZDxGKt8drzc2ul53Bpubd0dPqlrIGapcbwu7QybY3dNV6JC2QkgnAzeGLm9px2",
+	"fwnfaPDWBtCqprqzKmK7ZgEgb40JnSNGkSB0FSQZruIVCoiQWspvTfKpFr0mQKSLRxyGXFrI1F3cZsVP",
+	"zlOvDm/mI1xpKpx9WDzV5J4y7vc5keo03GtCH1zbaAiL1TlNS8iq94lecvCBSoKNBHGHd/uco37fypoA",
+	"HoVtr5kkj0Wrh1WnLhv8lb5ZbaSQHJHbQzK5CyKvAfvXIO1hfP/0DJ8ID3N/mgAw8Ys01vpC1aamA2Kx",
+	"UYB3PT9oA/y+owdfD0130JpSkyFsjGNvDv3TnXpzYqfqVkwSEFpxWfKBt48fQr0xTEG3TWG+AeKuVzxG",
+	"MX/RZZdzVQ1xHSWFrH1fqnjQ6qC1tZmTHXinWJecxpqS1bK8g1amSih0HKZqUrMjMdUbnT4xLIrwYLMq",
+	"WtMCdPrF4YzuYppNr9rLwRa7ZA9AByyXo+j2fh2FAKBeMHWf5r55bhBTj21XDmV3AboMAOSdTXIs56lU",
+	"RZspUk/bpbQH3Ovc/Q1ibD+bp7DFeXpyTOreLOtnn91kB+maRQd0dXMW1971kztdGup8nPaycD31scT1",
+	"3FTjmeua+FCHB5bmFbTO0ZRkYsuq63LhhHpsU946BEtqoxpak+yR1JqMNNGJfGuRrHIw2WpKM0kvnuT7",
+	"LaZqCWYMbWEobzpF8T2BwH/DOeOulBsIHH1T/vv23VsUMYUmbvLzX367ePa3fqZNaYNmqewF11b/Djgw",
+	"VTLFbWZRs+FJiXYO17JXYcS4HKZKD+HyLBq+RVS9f/PjHAWAl2lxbl6PvTx9dnbWmNfWU1v+YbxvWIgt",
+	"435lkdMKuOazLScS3tFgZ0SzzvryxLNTBzZ+uLz9t2eniFB0jwW8PJvnuw7JNSC5ZQjfm1LEfIrq6dnp",
+	"N990WpqTDZaQ6PEKNZhAAIsl0pVG9VGAUnKqy4vuXv+L+S2fqvexq6/wKuU6dyJsWX00mudpHqUrVYZR",
+	"L+YcqLdzn/uGnI3XqXCueXTXcJTtWoFTZ07VZ9hjXcjp9EoKkDKRzb0srXqjJDFYR0jCaE+psH1HzKIp",
+	"AloPs4bMxjBNLMFOZ5uYBQamwhWJvNDjI9/kY+EyOxNCKxXvTnPEFOBxK7c6aM26eGZJb+ZqjlKDtiqt",
+	"u7JAafL8MbbKFn3FdsI0abApvg+IN0t1mbuJQ0WkWqy56Oi/GaEfkoN8SbjqFhxu4fHkCknHSbrrmU9I",
+	"QW4Zf+j5VkMVo/aYF1LMc0K5f8liU+qbAHEXwFK61JzzVGgka1remE1QCp4kZNMqbVPSq61ybaRAfJcr",
+	"e/iLSP+IRJp6GEcgX+s7LJBqiYYaiXQMqyATttMZBukaw2yDHMulXV6Umc103aFNNDH/DTGNceDMdijW",
+	"+2YTPVuXjtmLL3tSHu9E1JHvCm1W+8+ZY722HjzD80FEkiaRNIIrtYHr0AiuAuy3OISbOIC+Jak4CNh2",
+	"aBraCxcIfaC7cSekoibxI8QkcD8ikfv3mBP3gy0JfK9UE5dvt1QFOLOe5P0zNSgrO6XdkY+y5clstXK2",
+	"pEte6YwWh+o3ta89jvW2WPax1Q3YHv8OWN+WFYcImbfU8dpetN2yQboN617D2xSnZ5ysSF2GSL/6kNp4",
+	"2MBwfO/IerlNj+5NrB6KOdIVzMhidd4/CJ81E5ZJE/O0MMTCsNWm1tx0lfDLPraK4cvhhXpZplplI18g",
+	"V6SBcmpKkHvkUqgpmuqJLSj2tx9rcDKa7fg+30GlhDMi8P1E3Un6+y45C/oeg2oOGQ2+ROtENGs1gmsM",
+	"3GawPwB+u5VQuSlA/V1T05E/B1YwlJweNgS2WsypybGJGmM/1NINxz6xv6yAyiPb6cSdz56zy4ZUmaTA",
+	"GJgJZIk2O9wI4BtiG7SYT42Fkef2wW/jOUYPDd7Joj3N/JVW4Jcd2L4joHsrFQGcI0I3OCD+HFEm75Ys",
+	"pv4cJTexzJEPlIA/RytGQelsvMFEU84ccSzhTnfEVgN0DJ/qJlBV0w1k0bYvWWnd2T6XY+AqWKZC4vou",
+	"SCH4u5ZiWUfeCJEBNIjMNvFi3s/Xnips1OAvCXi6nAy45nA0yJbOU0LrbSam6Q31wb97gN1drMwGNzfp",
+	"ayf4HY5N+CggQGX6P+bDXdZyyNQ3RZxJ8PQ+mpnqbHD9u9oyDlaME7kO3dvWrTiOotMXL5O+HEfR82/O",
+	"TKuOo9PF2Tf2z+eL/zq1f54tvtWj/dMXL55927L7lw4dNUySqdfueOIaaGKVzIegD6V3HDa5S8lcrshY",
+	"pNH+8dwjQ04aSh7Zzj3N3q8Ooc0i9nOTu6m6AOEGLh3HhjEMP6UFo1fYx7dZJ3b+ECLkL9nwJWXDYD5P",
+	"Thxj8/aNuWTki7WPXZJAlsvbxmoDU5+tW9vxZMTgVIOgbnF4Gpw0xDzJXUPwzWNUxGHN9w1Bq1cs7PsL",
+	"7YkFzWujkrUxdR6M1RqmGKbMoShHAfM8rdRT2hiK3cqR6fS6WWCgWk8y1OtL//ve8lQfwfx24XcIYU6e",
+	"hTtptuWNvmGnqjTW4D3smb9Qm4/ePef8RpFphZz3Eh61jOhen8J2GKV2DtE81q2Lg/dpDnA5Ugo834TT",
+	"Xc7fEnKu8gGOpbKmKGzdllK2YNs6hzjWLzn2KmVXPovvA5s1ngatHUmO9v6Z7qrodyIrrdgqay2OT1tW",
+	"G1p+d6jza/uZNEckKVR+ayPhcfRSniemVE+5dQZqqUPwZ6qn6tzy3dn1C7FexlPptyyOFy/mXw+Lddey",
+	"ggWbga6MPep9S/vLzeTepbKdJ1Z3+Vr+zNSKqYjAS65+TmMqhV8fYHfJwoizkOjr8fBySQKiD/6Xa0xX",
+	"5Suh5zMPhNDP3y3f6QiJCbBHnGxIACv4hci1z/GWunOrKwDKimz79Si7TW4yRgITHzHqwRwJsqLg23sq",
+	"KXpj/C3oARxtbLqXL98zf9fSYf/M5nVVxQALceXWjg4J/72LoK0vprnr/+DyAyMJumWZ9Kj2VfjCMubQ",
+	"dvuB24gfXqhr0TIvV3InhS8k8SfNLPrze3Xx+Ye0L0YNlXVolzHEwts3RWDSdrt905NGr5qaxFizxf7J",
+	"3czJpgv5Ri1pRoZaxrDgLN1NZ7qZBYZ6Fizx97Qbhgmpp10h/OXrodw+8zpydtHCP7KMv30uVOmdT7rG",
+	"hNbedTFEana88OOLpoQWghljdTMfctEI412B0JCpGsU8YgJGalln8/hFR9u4lxbKQl93jb3ZBvjEGy7J",
+	"iR5IPSW2576m9+s6KLuA9TzVtKopy++j5MMmsmN4RqydYQytWbuZkdSmKb2NlUS8VUvajh2AeXI2LzRX",
+	"p+ji/RUy1qbeovY6mNHp3GspI3PXKaFLVp1FVzTPkWYm0/wBB8Ec6aZpO9vVU9Fsvi2D0I2dMdKdio5/",
+	"pb/SCxRhuUYR5jgECRzJNZb2kmtMbdtQJPEDCESk0E/01b1SIOIfow9Ej+TwK/35w6Vp4fL8+fNv//YK",
+	"+bE5LerHSMIniUTsrREW6OO3C/+jmubj85frj8dIJ3TZaew9MsjkjIncra3H6Fo3L/VYCIhQFOEViHO0",
+	"ZEHAtuhjDpMfj39VVllAPKBGCNm7bS8i7K3h6PR4YfOQDZzF+cnJdrs9xvrxMeOrE/uuOLm+unzz9vaN",
+	"fidLB9P86Mkg1wPufPbseGEGsQgojsjsfPb8eHH8XJ1FsVxrojjBETnZPDvRelj/Ys8RLDldX/mz85n6",
+	"0gszRL1ssSNm5/90U3o25OTSEPPjvHXkNQmJ7DJQ70Sf3H/qMjy7nL/LJpQZ12mkudL58bfSfcOni0XD",
+	"XcP97hjO7rpz3DJ8oSnOOPus08U9W7q9wm1HIg5DzHcWuQgn2JVYWYm2H7WY/abGFqnkxCSeainIhKOw",
+	"wvboEOCj+53uxfI7IxTpIk7FKeoXdaw9Rh/WgITiYfNMiYkH2Am0AtPDRT/DVGyBI7zChB6nqbEJaZoO",
+	"cRfWjrRNur6zPpNRsFDsOPhYlMK230CJBJ6NvDj47numGdqxWAs0c7k0C5Fk6B4CAps9SMMqj9n5P3/L",
+	"E8p3oGUdpigx2zsQi0L9kUZvs3hJK1+fhIg5AHMXa5MnZ/CMBZ1cPk95uYgak+mSlT5Pw2KVsucDc1ml",
+	"mYEDHUpWafjNdb9yaq6z12WS+6PoR/wACOeQ1Ju5Tj4T/9HI4gDM0baISRMLyGOyH5ddvXbxw1lV/L9m",
+	"dAyQmP0OAMpn/e9jrbT5vyATddEPAvqt91iuD6D16ygQJ7fW7g1d7COFqD4gPcn1F3CLiwsz4C/4XoNu",
+	"REf60exJKZ+vq32VRgeSdnt6OsQ2+ggFSFdzH6OzZwu0XQPNDSEC2Uu3q6bVW9hqWF0WMtgG4DQVHeNr",
+	"jnyX3A4qYzwqygPFQUs/63JifUWZSUYb3Rp7C1t0HwtUzC8cRmsnaZcAN1snlPDWdgXYhwYmwofZmgMT",
+	"t2RldfWWyDWhCKOQ0FiOj5ELw2fKBFcM2Q8b3CQU1OPAZhwYjrQFcXuL2PEZspQYcWCuPIhsv8U7tF0T",
+	"b41s+oWW9KIvvpXUbUK3er63Im0/6nzPuGKcP4BFowCmULFkHK0Y89sQEpGj5EaAeq/X+yt9GcATOJOm",
+	"Jc9Te530Jx/mVGo9zwXe8TwQ7UdSs8uJzqNm8i90GDWLt5xEH2A32Tm0dCxI8OFgnY6HzhRXX8WJs/3z",
+	"7+Pg4SQfyKgX4waNl/mx05Bs/rL6Ayvd3BXzDmp9RwFx/RRFwPWlnXNEKGJJO5R9tXF8HxKJ4kjZXc/m",
+	"i8WiEGPKobLwcwGhZVzWqoMSIr+4TkivyW5nJh37/6lzfKVbDESn54wcWHmLQ+gTgWkf+MaUA31ngtBd",
+	"wAqYe52spwvurclGyekpVXL50u/J9XI3DprXOSh0xAZMXqwxjpHHwpBICf4xestM6qwO7q6YRBidfvqk",
+	"BgVMyKofoiJD+2sSH8KISaDeTimiqc4+jquPD2w7FK5zrxLJDXhK7PqvdMTc3F6pw0cx9YGjLd6ZfuvJ",
+	"rZZvPuBV3ZJ22Ike8zifXedKtpvGp+Ps/sYQ/hiVb0TrI/FPiL4IpV6Jm4tSigQ4Bf0UL2R5mqTzlRHI",
+	"B2XQaqdP/j4QLXngExGyv31w8jn3v0bj1+qGfQRX7t06x7jDHk6U0qskEQd8tCQBCCQk3ulkFd2Idn/w",
+	"2pVKNnNFTdTFYSYGzeJQzPGheN/MUB55nCSuU1XaSf+4EodjIkDo2ECStGiiBVvFLdjctqSgiQkVyNMF",
+	"OvoKZ4V/o0o0Xyl9QplEO5AImzyOywv9q02cdIQaftap8qOSQweTePmjhsQBzAHTsu/QIYoORGvKrJ4I",
+	"8Zqir2by7SSVT/LXk7l1+neE+h+Si1PHkDwTHOlLV6Y9Pep5ElRzZXScOmfoW+MBhYwDSm/FHYWQTj6b",
+	"+RoV/s/0fkSq6nr87jr6BkK2gb/0pDk4SBYl1pE6i5pL4/jegkdXixxHpu9lB7Pncm0qASenlV9wN4/S",
+	"33XVSe8Qw6ejCMKjpGFkRizlDPYKSZQvcnycz84W3zasZDOy/7MfYWZUUA0QwwY4DpCptxGvbFb5KC7l",
+	"a/VhmPpI00WSnUFhC0Ki7Lru/UhO8Ho1Zw7Il7c3T1bLXd7e9NJwp6OtbBtyu8WUtmiNQUsk0m0ARVFe",
+	"fRmHB1DfmNS3Nxk5fZLI23nB3tLLT29w7+wGf5175QBirLcPfUptV7o+f0qvbA7MCu0jmMjmyNYVze/M",
+	"6D8bhrPm/1Mi1wDX4nVuG0gkV6jsiea0u0xdmgmF7aHP3YfxxhdafT1a3TKlKjGVik36RIwSpaawRZRt",
+	"96eMDXtozEBSz8d30U2B6XybmwNbEYUyVWeVDrZptrpmd8TM+CBAMTXZpX5iTO4tL9J5OiqGf2TrPj3V",
+	"MNlxZxCJTK5HElz0sRB8wP5RAFK2GQOvAfvXdtzkmQ/TWm3Jh0yOkF8YfzBniC0WSIBEWBA/j5gUzg1o",
+	"ac2yek2Eh7mffdiTT7WyO0ZEDoHFiQ4k7JpUl3r+FcHjA9d3keka104Q6XZO2+twNr6wzbbTvXo7pybG",
+	"Tknqkec0fTnoAc+SOsPHL5BGQnD5X+soLmFByRs5UPJd9k0jMeDpBOCuM9j93IhR+Fszd8lwr4U3bFqZ",
+	"+81mEF/r17r3WtC9Wjrl99kdKcx14T3b9rsT/73TjT+65fqpPXROIbzwJOuWFHlLTIZ160Bd+dUpz1F7",
+	"gZ+I+LFUIUz7GAmfpCHBo6yVfg+nviHNV8aTceF5EElUmRNhkztg/6fNJB0DMHkCO2ESDzzdA0KRIVI0",
+	"dqTnPtJUtjdXrgHpW9VQwFZzpJvR5LaU41PLjg4WPeGZR7iWVW/smK/abs5dSDC5djJAraltTJHRXCFi",
+	"rz2YyuWQv/LgwKl6xUtI6uKsGewmqxSpokkXX+kGL7HoxT8dS0lSpH4VpSTdyDgHE9Ohr1mYXNkxf442",
+	"KeZrDyN1SArZBEfJL22yxuxyqrRgPfkXkjX2yxywT+TPlw+Kmp2UXF4Z6qr8dfLZ/NElfTdFbU+Jo1/r",
+	"kbQ7kuRxZ+Tm6bguK2WSD10cgBB1eCVt1Dh+Am1BCMQO4Jns1bHg9yQEyKHwliSgjog/nWOsUPjv2uWa",
+	"9MdulAu2ReLxDodBU+bWuwjoxfurWS94JZP2OEBpBwTz4v3cDzV9Kj4oMzCdvd3b2CFTYGh6wPgmid7J",
+	"dO7Fa7KBJ2IZHSY3QRtGLEFvSirmBweZpHZ8LQvx8Qz4xQFzwUbULTbFg0jhSvNoge2Jh6kHQUPJuX7+",
+	"JwazAUBJibugGiUdNZqF2/ts2FftwEm/4zBCI8qDrWd3j3SrEx2p0vm/0Kkq+76v72Dl6oiR4frkc/q3",
+	"VgNpsZnLZM6juR9jpW9OajjnVzl8/VYjkeSN5ygbOFYNFmcBCO0S94nA90E7Aeir3dsEqR3053Bd5e/m",
+	"P4C0TWGb4Cn9qV3ampv/p2Kiwq3/B5e05tu+PjmbQ5+D0ZSc1X918WFlCO4rZfV7T8WLVSDouvPFRN+6",
+	"OARFTu3JKkqEelfWeDB8GuLkYMg7vDvLLSW4ufL2KGIB8Qi0Raez+3HJn0Y7V68zPkBUWy+JogzSCRor",
+	"CGuPbucvT56wgqJ8cfLBY92FS6K/Oi3uQGwDn5581n/tuij1MgX0FNX6taei2Z3kX6fhp/zwxeEId2pl",
+	"7xYp9Up/ZLA+JXF0YKwe3gpoljKmdUWzEfDBjnkq93t1isb8QKj/VBK4c7fqTm5IyBRZCQEkv7SZDWlz",
+	"kikYtHhb74ENheQu4q/OQshQV2XZTm1nrEod2Hcm30TmyxsCeTqu0/+TfOjiAIQ4tcYvCIF6RT8W/J6E",
+	"ADkU3g6v051yoVN57vCa3Ak6VOu7gacp9ZpeqR+qcvd7QrMSbnS/Q+mVygk1pIh3kkNr1sU/0l5DTysh",
+	"IL0L2c11m+yq5PHFZQeQduvnZT9iWC+v/hAes9fWvr33pDATpj2uesK3WxOKvan3r54TU9yN4Ubwds1w",
+	"SGr55Zc1uwh7ZlCOGDf/fyweo7B/zUw1zQPs0D0EjK4EkqwuSL4GHMh1kwj5uxkxIVTsCg6QXEnkMxCj",
+	"55n+sga51k3UiEARZwogur5ONCWdGlj9Tzuw/uePBa2LgGDduSOhlgYYKSA2QuhaD/jTwicEyYknmiD0",
+	"ox3SCiNdtxoFSrX107bJCvtLm/echYqVYoHCdNu1H88BGz1nP71kAzAhVxxuf7qeI/MxWnezLUUBERIo",
+	"cIF88IgPrxDWN0xKq03wFu/Uv6aYEKthK4598PUMCum677fED6BLAC/eXyEWS4UzAXxDPKg2/tbufLXf",
+	"iQtXdzWk6mFtXL5YPD/UcpTJySQt0SuYbpWtJNIoQG7MiL+wMorE4pbE3QgpTvF5dg+YA1ezKeNVI9Oa",
+	"uzEPZuezE23U2rk+u0w/sWZx4JsbLmbzGcWhElWFJlDqfO2oOYnlDkmGViB1J21l22cTpD3syq9eA96A",
+	"yF2rkb2T2ojVt7J2VfpGYqIvoFGrZ+5tO0m+TUZ1nrfMh9xge9djddxrDKFaTkkrIRkHvTItvp2sXX39",
+	"klEKnsaa2mT+PhFsbmSWJD9TUmhUnUnjKMTKcjQ1p372VprP4XoNqL1NScd78q9VAkDV17M0dg2B3NWL",
+	"CeCMyepamCGf+LofQzbc1i+7CSkKsFwyHiIiBQR5GspI//G3x/8fAAD//w==",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,

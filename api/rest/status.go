@@ -1,0 +1,50 @@
+package rest
+
+import (
+	"context"
+	"time"
+
+	"github.com/certctl/certctl"
+	"github.com/certctl/certctl/api/rest/internal/gen"
+)
+
+// expiring is how long before its end a certificate is called so.
+const expiring = 30 * certctl.Day
+
+// shownOrders is how many orders a status lists, the newest first.
+const shownOrders = 5
+
+// certificateWithStatus shows a certificate with the whole chain: orders, why
+// they wait and until when, deployments and what the daemons said.
+func (s *Server) certificateWithStatus(ctx context.Context, c certctl.Certificate) (gen.Certificate, error) {
+	out, actor := certificateOf(c), actorOf(ctx)
+	orders, err := s.store.ListOrders(ctx, actor, certctl.OrderFilter{
+		PageRequest: certctl.PageRequest{Limit: shownOrders}, Certificate: c.ID.String(),
+	})
+	if err != nil {
+		return out, err
+	}
+	for _, order := range orders.Items {
+		out.Status.Orders = append(out.Status.Orders, gen.OrderLink{
+			ID: order.ID, URL: orderURL(order.ID), State: string(order.State), Wait: string(order.Wait),
+			Message: order.Message, DueAt: order.DueAt,
+		})
+	}
+	deployments, err := s.store.ListDeployments(ctx, actor, certctl.DeploymentFilter{
+		PageRequest: certctl.PageRequest{Limit: certctl.DefaultPage}, Certificate: c.ID.String(),
+	})
+	if err != nil {
+		return out, err
+	}
+	for _, deployment := range deployments.Items {
+		if deployment.State != certctl.DeploymentSuperseded {
+			out.Status.Deployments = append(out.Status.Deployments, deploymentOf(deployment))
+		}
+	}
+	if !c.NotAfter.IsZero() {
+		left := c.NotAfter.Sub(s.Now())
+		out.Status.Expired = left <= 0
+		out.Status.Expiring = left > 0 && left < min(expiring, c.NotAfter.Sub(c.CreatedAt)/3+time.Nanosecond)
+	}
+	return out, nil
+}

@@ -1,0 +1,153 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/certctl/certctl"
+	"github.com/certctl/certctl/agent/target"
+	"github.com/certctl/certctl/api/pki"
+	"github.com/certctl/certctl/api/rest"
+	"github.com/certctl/certctl/bus"
+	"github.com/certctl/certctl/handlers"
+	"github.com/certctl/certctl/handlers/issuer"
+)
+
+// remoteSigner asks the signer role, across the bus.
+type remoteSigner struct{ conn *bus.Conn }
+
+func (r remoteSigner) Enroll(ctx context.Context, request rest.EnrollRequest) (certctl.Enrolled, error) {
+	var answer certctl.Enrolled
+	err := bus.AskSigner(ctx, r.conn, verbEnroll, handlers.EnrollRequest{Enrolment: request.Enrolment, Remote: request.Remote}, &answer)
+	return answer, err
+}
+
+func (r remoteSigner) Credentials(ctx context.Context, statement certctl.Statement) (certctl.Credentials, error) {
+	var answer certctl.Credentials
+	err := bus.AskSigner(ctx, r.conn, verbCredentials, handlers.CredentialsRequest{Statement: statement}, &answer)
+	return answer, err
+}
+
+func (r remoteSigner) Reader(ctx context.Context, reader certctl.Reader) (string, error) {
+	var answer string
+	err := bus.AskSigner(ctx, r.conn, verbReader, reader, &answer)
+	return answer, err
+}
+
+// targetKinds is the agent's table of targets, as the API validates with it.
+type targetKinds struct{}
+
+func (targetKinds) Validate(kind string, settings json.RawMessage) error {
+	return target.Validate(kind, settings)
+}
+
+// startAPI serves REST over HTTPS and revocation lists over HTTP.
+func (s *server) startAPI(t *tasks, conn *bus.Conn) error {
+	feed := rest.NewFeed()
+	observe := func(events []certctl.Event) { feed.Publish(events) }
+	s.observe.Store(&observe)
+	router, err := rest.New(rest.Config{
+		Store: s.store, Signer: remoteSigner{conn}, Seal: s.sealSecret, Feed: feed, Metrics: s.metrics.handler(),
+		Ready: s.ready(conn), Issuers: issuer.Kinds{}, Targets: targetKinds{}, CAFingerprint: s.caFingerprint(),
+		BusURLs: s.busURLs(), Version: version, Log: s.log.With().Str("part", "api").Logger(), Now: time.Now,
+	})
+	if err != nil {
+		return err
+	}
+	pki.Register(router, s.store)
+	certificate, err := s.apiCertificate()
+	if err != nil {
+		return err
+	}
+	listener, err := net.Listen("tcp", s.config.Listen)
+	if err != nil {
+		return certctl.Wrap(certctl.Invalid, err, "the API cannot listen on %s", s.config.Listen)
+	}
+	secure := tls.NewListener(listener, &tls.Config{
+		GetCertificate: certificate, MinVersion: tls.VersionTLS13, NextProtos: []string{"h2", "http/1.1"},
+	})
+	t.run("api", s.serveHTTP(secure, router))
+	t.run("event feed", func(ctx context.Context) error {
+		return bus.Follow(ctx, conn, func(e certctl.Event) { feed.Publish([]certctl.Event{e}) })
+	})
+	if s.config.PKIListen == "" {
+		return nil
+	}
+	plain, err := net.Listen("tcp", s.config.PKIListen)
+	if err != nil {
+		return certctl.Wrap(certctl.Invalid, err, "revocation lists cannot be served on %s", s.config.PKIListen)
+	}
+	t.run("revocation lists", s.serveHTTP(plain, pki.Handler(s.store)))
+	return nil
+}
+
+// serveHTTP serves until the context ends, and lets what is under way finish.
+func (s *server) serveHTTP(listener net.Listener, handler http.Handler) func(context.Context) error {
+	return func(ctx context.Context) error {
+		server := &http.Server{
+			Handler: handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 32 << 10,
+			BaseContext: func(net.Listener) context.Context { return ctx },
+		}
+		stopped := make(chan error, 1)
+		go func() {
+			<-ctx.Done()
+			stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.config.Shutdown)
+			defer cancel()
+			stopped <- server.Shutdown(stopping)
+		}()
+		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			return err
+		}
+		return <-stopped
+	}
+}
+
+// apiCertificate is the platform's own, or with separate roles one from files.
+func (s *server) apiCertificate() (func(*tls.ClientHelloInfo) (*tls.Certificate, error), error) {
+	if s.signer != nil {
+		return s.signer.api.Get, nil
+	}
+	pair, err := tls.LoadX509KeyPair(s.config.TLSCert, s.config.TLSKey)
+	if err != nil {
+		return nil, certctl.Wrap(certctl.Invalid, err, "the API's certificate cannot be read").
+			WithRemedy("a process without the role signer serves a certificate from --tls-cert and --tls-key")
+	}
+	return func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &pair, nil }, nil
+}
+
+// ready says whether this process can serve: the database decides; a bus that
+// is away makes it slower, not unable.
+func (s *server) ready(conn *bus.Conn) func(context.Context) (bool, map[string]string) {
+	return func(ctx context.Context) (bool, map[string]string) {
+		checks := map[string]string{"database": "ok", "bus": "ok"}
+		if !conn.Connected() {
+			checks["bus"] = "degraded"
+		}
+		if err := s.store.Ping(ctx); err != nil {
+			checks["database"] = "unreachable"
+			return false, checks
+		}
+		return true, checks
+	}
+}
+
+func (s *server) sealSecret(table string, row certctl.ID, column string, plaintext []byte) ([]byte, error) {
+	return s.keys.secrets.Seal(table, row, column, plaintext)
+}
+
+// openImported opens a key that came with an import.
+func (s *server) openImported(work certctl.InstallWork) ([]byte, error) {
+	return s.keys.secrets.Open("holder", work.Version.Holder, "sealed_key", work.SealedKey)
+}
+
+func (s *server) caFingerprint() string {
+	if s.signer != nil {
+		return certctl.DigestOf(s.signer.root).String()
+	}
+	return s.config.CAFingerprint
+}
