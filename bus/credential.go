@@ -183,11 +183,11 @@ func credentials(pair nkeys.KeyPair, u user) (string, error) {
 }
 
 // InboxPrefixOf returns the only inbox prefix that a user may listen on, from
-// the user's document.
+// the user's document: the one of its name.
 func InboxPrefixOf(userJWT string) (string, error) {
 	claims, err := jwt.DecodeUserClaims(userJWT)
 	if err != nil {
 		return "", certctl.Wrap(certctl.Invalid, err, "these bus credentials cannot be read")
 	}
-	return InboxPrefix(claims.Subject), nil
+	return InboxPrefix(claims.Name), nil
 }

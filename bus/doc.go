@@ -4,17 +4,17 @@
 // PostgreSQL, so everything on the bus may be lost, late, doubled or forged, and
 // costs time at most.
 //
-//	     a process that has committed               the scheduler
-//	               │ certctl.Effects                      │ rows that are due
-//	               ▼                                      ▼
-//	 Announcer ──hints──► Publisher ──► CERTCTL_INTENT ──► Router ──► handlers
-//	     │  └───bells───► Bells ─────► (core) ─────────► agents: "ask your mailbox"
-//	     └──────events──► Relay ─────► CERTCTL_EVENT ──► readers, Follow
-//	                       ▲ leftovers, refills
-//	                   event table
+//	    a process that has committed               the scheduler
+//	              │ certctl.Effects                      │ rows that are due
+//	              ▼                                      ▼
+//	Announcer ──hints──► Publisher ──► CERTCTL_INTENT ──► Router ──► handlers
+//	    │  └───bells───► Bells ─────► (core) ─────────► agents: "ask your mailbox"
+//	    └──────events──► Relay ─────► CERTCTL_EVENT ──► readers, Follow
+//	                      ▲ leftovers, refills
+//	                  event table
 //
-//	 agents ──ask.mailbox──► ServeMailbox (signer)     api ──AskSigner──► ServeSigner
-//	        ──ask.report───► ServeReports (worker)
+//	agents ──ask.mailbox──► ServeMailbox (signer)     api ──AskSigner──► ServeSigner
+//	       ──ask.report───► ServeReports (worker)
 //
 // The files, by noun: subject.go the names; stream.go the table of streams and
 // consumers, which Supervisor (supervisor.go) keeps true; conn.go and pace.go a

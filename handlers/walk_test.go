@@ -129,7 +129,9 @@ func TestHintsAreHarmless(t *testing.T) {
 	n.answersCSR()
 	done := make(chan error, 4)
 	for range cap(done) {
-		go func() { done <- w.issue.Handle(w.ctx, certctl.Hint{Verb: certctl.HintIssue, IDs: []certctl.ID{order, order}}) }()
+		go func() {
+			done <- w.issue.Handle(w.ctx, certctl.Hint{Verb: certctl.HintIssue, IDs: []certctl.ID{order, order}})
+		}()
 	}
 	for range cap(done) {
 		if err := <-done; err != nil {

@@ -1,0 +1,102 @@
+package e2e
+
+import (
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+)
+
+// checkDatabase runs certctl-server check.
+func checkDatabase(t *testing.T, url string) {
+	t.Helper()
+	check := exec.CommandContext(t.Context(), filepath.Join(binaries, "certctl-server"), "check")
+	check.Env = append(os.Environ(), "CERTCTL_DATABASE_URL="+url, "CERTCTL_DATA_DIR="+t.TempDir())
+	if output, err := check.CombinedOutput(); err != nil {
+		t.Errorf("certctl-server check: %v\n%s", err, output)
+	}
+}
+
+// Server or agent are killed at moments spread over the whole walk of a renewal.
+// Each time the new leaf is served in the end, and there is one per cycle.
+func TestKilledAtAnyMoment(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	s.call(http.MethodPost, "/api/v1/certificates", map[string]any{
+		"name": "shop", "dns_names": []string{"shop.example.com"}, "issuer": "local", "targets": []string{"web"},
+	}, nil)
+	s.eventually(20*time.Second, "the certificate is active", func() bool { return s.certificate("shop").Status.State == "active" })
+	cycles := 1
+	for _, moment := range []time.Duration{0, 5, 10, 20, 30, 45, 60, 80, 110, 150} {
+		for _, victim := range []string{"server", "agent"} {
+			s.killDuringRenewal(victim, moment*time.Millisecond)
+			cycles++
+			s.eventually(90*time.Second, "the new leaf is served after a kill of the "+victim, func() bool {
+				versions := s.versions("shop")
+				return len(versions) == cycles && s.servedFingerprint("shop.example.com") == versions[0].Fingerprint
+			})
+			s.eventually(30*time.Second, "it is recorded as active", func() bool { return s.certificate("shop").Status.State == "active" })
+		}
+	}
+	checkDatabase(t, s.DatabaseURL)
+	s.noTemporaryFiles()
+}
+
+// killDuringRenewal asks for a renewal and kills a process a moment later.
+func (s *stack) killDuringRenewal(victim string, after time.Duration) {
+	s.t.Helper()
+	s.call(http.MethodPost, "/api/v1/certificates/shop/renew", map[string]any{}, nil)
+	<-time.After(after) // the moment is what is tested
+	switch victim {
+	case "server":
+		s.Server.Kill()
+		s.must(s.Server.Start(s.t.Context()))
+	case "agent":
+		s.Agent.Kill()
+		s.must(s.Agent.Start(s.t.Context()))
+	}
+}
+
+// The bus holds nothing that is not elsewhere: when its folder is lost, all goes
+// on, and the stream of events is complete again.
+func TestTheBusCanBeWiped(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	s.call(http.MethodPost, "/api/v1/certificates", map[string]any{
+		"name": "shop", "dns_names": []string{"shop.example.com"}, "issuer": "local", "targets": []string{"web"},
+	}, nil)
+	s.eventually(20*time.Second, "the certificate is active", func() bool { return s.certificate("shop").Status.State == "active" })
+	before := s.events()
+	s.Server.Kill()
+	s.must(os.RemoveAll(filepath.Join(s.Server.Dir, "nats")))
+	s.must(s.Server.Start(t.Context()))
+	s.call(http.MethodPost, "/api/v1/certificates/shop/renew", map[string]any{}, nil)
+	s.eventually(60*time.Second, "the renewal is served", func() bool {
+		versions := s.versions("shop")
+		return len(versions) == 2 && s.servedFingerprint("shop.example.com") == versions[0].Fingerprint
+	})
+	s.eventually(30*time.Second, "the bus has every event", func() bool {
+		onBus := s.eventsOnBus()
+		return !slices.ContainsFunc(before, func(id string) bool { return !slices.Contains(onBus, id) })
+	})
+	checkDatabase(t, s.DatabaseURL)
+}
+
+// events are the ids of all events in the audit log.
+func (s *stack) events() []string {
+	s.t.Helper()
+	var list struct {
+		Items []struct {
+			ID string `json:"id"`
+		} `json:"items"`
+	}
+	s.call(http.MethodGet, "/api/v1/events?limit=1000", nil, &list)
+	ids := make([]string, len(list.Items))
+	for i, e := range list.Items {
+		ids[i] = e.ID
+	}
+	return ids
+}

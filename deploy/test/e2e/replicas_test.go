@@ -1,0 +1,126 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"testing"
+	"time"
+)
+
+// Two servers and two agents: whatever arrives where, every holder gets one leaf
+// per cycle, also when one server dies in the middle and when the bus restarts.
+func TestTwoServersIssueOncePerHolder(t *testing.T) {
+	t.Parallel()
+	f := startFleet(t)
+	f.addAgent("a")
+	f.addAgent("b")
+	second, err := f.servers[1].API()
+	f.must(err)
+	const certificates = 20
+	for n := range certificates {
+		api := f.API
+		if n%2 == 1 {
+			api = second
+		}
+		f.must(api.Call(t.Context(), http.MethodPost, "/api/v1/certificates", map[string]any{
+			"name": fmt.Sprintf("c%d", n), "dns_names": []string{fmt.Sprintf("c%d.example.com", n)}, "issuer": "local",
+			"targets": []string{"files-a", "files-b"},
+		}, nil))
+		switch n {
+		case certificates / 2:
+			f.servers[1].Kill()
+			f.must(f.servers[1].Start(t.Context()))
+		case certificates * 3 / 4:
+			f.nats.Kill()
+			f.must(f.nats.Start(t.Context()))
+		}
+	}
+	f.eventually(2*time.Minute, "all are active", func() bool { return f.count("?status=active&limit=100") == certificates })
+	for n := range certificates {
+		var list struct {
+			Items []struct {
+				Holder string `json:"holder"`
+				Origin string `json:"origin"`
+			} `json:"items"`
+		}
+		f.must(f.API.Call(t.Context(), http.MethodGet, fmt.Sprintf("/api/v1/certificates/c%d/versions", n), nil, &list))
+		holders := map[string]int{}
+		for _, v := range list.Items {
+			if v.Origin == "issued" {
+				holders[v.Holder]++
+			}
+		}
+		if len(holders) != 2 {
+			t.Errorf("c%d has versions for %d holders", n, len(holders))
+		}
+		for holder, versions := range holders {
+			if versions != 1 {
+				t.Errorf("holder %s of c%d has %d versions", holder, n, versions)
+			}
+		}
+	}
+	f.consistent()
+}
+
+// count is how many certificates a query finds.
+func (f *fleet) count(query string) int {
+	f.t.Helper()
+	var list struct {
+		Items []struct{} `json:"items"`
+	}
+	f.must(f.API.Call(f.t.Context(), http.MethodGet, "/api/v1/certificates"+query, nil, &list))
+	return len(list.Items)
+}
+
+func (f *fleet) eventually(limit time.Duration, what string, condition func() bool) {
+	f.t.Helper()
+	if await(f.t.Context(), limit, condition) {
+		return
+	}
+	for _, server := range f.servers {
+		f.t.Logf("server: %s", server.Process().Log())
+	}
+	f.t.Fatalf("not within %s: %s", limit, what)
+}
+
+// await asks for a condition until it is true or the time is over.
+func await(ctx context.Context, limit time.Duration, condition func() bool) bool {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	ticker := time.NewTicker(20 * time.Millisecond)
+	defer ticker.Stop()
+	for !condition() {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return false
+		}
+	}
+	return true
+}
+
+// consistent lets the product's own check look for broken promises.
+func (f *fleet) consistent() {
+	f.t.Helper()
+	checkDatabase(f.t, f.DatabaseURL)
+}
+
+// An agent that was away for long, and whose bus moved meanwhile, comes back by
+// itself.
+func TestASecondServerAlonePutsUpWithTheLossOfTheFirst(t *testing.T) {
+	t.Parallel()
+	f := startFleet(t)
+	f.addAgent("a")
+	f.servers[0].Kill()
+	var err error
+	f.servers[1].AdminKeyFile = f.servers[0].AdminKeyFile
+	f.API, err = f.servers[1].API()
+	f.must(err)
+	f.must(f.API.Call(t.Context(), http.MethodPost, "/api/v1/certificates", map[string]any{
+		"name": "shop", "dns_names": []string{"shop.example.com"}, "issuer": "local", "targets": []string{"files-a"},
+	}, nil))
+	f.eventually(time.Minute, "it is active", func() bool { return f.count("?status=active") == 1 })
+	f.must(f.servers[0].Start(t.Context()))
+	f.consistent()
+}
