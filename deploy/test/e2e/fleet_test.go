@@ -51,14 +51,13 @@ func startFleet(t *testing.T) *fleet {
 	for i := range 2 {
 		server := &local.Server{
 			Binary: filepath.Join(binaries, "certctl-server"), Dir: filepath.Join(f.Dir, fmt.Sprintf("server%d", i)),
-			DatabaseURL: f.DatabaseURL, Listen: f.port(), Env: f.env(),
+			DatabaseURL: f.DatabaseURL, Listen: f.port(), Env: f.env(), AdminKeyFile: filepath.Join(f.Dir, "admin.key"),
 		}
 		f.must(server.Start(t.Context()))
 		f.stack.Push(server)
 		f.servers = append(f.servers, server)
 	}
 	f.Server = f.servers[0]
-	f.Server.AdminKeyFile = filepath.Join(f.Dir, "admin.key")
 	var err error
 	f.API, err = f.Server.API()
 	f.must(err)

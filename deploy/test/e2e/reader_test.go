@@ -63,7 +63,7 @@ func (s *stack) eventsOnBus() []string {
 		n := 0
 		for m := range batch.Messages() {
 			n++
-			ids = append(ids, m.Headers().Get("Ce-Id"))
+			ids = append(ids, m.Headers().Get("ce-id"))
 			s.must(m.Ack())
 		}
 		if err := batch.Error(); err != nil && !errors.Is(err, nats.ErrTimeout) {

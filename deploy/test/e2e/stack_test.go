@@ -34,7 +34,7 @@ func TestMain(m *testing.M) {
 		defer os.RemoveAll(dir)
 		root, err := filepath.Abs("../../..")
 		if err == nil {
-			err = local.Build(context.Background(), root, dir, "./cmd/...")
+			err = local.Build(context.Background(), root, dir, "./cmd/...", local.NATSPackage)
 		}
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
