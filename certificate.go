@@ -80,7 +80,7 @@ type CertificateStatus string
 const (
 	StatusPending   CertificateStatus = "pending"   // no leaf yet, an order is open
 	StatusRefused   CertificateStatus = "refused"   // no leaf, and the last order was refused
-	StatusDeploying CertificateStatus = "deploying" // a leaf is on its way to targets
+	StatusDeploying CertificateStatus = "deploying" // a leaf is on its way to targets, or to some of the holders
 	StatusActive    CertificateStatus = "active"    // the newest leaf is where it should be
 	StatusDegraded  CertificateStatus = "degraded"  // some target serves something else
 	StatusRevoked   CertificateStatus = "revoked"   // the newest leaf is revoked
@@ -92,6 +92,7 @@ const (
 type CertificateFacts struct {
 	Archived, Monitored bool
 	Versions            int  // unrevoked versions of current holders
+	Missing             int  // current holders without a version
 	Revoked             bool // the newest version is revoked
 	LastOrderRefused    bool
 	OpenDeployments     int // pending or installing
@@ -107,7 +108,7 @@ func StatusOf(f CertificateFacts) CertificateStatus {
 		return StatusRevoked
 	case f.BrokenDeployments > 0:
 		return StatusDegraded
-	case f.OpenDeployments > 0:
+	case f.OpenDeployments > 0, f.Versions > 0 && f.Missing > 0 && !f.LastOrderRefused:
 		return StatusDeploying
 	case f.Versions > 0 && f.Monitored:
 		return StatusMonitored

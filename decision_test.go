@@ -181,6 +181,9 @@ func TestStatusOf(t *testing.T) {
 			t.Errorf("%+v is %s, want %s", facts, got, want)
 		}
 	}
+	if got := certctl.StatusOf(certctl.CertificateFacts{Versions: 1, Missing: 1}); got != certctl.StatusDeploying {
+		t.Errorf("with one holder of two served it is %s", got)
+	}
 }
 
 func TestDeploymentNext(t *testing.T) {

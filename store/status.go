@@ -84,12 +84,12 @@ func (t *tx) refreshStatus(ctx context.Context, certificates ...certctl.ID) erro
 func (t *tx) statusRows(ctx context.Context, certificates []certctl.ID) ([]*statusRow, error) {
 	rows, err := t.Query(ctx, `
 		select c.id, c.status, c.status_reason, c.not_after, c.archived_at is not null, c.issuers = '{}',
-			held.holders, held.versions, held.revoked, held.not_after,
+			held.holders, held.versions, held.missing, held.revoked, held.not_after,
 			coalesce(o.state, ''), coalesce(o.wait, ''), coalesce(o.message, ''), coalesce(o.awaiting, ''),
 			installed.targets, installed.open, installed.broken, coalesce(installed.problem, '')
 		from certificate c
 		cross join lateral (
-			select count(*) as holders, count(v.id) filter (where v.revoked_at is null) as versions,
+			select count(*) as holders, count(*) filter (where v.id is null) as missing, count(v.id) filter (where v.revoked_at is null) as versions,
 				coalesce(bool_or(v.revoked_at is not null), false) as revoked, min(v.not_after) as not_after
 			from holder h left join version v on v.id = h.version_id
 			where h.certificate_id = c.id and h.ended_at is null) held
@@ -113,7 +113,7 @@ func (t *tx) statusRows(ctx context.Context, certificates []certctl.ID) ([]*stat
 	for rows.Next() {
 		r := &statusRow{}
 		if err := rows.Scan(&r.id, &r.storedStatus, &r.storedReason, &r.storedNotAfter, &r.facts.Archived, &r.facts.Monitored,
-			&r.holders, &r.facts.Versions, &r.facts.Revoked, &r.notAfter, &r.order, &r.wait, &r.message, &r.awaiting,
+			&r.holders, &r.facts.Versions, &r.facts.Missing, &r.facts.Revoked, &r.notAfter, &r.order, &r.wait, &r.message, &r.awaiting,
 			&r.targets, &r.facts.OpenDeployments, &r.facts.BrokenDeployments, &r.problem); err != nil {
 			return nil, err
 		}
@@ -130,6 +130,8 @@ func (r *statusRow) decide() {
 	switch {
 	case r.status == certctl.StatusDegraded:
 		r.reason = certctl.Clip(r.problem, 500)
+	case r.status == certctl.StatusDeploying && r.facts.OpenDeployments == 0:
+		r.reason = orderReason(state, certctl.WaitReason(r.wait), r.message, r.awaiting)
 	case r.status == certctl.StatusDeploying:
 		r.reason = fmt.Sprintf("on its way to %d of %d targets", r.facts.OpenDeployments, r.targets)
 	case r.status == certctl.StatusRefused:

@@ -36,7 +36,7 @@ func TestTwoServersIssueOncePerHolder(t *testing.T) {
 			f.must(f.nats.Start(t.Context()))
 		}
 	}
-	f.eventually(2*time.Minute, "all are active", func() bool { return f.count("?status=active&limit=100") == certificates })
+	f.eventually(2*time.Minute, "all are active", func() bool { return f.count("?status=active&name=c*&limit=100") == certificates })
 	for n := range certificates {
 		var list struct {
 			Items []struct {
@@ -118,7 +118,7 @@ func TestASecondServerAlonePutsUpWithTheLossOfTheFirst(t *testing.T) {
 	f.must(f.API.Call(t.Context(), http.MethodPost, "/api/v1/certificates", map[string]any{
 		"name": "shop", "dns_names": []string{"shop.example.com"}, "issuer": "local", "targets": []string{"files-a"},
 	}, nil))
-	f.eventually(time.Minute, "it is active", func() bool { return f.count("?status=active") == 1 })
+	f.eventually(time.Minute, "it is active", func() bool { return f.count("?status=active&name=shop") == 1 })
 	f.must(f.servers[0].Start(t.Context()))
 	f.consistent()
 }
