@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"strings"
-	"time"
 
 	"github.com/certctl/certctl"
-	"github.com/certctl/certctl/agent/probe"
 )
 
 // run is one Apply.
@@ -335,91 +333,4 @@ func (r *run) fail(c certctl.InstallCommand, outcome certctl.ReceiptOutcome, cod
 		}
 	}
 	r.receipts[c.Deployment] = receipt
-}
-
-// Times of probing.
-const (
-	probeDeadline = 10 * time.Second
-	probeFirst    = time.Millisecond
-	probeLongest  = 50 * time.Millisecond
-	probeAgree    = 3 // answers in a row of the first name
-)
-
-// await probes until the expected leaf is served for every name, three times in
-// a row for the first, or time is up.
-func (r *run) await(ctx context.Context, c certctl.InstallCommand, want certctl.Digest) ([]certctl.Served, error) {
-	ctx, cancel := context.WithTimeout(ctx, probeDeadline)
-	defer cancel()
-	wait := probeFirst
-	for inRow := 0; ; {
-		served, err := r.probeOnce(ctx, c)
-		if err == nil && agree(served, want) {
-			if inRow++; inRow == probeAgree {
-				return served, nil
-			}
-			continue
-		}
-		inRow = 0
-		timer := time.NewTimer(wait)
-		wait = min(2*wait, probeLongest)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return served, notServed(served, want, err)
-		}
-	}
-}
-
-func agree(served []certctl.Served, want certctl.Digest) bool {
-	for _, s := range served {
-		if s.Fingerprint != want {
-			return false
-		}
-	}
-	return len(served) > 0
-}
-
-func notServed(served []certctl.Served, want certctl.Digest, err error) error {
-	for _, s := range served {
-		if s.Fingerprint != want {
-			return certctl.Errorf(certctl.Conflict, "%s still serves %s for %q after %s", s.Address, s.Fingerprint, s.ServerName, probeDeadline).
-				WithRemedy("does the daemon's configuration name the files of this place, and does it listen there?")
-		}
-	}
-	return certctl.Wrap(certctl.Unavailable, err, "the listener does not answer")
-}
-
-// probeOnce asks every listener for every name.
-func (r *run) probeOnce(ctx context.Context, c certctl.InstallCommand) ([]certctl.Served, error) {
-	var all []certctl.Served
-	for _, address := range r.target.driver.addresses() {
-		for _, name := range serverNames(c.Names) {
-			served, err := probe.TLS(ctx, address, name)
-			if err != nil {
-				return all, err
-			}
-			all = append(all, served)
-			if served.Fingerprint != c.Fingerprint {
-				return all, nil // one that disagrees is enough
-			}
-		}
-	}
-	return all, nil
-}
-
-// serverNames are what to send as SNI: DNS names, a name below each wildcard,
-// and no name at all for a certificate without any.
-func serverNames(n certctl.Names) []string {
-	var names []string
-	for _, name := range n.DNS {
-		if rest, wildcard := strings.CutPrefix(name, "*."); wildcard {
-			name = "certctl-probe." + rest
-		}
-		names = append(names, name)
-	}
-	if len(names) == 0 {
-		names = append(names, "")
-	}
-	return names
 }
