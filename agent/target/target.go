@@ -76,14 +76,10 @@ func (t *Target) lock() (unlock func(), err error) {
 // Apply installs a batch and returns a receipt for each command, in their order.
 func (t *Target) Apply(ctx context.Context, batch []Install) []certctl.Receipt {
 	run := &run{target: t, receipts: map[certctl.ID]certctl.Receipt{}}
-	unlock, err := t.lock()
-	if err != nil {
+	if err := t.applyLocked(ctx, run, batch); err != nil {
 		for _, install := range batch {
 			run.fail(install.Command, certctl.OutcomeFailed, "write_failed", err)
 		}
-	} else {
-		run.apply(ctx, batch)
-		unlock()
 	}
 	receipts := make([]certctl.Receipt, len(batch))
 	for i, install := range batch {
@@ -91,6 +87,16 @@ func (t *Target) Apply(ctx context.Context, batch []Install) []certctl.Receipt {
 		receipts[i].At = t.env.Now().UTC()
 	}
 	return receipts
+}
+
+func (t *Target) applyLocked(ctx context.Context, run *run, batch []Install) error {
+	unlock, err := t.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	run.apply(ctx, batch)
+	return nil
 }
 
 // Recover takes back switches that were not proven when the process died, and

@@ -1,0 +1,396 @@
+// Package targettest is what every kind of target must do, as tests that run
+// against the real daemon. A driver's own test starts the daemon and calls Run.
+package targettest
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/certctl/certctl"
+	"github.com/certctl/certctl/agent/target"
+)
+
+// Daemon is a running daemon that a target manages, or a folder.
+type Daemon struct {
+	// Spec describes the target; its settings have a directory of their own.
+	Spec certctl.TargetCommand
+	// Directory is that of the settings.
+	Directory string
+	// Policy is the node's.
+	Policy target.Policy
+	// Address is where the daemon serves TLS. Empty: there is nothing to probe, and
+	// an installation ends as installed.
+	Address string
+	// Break makes the daemon refuse its configuration, in words that contain
+	// Complaint, until Repair.
+	Break, Repair func()
+	Complaint     string
+}
+
+// Run runs the tests of every kind; start gives each a daemon of its own.
+func Run(t *testing.T, start func(t *testing.T) *Daemon) {
+	t.Helper()
+	for name, test := range map[string]func(*suite){
+		"installs and renews":              (*suite).installsAndRenews,
+		"changes nothing twice":            (*suite).changesNothingTwice,
+		"goes back when refused":           (*suite).goesBackWhenRefused,
+		"fails first and leaves no trace":  (*suite).failsFirst,
+		"recovers from a crash":            (*suite).recoversFromACrash,
+		"refuses what does not fit":        (*suite).refusesWhatDoesNotFit,
+		"installs many at once":            (*suite).installsMany,
+		"removes only what nobody names":   (*suite).removes,
+		"keeps to the policy":              (*suite).keepsToThePolicy,
+		"keeps keys to itself":             (*suite).keepsKeysToItself,
+		"lets two targets take their turn": (*suite).takesTurns,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(&suite{T: t, daemon: start(t), authority: newAuthority(t), binding: certctl.NewID(time.Now())})
+		})
+	}
+}
+
+// suite is one test with its daemon.
+type suite struct {
+	*testing.T
+	daemon    *Daemon
+	authority *authority
+	binding   certctl.ID
+}
+
+const (
+	place = "shop"
+	host  = "shop.example.com"
+)
+
+// open opens the target; fault is called at its named points.
+func (s *suite) open(fault func(string)) *target.Target {
+	s.Helper()
+	opened, err := target.Open(s.daemon.Spec, target.Env{Policy: s.daemon.Policy, Now: time.Now, StateDir: s.TempDir(), Fault: fault})
+	if err != nil {
+		s.Fatal(err)
+	}
+	return opened
+}
+
+func (s *suite) next() target.Install {
+	s.Helper()
+	return s.authority.install(s.T, s.binding, place, host)
+}
+
+func (s *suite) apply(installs ...target.Install) []certctl.Receipt {
+	s.Helper()
+	return s.open(nil).Apply(s.Context(), installs)
+}
+
+// done is how an installation ends that succeeds.
+func (s *suite) done() certctl.ReceiptOutcome {
+	if s.daemon.Address == "" {
+		return certctl.OutcomeInstalled
+	}
+	return certctl.OutcomeVerified
+}
+
+// installed proves that a leaf is in place, with its key, and served.
+func (s *suite) installed(install target.Install, r certctl.Receipt) {
+	s.Helper()
+	if r.Outcome != s.done() || r.Fingerprint != install.Command.Fingerprint || r.Deployment != install.Command.Deployment {
+		s.Fatalf("receipt %+v", r)
+	}
+	s.serves(install)
+}
+
+// serves proves which leaf is in place, and that its key is, too.
+func (s *suite) serves(install target.Install) {
+	s.Helper()
+	current := filepath.Join(s.daemon.Directory, install.Command.Place, "current")
+	pair, err := tls.LoadX509KeyPair(filepath.Join(current, "fullchain.pem"), filepath.Join(current, "privkey.pem"))
+	if err != nil {
+		s.Fatal(err)
+	}
+	if got := certctl.Digest(sha256.Sum256(pair.Certificate[0])); got != install.Command.Fingerprint {
+		s.Errorf("%s is in place, want %s", got, install.Command.Fingerprint)
+	}
+	if s.daemon.Address == "" {
+		return
+	}
+	// Workers of before a reload may answer for some moments more.
+	ctx, cancel := context.WithTimeout(s.Context(), 10*time.Second)
+	defer cancel()
+	ticker := time.NewTicker(5 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		got := s.served(install.Command.Names.DNS[0])
+		if got == install.Command.Fingerprint {
+			return
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			s.Fatalf("%s is served, want %s", got, install.Command.Fingerprint)
+		}
+	}
+}
+
+func (s *suite) served(name string) certctl.Digest {
+	s.Helper()
+	dialer := tls.Dialer{Config: &tls.Config{ServerName: name, InsecureSkipVerify: true}} //nolint:gosec // the leaf is compared
+	conn, err := dialer.DialContext(s.Context(), "tcp", s.daemon.Address)
+	if err != nil {
+		s.Fatal(err)
+	}
+	defer conn.Close()
+	state := conn.(*tls.Conn).ConnectionState() //nolint:forcetypeassert // a tls.Dialer makes nothing else
+	return sha256.Sum256(state.PeerCertificates[0].Raw)
+}
+
+// generations are the folders of the place.
+func (s *suite) generations() []string {
+	s.Helper()
+	entries, err := os.ReadDir(filepath.Join(s.daemon.Directory, place, "generations"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		s.Fatal(err)
+	}
+	names := make([]string, len(entries))
+	for i, entry := range entries {
+		names[i] = entry.Name()
+	}
+	return names
+}
+
+func (s *suite) installsAndRenews() {
+	first, second, third := s.next(), s.next(), s.next()
+	for _, install := range []target.Install{first, second, third} {
+		s.installed(install, s.apply(install)[0])
+	}
+	if got := s.generations(); len(got) != 2 {
+		s.Errorf("generations %v: the current one and one before it are kept", got)
+	}
+}
+
+func (s *suite) changesNothingTwice() {
+	install := s.next()
+	s.installed(install, s.apply(install)[0])
+	before := s.generations()
+	s.installed(install, s.apply(install)[0])
+	if after := s.generations(); strings.Join(after, " ") != strings.Join(before, " ") {
+		s.Errorf("generations %v, before %v", after, before)
+	}
+}
+
+func (s *suite) goesBackWhenRefused() {
+	first, second := s.next(), s.next()
+	s.installed(first, s.apply(first)[0])
+	s.daemon.Break()
+	r := s.apply(second)[0]
+	if r.Outcome != certctl.OutcomeRolledBack || r.Fingerprint != first.Command.Fingerprint || !strings.Contains(r.Message, s.daemon.Complaint) || r.Code == "" {
+		s.Fatalf("receipt %+v", r)
+	}
+	s.serves(first)
+	s.daemon.Repair()
+	s.installed(second, s.apply(second)[0])
+}
+
+func (s *suite) failsFirst() {
+	s.daemon.Break()
+	install := s.next()
+	r := s.apply(install)[0]
+	if r.Outcome != certctl.OutcomeFailed || !r.Fingerprint.IsZero() || !strings.Contains(r.Message, s.daemon.Complaint) {
+		s.Fatalf("receipt %+v", r)
+	}
+	if _, err := os.Lstat(filepath.Join(s.daemon.Directory, place, "current")); !errors.Is(err, fs.ErrNotExist) {
+		s.Errorf("something is current: %v", err)
+	}
+	if got := s.generations(); len(got) != 0 {
+		s.Errorf("left behind: %v", got)
+	}
+	s.daemon.Repair()
+	s.installed(install, s.apply(install)[0])
+}
+
+// errCrash is what a test's crash panics with.
+var errCrash = errors.New("crash")
+
+// recoversFromACrash ends an installation at each point, as a kill would, and
+// lets another process begin.
+func (s *suite) recoversFromACrash() {
+	first := s.next()
+	s.installed(first, s.apply(first)[0])
+	for _, point := range []string{target.FaultStaged, target.FaultSwitched, target.FaultReloaded, target.FaultProbed} {
+		next := s.next()
+		crashed := s.crash(point, next)
+		if !crashed {
+			if point == target.FaultProbed && s.daemon.Address == "" {
+				continue // nothing is probed there
+			}
+			s.Fatalf("the point %s was not reached", point)
+		}
+		again := s.open(nil)
+		if err := again.Recover(s.Context()); err != nil {
+			s.Fatalf("after a crash at %s: %v", point, err)
+		}
+		s.serves(first)
+		s.installed(next, again.Apply(s.Context(), []target.Install{next})[0])
+		if got := s.generations(); len(got) > 2 {
+			s.Errorf("after a crash at %s: generations %v", point, got)
+		}
+		first = next
+	}
+}
+
+// crash applies and dies at a point.
+func (s *suite) crash(point string, install target.Install) (crashed bool) {
+	s.Helper()
+	defer func() {
+		if caught := recover(); caught != nil {
+			if caught != errCrash { //nolint:errorlint // a panic's value
+				panic(caught)
+			}
+			crashed = true
+		}
+	}()
+	s.open(func(at string) {
+		if at == point {
+			panic(errCrash)
+		}
+	}).Apply(s.Context(), []target.Install{install})
+	return false
+}
+
+func (s *suite) refusesWhatDoesNotFit() {
+	good := s.next()
+	s.installed(good, s.apply(good)[0])
+	otherKey, otherLeaf, otherNames, otherPlace, expired := s.next(), s.next(), s.next(), s.next(), s.next()
+	otherKey.Key = newKey(s.T)
+	otherLeaf.Command.Leaf = good.Command.Leaf
+	otherNames.Command.Names = certctl.Names{DNS: []string{"admin.example.com"}}
+	otherPlace.Command.Place = "../" + place
+	expired.Command.Chain = certctl.Chain{good.Command.Leaf}
+	for name, install := range map[string]target.Install{
+		"another key": otherKey, "another leaf": otherLeaf, "other names": otherNames, "a place elsewhere": otherPlace, "a chain that does not fit": expired,
+	} {
+		r := s.apply(install)[0]
+		if r.Outcome != certctl.OutcomeFailed && r.Outcome != certctl.OutcomeRolledBack {
+			s.Errorf("%s: %+v", name, r)
+		}
+		s.serves(good)
+	}
+	if _, err := os.Stat(filepath.Join(filepath.Dir(s.daemon.Directory), place)); !errors.Is(err, fs.ErrNotExist) {
+		s.Errorf("something was written outside the directory: %v", err)
+	}
+}
+
+func (s *suite) installsMany() {
+	var batch []target.Install
+	for _, name := range []string{"a", "b", "c", "d", "e"} {
+		batch = append(batch, s.authority.install(s.T, certctl.NewID(time.Now()), name, name+".example.com"))
+	}
+	bad := s.authority.install(s.T, certctl.NewID(time.Now()), "bad", "bad.example.com")
+	bad.Key = newKey(s.T)
+	receipts := s.apply(append(batch, bad)...)
+	for i, install := range batch {
+		s.installed(install, receipts[i])
+	}
+	if r := receipts[len(batch)]; r.Outcome != certctl.OutcomeFailed {
+		s.Errorf("the bad one: %+v", r)
+	}
+}
+
+func (s *suite) removes() {
+	install := s.next()
+	s.installed(install, s.apply(install)[0])
+	forget := certctl.ForgetCommand{Binding: s.binding, Place: place, Slot: certctl.SlotDefault}
+	if err := s.open(nil).Forget(s.Context(), forget); err != nil {
+		s.Fatal(err)
+	}
+	s.serves(install)
+	forget.Remove = true
+	if err := s.open(nil).Forget(s.Context(), forget); err != nil {
+		s.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(s.daemon.Directory, place)); !errors.Is(err, fs.ErrNotExist) {
+		s.Errorf("it is still there: %v", err)
+	}
+	if err := s.open(nil).Forget(s.Context(), forget); err != nil {
+		s.Errorf("to forget twice: %v", err)
+	}
+}
+
+// strict allows nothing.
+type strict struct{}
+
+func (strict) AllowDirectory(string) error { return certctl.Errorf(certctl.Denied, "not here") }
+func (strict) AllowConfig(string) error    { return certctl.Errorf(certctl.Denied, "not this") }
+func (strict) AllowCommand([]string) error { return certctl.Errorf(certctl.Denied, "not that") }
+
+func (s *suite) keepsToThePolicy() {
+	if _, err := target.Open(s.daemon.Spec, target.Env{Policy: strict{}, Now: time.Now}); certctl.ErrorCode(err) != certctl.Denied {
+		s.Errorf("a policy that allows nothing: %v", err)
+	}
+}
+
+// keepsKeysToItself looks at every file of the directory.
+func (s *suite) keepsKeysToItself() {
+	first, second := s.next(), s.next()
+	s.apply(first)
+	s.apply(second)
+	keys := 0
+	err := filepath.WalkDir(s.daemon.Directory, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() || entry.Type()&fs.ModeSymlink != 0 {
+			return err
+		}
+		content, err := os.ReadFile(path)
+		if err != nil || !strings.Contains(string(content), "PRIVATE KEY") {
+			return err
+		}
+		keys++
+		info, err := entry.Info()
+		if err != nil {
+			return err
+		}
+		if info.Mode().Perm() != 0o600 || !strings.Contains(path, "/generations/") {
+			s.Errorf("%s has mode %o", path, info.Mode().Perm())
+		}
+		return nil
+	})
+	if err != nil || keys != 2 {
+		s.Errorf("%d keys, %v", keys, err)
+	}
+}
+
+func (s *suite) takesTurns() {
+	ends := make(chan certctl.Receipt, 4)
+	var installs []target.Install
+	for range cap(ends) {
+		installs = append(installs, s.next())
+	}
+	for _, install := range installs {
+		go func() { ends <- s.apply(install)[0] }()
+	}
+	for range cap(ends) {
+		if r := <-ends; r.Outcome != s.done() && r.Outcome != certctl.OutcomeRolledBack {
+			s.Errorf("receipt %+v", r)
+		}
+	}
+	last := s.next()
+	s.installed(last, s.apply(last)[0])
+}
+
+// IsNotServed installs on a daemon that serves something else than what it is
+// given, and proves that this is no success.
+func IsNotServed(t *testing.T, d *Daemon) {
+	t.Helper()
+	s := &suite{T: t, daemon: d, authority: newAuthority(t), binding: certctl.NewID(time.Now())}
+	r := s.apply(s.next())[0]
+	if r.Outcome == certctl.OutcomeVerified || r.Outcome == certctl.OutcomeInstalled || r.Code != "not_served" {
+		t.Errorf("receipt %+v", r)
+	}
+}
