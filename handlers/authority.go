@@ -12,7 +12,7 @@ import (
 
 // AuthorityStore keeps CA certificates and their sealed keys.
 type AuthorityStore interface {
-	LockedOnce(ctx context.Context, name string, make func(context.Context) error) error
+	LockedOnce(ctx context.Context, name string, once func(context.Context) error) error
 	Authorities(ctx context.Context, issuer certctl.ID) ([]certctl.Authority, error)
 	AddAuthorities(ctx context.Context, actor certctl.Actor, authorities []certctl.Authority) error
 	Now(ctx context.Context) (time.Time, error)

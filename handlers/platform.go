@@ -22,8 +22,8 @@ type Sealer interface {
 
 // PlatformStore keeps the platform's own keys.
 type PlatformStore interface {
-	// LockedOnce runs make while no other process runs one of this name.
-	LockedOnce(ctx context.Context, name string, make func(context.Context) error) error
+	// LockedOnce runs once while no other process runs one of this name.
+	LockedOnce(ctx context.Context, name string, once func(context.Context) error) error
 	PlatformKeys(ctx context.Context, purpose string) ([]certctl.PlatformKey, error)
 	AddPlatformKey(ctx context.Context, key certctl.PlatformKey) error
 	Now(ctx context.Context) (time.Time, error)

@@ -17,7 +17,7 @@ import (
 
 // SystemStore keeps the platform's own certificates.
 type SystemStore interface {
-	LockedOnce(ctx context.Context, name string, make func(context.Context) error) error
+	LockedOnce(ctx context.Context, name string, once func(context.Context) error) error
 	SystemCertificate(ctx context.Context, name string) (certctl.Version, []byte, error)
 	RecordSystemVersion(ctx context.Context, version certctl.SystemVersion) error
 	Now(ctx context.Context) (time.Time, error)

@@ -75,8 +75,7 @@ func execute(ctx context.Context, cmd *exec.Cmd) error {
 	case err = <-done:
 	case <-ctx.Done():
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
-		<-done
-		err = certctl.Errorf(certctl.Unavailable, "it did not end within %s and was killed", commandTimeout)
+		err = certctl.Wrap(certctl.Unavailable, <-done, "it did not end within %s and was killed", commandTimeout)
 	}
 	if err == nil {
 		return nil

@@ -43,10 +43,9 @@ type file struct {
 
 // material is what an installation is made of.
 type material struct {
-	install  Install
-	place    place
-	leaf     *x509.Certificate
-	contents []file
+	install Install
+	place   place
+	leaf    *x509.Certificate
 }
 
 // place is one folder of a target: a binding's place and slot.

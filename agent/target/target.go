@@ -68,7 +68,7 @@ func (t *Target) lock() (unlock func(), err error) {
 		return nil, err
 	}
 	return func() {
-		file.Close() // which unlocks
+		_ = file.Close() // which unlocks
 		t.mu.Unlock()
 	}, nil
 }

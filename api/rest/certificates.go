@@ -33,7 +33,7 @@ func (s *Server) CreateCertificate(ctx context.Context, r gen.CreateCertificateR
 	if err != nil {
 		return nil, err
 	}
-	idem, err := idempotency(string(r.Params.IdempotencyKey), "createCertificate", r.Body)
+	idem, err := idempotency(r.Params.IdempotencyKey, "createCertificate", r.Body)
 	if err != nil {
 		return nil, err
 	}
@@ -147,7 +147,7 @@ func (s *Server) RenewCertificate(ctx context.Context, r gen.RenewCertificateReq
 	if r.Body != nil {
 		holder = r.Body.Holder
 	}
-	idem, err := idempotency(string(r.Params.IdempotencyKey), "renewCertificate/"+r.Certificate, r.Body)
+	idem, err := idempotency(r.Params.IdempotencyKey, "renewCertificate/"+r.Certificate, r.Body)
 	if err != nil {
 		return nil, err
 	}
@@ -227,7 +227,7 @@ const maxWait = time.Minute
 // GetCertificateChain answers with the newest leaf and its chain, waiting for
 // the first one if asked to.
 func (s *Server) GetCertificateChain(ctx context.Context, r gen.GetCertificateChainRequestObject) (gen.GetCertificateChainResponseObject, error) {
-	wait, err := waitTime(string(r.Params.Wait))
+	wait, err := waitTime(r.Params.Wait)
 	if err != nil {
 		return nil, err
 	}

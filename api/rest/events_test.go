@@ -27,7 +27,7 @@ func (w *world) listen(key, query string, headers ...string) <-chan sse {
 	for i := 0; i+1 < len(headers); i += 2 {
 		request.Header.Set(headers[i], headers[i+1])
 	}
-	response, err := w.server.Client().Do(request)
+	response, err := w.server.Client().Do(request) //nolint:bodyclose // closed by the goroutine that reads it
 	w.must(err)
 	if response.StatusCode != http.StatusOK || response.Header.Get("Content-Type") != "text/event-stream" {
 		body, _ := io.ReadAll(response.Body)

@@ -123,7 +123,7 @@ func (s *Server) begin(next http.Handler) http.Handler {
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		defer func() {
 			if caught := recover(); caught != nil {
-				if caught == http.ErrAbortHandler {
+				if caught == http.ErrAbortHandler { //nolint:errorlint // a panic's value, by identity
 					panic(caught)
 				}
 				s.writeProblem(w, r, certctl.Errorf(certctl.Internal, "panic: %v", caught))

@@ -11,6 +11,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"errors"
 	"math/big"
 	"net"
 	"net/url"
@@ -168,7 +169,9 @@ func Supervise(t testing.TB, conn *bus.Conn, o bus.SupervisorOptions) *bus.Super
 	go func() { done <- supervisor.Run(ctx) }()
 	t.Cleanup(func() {
 		cancel()
-		<-done
+		if err := <-done; err != nil && !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
 	})
 	select {
 	case <-supervisor.Ready():

@@ -106,7 +106,7 @@ func readChain(path string) ([]*x509.Certificate, error) {
 		if err != nil {
 			return nil, certctl.Wrap(certctl.Invalid, err, "%s cannot be read", path)
 		}
-		defer opened.Close() //nolint:errcheck // only read
+		defer opened.Close() // only read
 		file = opened
 	}
 	text, err := io.ReadAll(io.LimitReader(file, maxChainFile))

@@ -76,7 +76,7 @@ func health(ctx context.Context, c *Config) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", errUnhealthy, err)
 	}
-	defer response.Body.Close() //nolint:errcheck // nothing is left to be read
+	defer response.Body.Close() // nothing is left to be read
 	if response.StatusCode != http.StatusOK {
 		return fmt.Errorf("%w: the process answers %s", errUnhealthy, response.Status)
 	}

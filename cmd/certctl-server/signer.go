@@ -236,6 +236,7 @@ func (g *signer) start(ctx context.Context, t *tasks, conn *bus.Conn) error {
 		return bus.ServeSigner(ctx, conn, verbCredentials, enrolments.Credentials)
 	})
 	t.run("readers", func(ctx context.Context) error { return bus.ServeSigner(ctx, conn, verbReader, g.reader(conn)) })
+	t.run("first lists", func(ctx context.Context) error { return g.signFirstLists(ctx, lists) })
 	t.run("system certificates", g.keepCertificates)
 	return nil
 }
@@ -266,6 +267,27 @@ func (g *signer) reader(conn *bus.Conn) func(context.Context, certctl.Reader) (s
 		}
 		return bus.ReaderCredentials(g.platform.Bus, reader, now)
 	}
+}
+
+// signFirstLists signs the lists of authorities that have none, so that the
+// addresses in the first leaf answer from the first moment. Another replica may
+// be faster.
+func (g *signer) signFirstLists(ctx context.Context, lists *handlers.Lists) error {
+	all, err := g.server.store.Authorities(ctx, certctl.NoID)
+	if err != nil {
+		return err
+	}
+	var without []certctl.ID
+	for _, authority := range all {
+		_, err := g.server.store.GetCRL(ctx, authority.ID, certctl.CompleteCRL)
+		if certctl.ErrorCode(err) == certctl.NotFound {
+			without = append(without, authority.ID)
+		}
+	}
+	if err := lists.Handle(ctx, certctl.Hint{Verb: certctl.HintCRL, IDs: without}); err != nil && ctx.Err() == nil {
+		g.server.log.Warn().Err(err).Msg("the first revocation lists are signed later")
+	}
+	return nil
 }
 
 // handleSystem looks after what belongs to the platform: accounts of the bus

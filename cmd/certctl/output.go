@@ -100,21 +100,21 @@ func (columns) split(column string) (title, path string) {
 
 // cell renders what lies at a path: lists joined, times as time left or past.
 func cell(item any, path string) string {
-	for key := range strings.SplitSeq(path, ".") {
-		switch at := item.(type) {
-		case map[string]any:
-			item = at[key]
-		case []any:
-			var parts []string
-			for _, element := range at {
-				parts = append(parts, cell(element, key))
-			}
-			return strings.Join(parts, ",")
-		default:
-			return ""
-		}
+	if path == "" {
+		return render(item)
 	}
-	return render(item)
+	switch at := item.(type) {
+	case map[string]any:
+		key, rest, _ := strings.Cut(path, ".")
+		return cell(at[key], rest)
+	case []any:
+		parts := make([]string, len(at))
+		for i, element := range at {
+			parts[i] = cell(element, path)
+		}
+		return strings.Join(parts, ",")
+	}
+	return ""
 }
 
 func render(item any) string {
@@ -139,7 +139,7 @@ func render(item any) string {
 // relative is "in 59d" or "3m ago".
 func relative(at, now time.Time) string {
 	d := at.Sub(now)
-	text := ""
+	var text string
 	switch away := d.Abs(); {
 	case away >= 2*certctl.Day:
 		text = fmt.Sprintf("%dd", int(away/certctl.Day))

@@ -29,13 +29,14 @@ func TestKilledAtAnyMoment(t *testing.T) {
 		"name": "shop", "dns_names": []string{"shop.example.com"}, "issuer": "local", "targets": []string{"web"},
 	}, nil)
 	s.eventually(20*time.Second, "the certificate is active", func() bool { return s.certificate("shop").Status.State == "active" })
+	const ms = time.Millisecond
 	cycles := 1
 	for victim, moments := range map[string][]time.Duration{
-		"server": {5, 20, 40, 70}, // agents come back one by one, which takes its time
-		"agent":  {0, 5, 10, 20, 30, 45, 60, 80, 110, 150},
+		"server": {5 * ms, 20 * ms, 40 * ms, 70 * ms}, // agents come back one by one, which takes its time
+		"agent":  {0, 5 * ms, 10 * ms, 20 * ms, 30 * ms, 45 * ms, 60 * ms, 80 * ms, 110 * ms, 150 * ms},
 	} {
 		for _, moment := range moments {
-			s.killDuringRenewal(victim, moment*time.Millisecond)
+			s.killDuringRenewal(victim, moment)
 			cycles++
 			s.eventually(90*time.Second, "the new leaf is served after a kill of the "+victim, func() bool {
 				versions := s.versions("shop")
