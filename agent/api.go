@@ -31,17 +31,28 @@ type apiClient struct {
 // call sends one request to one URL and decodes the answer. A refusal is a
 // certctl.Error with the server's own words.
 func (c apiClient) call(ctx context.Context, url string, in, out any) error {
-	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
-	defer cancel()
 	body, err := json.Marshal(in)
 	if err != nil {
 		return certctl.Wrap(certctl.Internal, err, "the request cannot be encoded")
 	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
+	return c.send(ctx, http.MethodPost, url, bytes.NewReader(body), out)
+}
+
+// get asks one URL.
+func (c apiClient) get(ctx context.Context, url string, out any) error {
+	return c.send(ctx, http.MethodGet, url, http.NoBody, out)
+}
+
+func (c apiClient) send(ctx context.Context, method, url string, body io.Reader, out any) error {
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, method, url, body)
 	if err != nil {
 		return certctl.Wrap(certctl.Invalid, err, "the server's URL is not valid")
 	}
-	request.Header.Set("Content-Type", "application/json")
+	if method == http.MethodPost {
+		request.Header.Set("Content-Type", "application/json")
+	}
 	request.Header.Set("User-Agent", "certctl-agent/"+c.version)
 	transport := &http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: c.tls, DisableKeepAlives: true}
 	client := http.Client{Transport: transport, CheckRedirect: noRedirect}

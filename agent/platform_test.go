@@ -182,6 +182,8 @@ func (p *platform) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		p.write(w, certctl.Enrolled{
 			Installation: p.installation, Agent: p.agent, Name: e.Name, State: certctl.AgentActive, FleetKey: public, Trust: p.trust(),
 		})
+	case "/api/v1/trust":
+		p.write(w, p.trust())
 	case base + "/nonce":
 		p.nonce = []byte(rand.Text())
 		p.write(w, map[string][]byte{"nonce": p.nonce})
@@ -334,4 +336,16 @@ func (c *memoryConn) Report(_ context.Context, s certctl.Statement) (certctl.Rep
 		}
 	}
 	return certctl.ReportAnswer{Recorded: true}, nil
+}
+
+// newCA gives the API a certificate of another CA, which a newer trust document
+// names.
+func (p *platform) newCA() {
+	p.t.Helper()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.root = newAuthority(p.t, "another root")
+	public, key := newEd25519(p.t)
+	p.api.TLS.Certificates[0] = tls.Certificate{Certificate: [][]byte{p.root.leaf(p.t, public), p.root.cert.Raw}, PrivateKey: key}
+	p.document.Version, p.document.CABundle = 2, p.root.pem()
 }

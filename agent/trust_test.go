@@ -125,3 +125,35 @@ func TestRetired(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// An agent that was away while the CA changed learns of the new one over a
+// connection that it cannot verify, and believes the fleet key's signature alone.
+func TestComesBackAfterTheCAChanged(t *testing.T) {
+	t.Parallel()
+	n := enrolled(t)
+	stale := storedCredentials{JWT: "old", ExpiresAt: time.Now().Add(-24 * time.Hour), RenewAt: time.Now().Add(-48 * time.Hour)}
+	if err := saveJSON(filepath.Join(n.dir, "credentials.json"), stale); err != nil {
+		t.Fatal(err)
+	}
+	n.newCA()
+	n.start()
+	if document := n.running.trust.Document(); document.Version != 2 || document.CABundle != n.root.pem() {
+		t.Errorf("believes document %d", document.Version)
+	}
+}
+
+// Somebody else's server, with a CA of its own and a document that another fleet
+// key has signed, is told nothing.
+func TestAnotherCAWithoutTheFleetKeyIsNotBelieved(t *testing.T) {
+	t.Parallel()
+	n := idle(t)
+	n.newCA()
+	n.mu.Lock()
+	_, n.fleet = newEd25519(t)
+	n.mu.Unlock()
+	issued := n.issued
+	err := n.running.credentials.renew(t.Context())
+	if certctl.ErrorCode(err) != certctl.Unavailable || n.issued != issued || n.running.trust.Document().Version != 1 {
+		t.Errorf("got %v, document %d", err, n.running.trust.Document().Version)
+	}
+}

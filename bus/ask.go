@@ -182,6 +182,10 @@ func AskSigner(ctx context.Context, conn *Conn, verb string, req, resp any) erro
 	return readAnswer(answer, kindResult, resp)
 }
 
+// askLimit bounds an agent's question: one that was on its way to a server just
+// when it stopped is answered by nobody.
+const askLimit = 30 * time.Second
+
 // ask sends an agent's statement and decodes the answer.
 func (c *Conn) ask(ctx context.Context, subject, kind string, s certctl.Statement, answer any) error {
 	m, err := newMessage(subject, kindStatement, s)
@@ -191,6 +195,8 @@ func (c *Conn) ask(ctx context.Context, subject, kind string, s certctl.Statemen
 	if len(m.Data) > agentPayload {
 		return certctl.Errorf(certctl.Invalid, "this %s statement has %d bytes, more than the bus carries (%d)", s.Kind, len(m.Data), agentPayload)
 	}
+	ctx, cancel := context.WithTimeout(ctx, askLimit)
+	defer cancel()
 	reply, err := c.nc.RequestMsgWithContext(ctx, m)
 	switch {
 	case errors.Is(err, nats.ErrNoResponders):

@@ -80,7 +80,9 @@ func TestAgentsAskAndReport(t *testing.T) {
 	if err := stopMailbox(); !errors.Is(err, context.Canceled) {
 		t.Errorf("serving ended with %v", err)
 	}
-	if _, err := agent.Mailbox(t.Context(), statementOf(id)); certctl.ErrorCode(err) != certctl.Unavailable {
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second) // the broker may not have heard yet that nobody serves
+	defer cancel()
+	if _, err := agent.Mailbox(ctx, statementOf(id)); certctl.ErrorCode(err) != certctl.Unavailable {
 		t.Errorf("without a server the mailbox gives %v", err)
 	}
 }

@@ -22,6 +22,7 @@ type AgentStore interface {
 	ResolveAgentConflict(ctx context.Context, actor certctl.Actor, ref, machineID string) (certctl.Agent, error)
 	RetireAgent(ctx context.Context, actor certctl.Actor, ref string, force bool) (certctl.Agent, error)
 	NewAgentNonce(ctx context.Context, agent certctl.ID, nonce []byte, ttl time.Duration) error
+	NewestTrust(ctx context.Context) (certctl.Statement, error)
 }
 
 // EnrollRequest is what the signer is asked: the machine's own words, and where
@@ -125,6 +126,12 @@ func (s *Server) NewAgentCredentials(ctx context.Context, r gen.NewAgentCredenti
 	return gen.NewAgentCredentials200JSONResponse{
 		Jwt: credentials.JWT, ExpiresAt: credentials.ExpiresAt, RenewAt: credentials.RenewAt, Trust: statementOf(credentials.Trust),
 	}, nil
+}
+
+// GetTrust shows everybody whom agents should believe: it is public, and signed.
+func (s *Server) GetTrust(ctx context.Context, _ gen.GetTrustRequestObject) (gen.GetTrustResponseObject, error) {
+	trust, err := s.store.NewestTrust(ctx)
+	return gen.GetTrust200JSONResponse(statementOf(trust)), err
 }
 
 func statementOf(s certctl.Statement) gen.Statement {

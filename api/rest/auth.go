@@ -24,7 +24,7 @@ const maxKey = 200
 // what agents authorise with a token or a signature of their own.
 var open = map[string]bool{
 	"/health": true, "/healthz": true, "/livez": true, "/ready": true, "/readyz": true,
-	"/api/v1/openapi.yaml": true, "/api/v1/agents/enroll": true,
+	"/api/v1/openapi.yaml": true, "/api/v1/agents/enroll": true, "/api/v1/trust": true,
 	"/api/v1/agents/{agent}/credentials": true, "/api/v1/agents/{agent}/credentials/nonce": true,
 }
 

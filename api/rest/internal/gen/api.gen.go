@@ -2180,6 +2180,9 @@ type ServerInterface interface {
 	// UpdateTarget Replace one's settings
 	// (PUT /api/v1/targets/{target})
 	UpdateTarget(w http.ResponseWriter, r *http.Request, target TargetPath)
+	// GetTrust Whom agents should believe
+	// (GET /api/v1/trust)
+	GetTrust(w http.ResponseWriter, r *http.Request)
 	// ListVersions Find versions by serial
 	// (GET /api/v1/versions)
 	ListVersions(w http.ResponseWriter, r *http.Request, params ListVersionsParams)
@@ -4837,6 +4840,20 @@ func (siw *ServerInterfaceWrapper) UpdateTarget(w http.ResponseWriter, r *http.R
 	handler.ServeHTTP(w, r)
 }
 
+// GetTrust operation middleware
+func (siw *ServerInterfaceWrapper) GetTrust(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetTrust(w, r)
+	}))
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		handler = siw.HandlerMiddlewares[i](handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // ListVersions operation middleware
 func (siw *ServerInterfaceWrapper) ListVersions(w http.ResponseWriter, r *http.Request) {
 
@@ -5296,6 +5313,8 @@ func HandlerWithOptions(si ServerInterface, options GorillaServerOptions) http.H
 	r.HandleFunc(options.BaseURL+"/api/v1/agents/{agent}/credentials/nonce", wrapper.NewAgentNonce).Methods(http.MethodPost)
 
 	r.HandleFunc(options.BaseURL+"/api/v1/agents/{agent}/credentials", wrapper.NewAgentCredentials).Methods(http.MethodPost)
+
+	r.HandleFunc(options.BaseURL+"/api/v1/trust", wrapper.GetTrust).Methods(http.MethodGet)
 
 	r.HandleFunc(options.BaseURL+"/api/v1/targets", wrapper.ListTargets).Methods(http.MethodGet)
 
@@ -8074,6 +8093,44 @@ func (response UpdateTargetdefaultApplicationProblemPlusJSONResponse) VisitUpdat
 	return err
 }
 
+type GetTrustRequestObject struct {
+}
+
+type GetTrustResponseObject interface {
+	VisitGetTrustResponse(w http.ResponseWriter) error
+}
+
+type GetTrust200JSONResponse Statement
+
+func (response GetTrust200JSONResponse) VisitGetTrustResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetTrustdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetTrustdefaultApplicationProblemPlusJSONResponse) VisitGetTrustResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListVersionsRequestObject struct {
 	Params ListVersionsParams
 }
@@ -8728,6 +8785,9 @@ type StrictServerInterface interface {
 	// UpdateTarget Replace one's settings
 	// (PUT /api/v1/targets/{target})
 	UpdateTarget(ctx context.Context, request UpdateTargetRequestObject) (UpdateTargetResponseObject, error)
+	// GetTrust Whom agents should believe
+	// (GET /api/v1/trust)
+	GetTrust(ctx context.Context, request GetTrustRequestObject) (GetTrustResponseObject, error)
 	// ListVersions Find versions by serial
 	// (GET /api/v1/versions)
 	ListVersions(ctx context.Context, request ListVersionsRequestObject) (ListVersionsResponseObject, error)
@@ -10674,6 +10734,30 @@ func (sh *strictHandler) UpdateTarget(w http.ResponseWriter, r *http.Request, ta
 	}
 }
 
+// GetTrust operation middleware
+func (sh *strictHandler) GetTrust(w http.ResponseWriter, r *http.Request) {
+	var request GetTrustRequestObject
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetTrust(ctx, request.(GetTrustRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetTrust")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetTrustResponseObject); ok {
+		if err := validResponse.VisitGetTrustResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // ListVersions operation middleware
 func (sh *strictHandler) ListVersions(w http.ResponseWriter, r *http.Request, params ListVersionsParams) {
 	var request ListVersionsRequestObject
@@ -10959,151 +11043,153 @@ func (sh *strictHandler) GetReadyz(w http.ResponseWriter, r *http.Request) {
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
 	"7H1rc9y2luBfQfVs1czdaUltWfYkcu0HRXb2aqLYjuTc1NZNSobI092ISIAXALvd49J/38KDb/DZZFtO",
-	"8slyEwTA88Z54fPMY2HEKFApZuefZ2vAPnD955sPeKX+9UF4nESSMDo7n31YA2L3v4Mn/10gDhsi1O/z",
+	"8slyEwRAnCfO8/PMY2HEKFApZuefZ2vAPnD955sPeKX+9UF4nESSMDo7n31YA2L3v4Mn/10gDhsi1O/z",
 	"mfDWEGI1Xu4imJ3PhOSErmaPj/PZNfOweb082y9r4IBkOicionGux/kswhyHIO0mLzzJ+E+uiRnyiY+I",
-	"nM1nRP3yrxj4bjafURyqKbF6sbBWiD9dA13J9ez82WIxd3zHxVICr671jgY7BBsFQoTVECTXRCBGoW5t",
-	"PU9+7SXjIZaz81kcE3/mXHsFVF69diNEv6NXirBc5xZSL83mMw7/igkHf3YueQwDFn6vpq0s/RaHgBjf",
-	"Y/kyzENC0//XbuanLjspg9xuZc+lbyWW8FMNCWisCzWiZhPJs2wTQONwdv7PWQTUVwvNFV2SjRrkMboM",
-	"iGfgJzX4fnPva8Vh5d7WD4T6iC0tc9WCxk5QB54zNzNwb002CqnlVZMnigMEIlRIwHobAdmA/rFuJ8mU",
-	"+Y34sMRxIGfnSxwISHdyz1gAmOqtXAKXZEk8LGEYoXrZBKOSa25jQ4i2uK09thFzwRyCi8Ineefphwo9",
-	"SgxHeAXoHpaM1xGxGV+3nxduyfkaooDtwoNwkCI4HATmPxvgZEnAz37Xf3Om/ri7x97DbD5bYmJ+FnEE",
-	"XIBfx2tvlJC/JiGR1Q+4khDWEXagX3FStUEg/kRC9R3PFhaf9r/pJgiVsAKe7UIRTy1NGVxqlVSzI/1P",
-	"DQ5fOlH45lNEOIjvDG1UF4YtCIk2wJVBgID6opmOwMx3lw5yKCUfSziSRG+1uqPvGfccO1HgQds1UMQU",
-	"TRGJBPANCCRYCHKdEEl1R0s9X0/Z83cW+MCdBA1orR/WLJc+7KON+1oA+vd91P+VD2HEJFBv9wPsqov/",
-	"iB9AIIw4RIAl+EgtpihhjXkYgEhZwliW2c5yEx+pmWuI8bSLgLta/oilt66RKmSZtzCFJEGA1lgYaaOt",
-	"3LotLo/MvL0Y5UqIGPgwRUT0u6PqILOdIeon3czwxZUB0ijsHwitW94+6mGSXON7CBzLPcDu/2xwEMMr",
-	"hIMAhbGQKLSIdYprNU9haaKFe3EPz0+rm9Ci3GiC89xjzDne2S0KqeW3i5FvIArwDm3XWCJPYSd3migI",
-	"8zKhqlmP9LRHV697SpQmdYawNggOotWuldnrppSYLgklYm1NytrtbHpL7xoteoHUnHPFHRhFHJbkE9oS",
-	"uUYYSY6Jsi3Q/x6gWZ8tnFxidGetTl0SLmr1uHm152e/06KwRmk1HhbSh31I7B33gR/g6LTFRBK6usNR",
-	"xNkGB/nfPGHEKvbVrBFnHghhbQEl54yeXMZC/+Vh6oG2FZ124HsWEG83TMRH+t1RRfx7DgKo1wBdEHWA",
-	"jey7TtgyGhDtxWDLpf2LwgZ4DVQ4oR6JcDAQMMnrI8PGzjpEA+a3tM8W2JIEMBQq+uVRYXIDIXMJ24tA",
-	"MMT1Q20xqYXF3NjS6v8+hpBRRBkKGF0B11JS2VEQ1gDQTNZXPN0C5i5r7gN8kohQs6yVzgI4wQGicXhf",
-	"a2n/q9a4fPHcBZ9bPaeDYG7zi6mdYLpDsYhxgJQUrJNd+q26PXzjNGVuCXWdbd4y2XyqEqTMyx0PU0o8",
-	"x6JNPMeiQT7HokVAZ/LV1/6AksfLhxXHvpXEG/ag/woZJZJx/XfqH/pt3m4MfsB8BQMdl1K/OyrPme0M",
-	"EULpZvZYHHDYqHol4DrqtY+GL/4zlSSoLv5dExnH+p0BZPwLdhmz6lfzoUpwKV5FRKL/wBKFTEj0ciH+",
-	"VrMRZT7Uf/3cFaDgICJGBWhmes/ZfQCh+tNjVCob/vzzDEdRQExM5CQyI/7zd2ECJNlS/4vDcnY++7eT",
-	"LERzYp6Kk2RevWI59IEl2mKBtpzRlRbfHOYIU9+cLCRDPkP/cfP9Jfr27MV//U3Dzc6rQyrvr+xJP+Is",
-	"Ai6J+RSP6wP+HZZd8TFPnTx93iF+B6tyPguwkHdKnPSa3KD1c/WBsfJrHiVWQAtSbmA5e0yFV499PeYl",
-	"zT+N0yZve9gzhd3jPI+KzBKzpvnj3GLw0gx68oh8MMT2F4LdCDYAqkfzNTFHxyKOU4dF+kfTd1mWfyw7",
-	"LOb5EIE7tlv4LL1W/VZvjGtQS0DfJ0pe4eB9bt/WJCx+SkJ6hFZcgw3476WlSiTQV8PlYVDBqhMcK6sI",
-	"SoyJI3xPAlJBYmW7ZTQBtRGNSQTtPQSiHmn128s+WPOyUoDY67HBEHtrQuHObLQXq5szreshB2w1reOR",
-	"jrP2AqIAIWxqQ/oCofLl2azq5ZpbN4YTZMrMcj2wEZUO3OdngiQx2qzXJHfIz1NKLWn+ADvRk0vv47J/",
-	"9MXLAueo/zqgh3WgLg+9+53ec57RzxYuVhdkRdtffnnWxrL35uBiZ8s2VQueUUSuFgETSlwpIYwc28Sx",
-	"XDNO5K4T8wPnjN95zHdTLXySwCkO7mIeOAckjtt+gskEHjoJJ8AC7uLkiNFRroAQeOX+ojyj5RiXxdJj",
-	"NeLGnu+djyTmfU2tLeMP0AH3dJaOLSzkpIY80ov0sCR0BVypLXkn1vj0xUvnl3RUFpTJO5ykSXW02JhM",
-	"gsCd34keSC3JiTXmvnCjsV7+itgAq5uYNfO4IP0dMd6OCpyjANdoJBEw6dYJ5uTfxSgtbTL1GZhV7RoN",
-	"+x1mmqXf1JI7l31j4hRKvIDzGRdYqSXPF9jhVs4DYR+zzM7ihEAcPFxJc0Yv2WO5/JsWJOQyfYwFkh77",
-	"u53ia/Y1DC39NFFu68lyhTimid5VIpnd1JD5CKEdvvspzBRNj4M3c3l7MwygnuDl0P+LF89f9iNBNYlz",
-	"V0UqK2lr6/LspUHuDU/3gK0VWg5zZIizwKfiTvvoex5iQkyCO+z7HITo+3JH/USiwQtoo6Q7TK2voDzN",
-	"A+zuwjpzaoyjVu2paIBqZlvqtETmaViqq8OEwhYHdzb22dnLQvocrdaYW8XrMsNscKOjILTRkKZzWRz5",
-	"vRkj5qQX1bWf8HIZ+AmBzgsxwwLgc+Q3z0I2BWdT7rNahNUYp6CS2pzoLFTMDzaRxUbpXwqL3gugEi0J",
-	"BL4Og+2Qzh6DHcIcXiEaBwFShy1ig6HHs7ICcUvEQiTyRXMy0YvFfKYWwveK60w0qo8ALax1tv9atYI0",
-	"H5gb4ZtcYrenby9b8Zv29dpFcEv8WK+Xf+PlWe2qGYmmkrac+ljzplMSN8OldaaqlN5zwoq4K37cYl/q",
-	"eGzm9a62XpHbPxqK+4iIQGLNuNThQvur+GjywBgFpL7qlfkvBSLXwOc6SyJ3alBzpAHsY/TRnELER6Qs",
-	"NGHe1YkV5jSE9HlKR+rUeekV+phYch+RwDs1F4eqcBlq7nW29uf1BnBH26+vpJtSsk0lydySa4C8Glvk",
-	"NZmgyXk8qY8qHlL6WKZDxGKt8drzc2ul53Bpubd0dPqlrIGapcbwu7QybY3dNV6JC2QkgnAzeGLm9px2",
-	"fwnfaPDWBtCqprqzKmK7ZgEgb40JnSNGkSB0FSQZruIVCoiQWspvTfKpFr0mQKSLRxyGXFrI1F3cZsVP",
-	"zlOvDm/mI1xpKpx9WDzV5J4y7vc5keo03GtCH1zbaAiL1TlNS8iq94lecvCBSoKNBHGHd/uco37fypoA",
-	"HoVtr5kkj0Wrh1WnLhv8lb5ZbaSQHJHbQzK5CyKvAfvXIO1hfP/0DJ8ID3N/mgAw8Ys01vpC1aamA2Kx",
-	"UYB3PT9oA/y+owdfD0130JpSkyFsjGNvDv3TnXpzYqfqVkwSEFpxWfKBt48fQr0xTEG3TWG+AeKuVzxG",
-	"MX/RZZdzVQ1xHSWFrH1fqnjQ6qC1tZmTHXinWJecxpqS1bK8g1amSih0HKZqUrMjMdUbnT4xLIrwYLMq",
-	"WtMCdPrF4YzuYppNr9rLwRa7ZA9AByyXo+j2fh2FAKBeMHWf5r55bhBTj21XDmV3AboMAOSdTXIs56lU",
-	"RZspUk/bpbQH3Ovc/Q1ibD+bp7DFeXpyTOreLOtnn91kB+maRQd0dXMW1971kztdGup8nPaycD31scT1",
-	"3FTjmeua+FCHB5bmFbTO0ZRkYsuq63LhhHpsU946BEtqoxpak+yR1JqMNNGJfGuRrHIw2WpKM0kvnuT7",
-	"LaZqCWYMbWEobzpF8T2BwH/DOeOulBsIHH1T/vv23VsUMYUmbvLzX367ePa3fqZNaYNmqewF11b/Djgw",
-	"VTLFbWZRs+FJiXYO17JXYcS4HKZKD+HyLBq+RVS9f/PjHAWAl2lxbl6PvTx9dnbWmNfWU1v+YbxvWIgt",
-	"435lkdMKuOazLScS3tFgZ0SzzvryxLNTBzZ+uLz9t2eniFB0jwW8PJvnuw7JNSC5ZQjfm1LEfIrq6dnp",
-	"N990WpqTDZaQ6PEKNZhAAIsl0pVG9VGAUnKqy4vuXv+L+S2fqvexq6/wKuU6dyJsWX00mudpHqUrVYZR",
-	"L+YcqLdzn/uGnI3XqXCueXTXcJTtWoFTZ07VZ9hjXcjp9EoKkDKRzb0srXqjJDFYR0jCaE+psH1HzKIp",
-	"AloPs4bMxjBNLMFOZ5uYBQamwhWJvNDjI9/kY+EyOxNCKxXvTnPEFOBxK7c6aM26eGZJb+ZqjlKDtiqt",
-	"u7JAafL8MbbKFn3FdsI0abApvg+IN0t1mbuJQ0WkWqy56Oi/GaEfkoN8SbjqFhxu4fHkCknHSbrrmU9I",
-	"QW4Zf+j5VkMVo/aYF1LMc0K5f8liU+qbAHEXwFK61JzzVGgka1remE1QCp4kZNMqbVPSq61ybaRAfJcr",
-	"e/iLSP+IRJp6GEcgX+s7LJBqiYYaiXQMqyATttMZBukaw2yDHMulXV6Umc103aFNNDH/DTGNceDMdijW",
-	"+2YTPVuXjtmLL3tSHu9E1JHvCm1W+8+ZY722HjzD80FEkiaRNIIrtYHr0AiuAuy3OISbOIC+Jak4CNh2",
-	"aBraCxcIfaC7cSekoibxI8QkcD8ikfv3mBP3gy0JfK9UE5dvt1QFOLOe5P0zNSgrO6XdkY+y5clstXK2",
-	"pEte6YwWh+o3ta89jvW2WPax1Q3YHv8OWN+WFYcImbfU8dpetN2yQboN617D2xSnZ5ysSF2GSL/6kNp4",
-	"2MBwfO/IerlNj+5NrB6KOdIVzMhidd4/CJ81E5ZJE/O0MMTCsNWm1tx0lfDLPraK4cvhhXpZplplI18g",
-	"V6SBcmpKkHvkUqgpmuqJLSj2tx9rcDKa7fg+30GlhDMi8P1E3Un6+y45C/oeg2oOGQ2+ROtENGs1gmsM",
-	"3GawPwB+u5VQuSlA/V1T05E/B1YwlJweNgS2WsypybGJGmM/1NINxz6xv6yAyiPb6cSdz56zy4ZUmaTA",
-	"GJgJZIk2O9wI4BtiG7SYT42Fkef2wW/jOUYPDd7Joj3N/JVW4Jcd2L4joHsrFQGcI0I3OCD+HFEm75Ys",
-	"pv4cJTexzJEPlIA/RytGQelsvMFEU84ccSzhTnfEVgN0DJ/qJlBV0w1k0bYvWWnd2T6XY+AqWKZC4vou",
-	"SCH4u5ZiWUfeCJEBNIjMNvFi3s/Xnips1OAvCXi6nAy45nA0yJbOU0LrbSam6Q31wb97gN1drMwGNzfp",
-	"ayf4HY5N+CggQGX6P+bDXdZyyNQ3RZxJ8PQ+mpnqbHD9u9oyDlaME7kO3dvWrTiOotMXL5O+HEfR82/O",
-	"TKuOo9PF2Tf2z+eL/zq1f54tvtWj/dMXL55927L7lw4dNUySqdfueOIaaGKVzIegD6V3HDa5S8lcrshY",
-	"pNH+8dwjQ04aSh7Zzj3N3q8Ooc0i9nOTu6m6AOEGLh3HhjEMP6UFo1fYx7dZJ3b+ECLkL9nwJWXDYD5P",
-	"Thxj8/aNuWTki7WPXZJAlsvbxmoDU5+tW9vxZMTgVIOgbnF4Gpw0xDzJXUPwzWNUxGHN9w1Bq1cs7PsL",
-	"7YkFzWujkrUxdR6M1RqmGKbMoShHAfM8rdRT2hiK3cqR6fS6WWCgWk8y1OtL//ve8lQfwfx24XcIYU6e",
-	"hTtptuWNvmGnqjTW4D3smb9Qm4/ePef8RpFphZz3Eh61jOhen8J2GKV2DtE81q2Lg/dpDnA5Ugo834TT",
-	"Xc7fEnKu8gGOpbKmKGzdllK2YNs6hzjWLzn2KmVXPovvA5s1ngatHUmO9v6Z7qrodyIrrdgqay2OT1tW",
-	"G1p+d6jza/uZNEckKVR+ayPhcfRSniemVE+5dQZqqUPwZ6qn6tzy3dn1C7FexlPptyyOFy/mXw+Lddey",
-	"ggWbga6MPep9S/vLzeTepbKdJ1Z3+Vr+zNSKqYjAS65+TmMqhV8fYHfJwoizkOjr8fBySQKiD/6Xa0xX",
-	"5Suh5zMPhNDP3y3f6QiJCbBHnGxIACv4hci1z/GWunOrKwDKimz79Si7TW4yRgITHzHqwRwJsqLg23sq",
-	"KXpj/C3oARxtbLqXL98zf9fSYf/M5nVVxQALceXWjg4J/72LoK0vprnr/+DyAyMJumWZ9Kj2VfjCMubQ",
-	"dvuB24gfXqhr0TIvV3InhS8k8SfNLPrze3Xx+Ye0L0YNlXVolzHEwts3RWDSdrt905NGr5qaxFizxf7J",
-	"3czJpgv5Ri1pRoZaxrDgLN1NZ7qZBYZ6Fizx97Qbhgmpp10h/OXrodw+8zpydtHCP7KMv30uVOmdT7rG",
-	"hNbedTFEana88OOLpoQWghljdTMfctEI412B0JCpGsU8YgJGalln8/hFR9u4lxbKQl93jb3ZBvjEGy7J",
-	"iR5IPSW2576m9+s6KLuA9TzVtKopy++j5MMmsmN4RqydYQytWbuZkdSmKb2NlUS8VUvajh2AeXI2LzRX",
-	"p+ji/RUy1qbeovY6mNHp3GspI3PXKaFLVp1FVzTPkWYm0/wBB8Ec6aZpO9vVU9Fsvi2D0I2dMdKdio5/",
-	"pb/SCxRhuUYR5jgECRzJNZb2kmtMbdtQJPEDCESk0E/01b1SIOIfow9Ej+TwK/35w6Vp4fL8+fNv//YK",
-	"+bE5LerHSMIniUTsrREW6OO3C/+jmubj85frj8dIJ3TZaew9MsjkjIncra3H6Fo3L/VYCIhQFOEViHO0",
-	"ZEHAtuhjDpMfj39VVllAPKBGCNm7bS8i7K3h6PR4YfOQDZzF+cnJdrs9xvrxMeOrE/uuOLm+unzz9vaN",
-	"fidLB9P86Mkg1wPufPbseGEGsQgojsjsfPb8eHH8XJ1FsVxrojjBETnZPDvRelj/Ys8RLDldX/mz85n6",
-	"0gszRL1ssSNm5/90U3o25OTSEPPjvHXkNQmJ7DJQ70Sf3H/qMjy7nL/LJpQZ12mkudL58bfSfcOni0XD",
-	"XcP97hjO7rpz3DJ8oSnOOPus08U9W7q9wm1HIg5DzHcWuQgn2JVYWYm2H7WY/abGFqnkxCSeainIhKOw",
-	"wvboEOCj+53uxfI7IxTpIk7FKeoXdaw9Rh/WgITiYfNMiYkH2Am0AtPDRT/DVGyBI7zChB6nqbEJaZoO",
-	"cRfWjrRNur6zPpNRsFDsOPhYlMK230CJBJ6NvDj47numGdqxWAs0c7k0C5Fk6B4CAps9SMMqj9n5P3/L",
-	"E8p3oGUdpigx2zsQi0L9kUZvs3hJK1+fhIg5AHMXa5MnZ/CMBZ1cPk95uYgak+mSlT5Pw2KVsucDc1ml",
-	"mYEDHUpWafjNdb9yaq6z12WS+6PoR/wACOeQ1Ju5Tj4T/9HI4gDM0baISRMLyGOyH5ddvXbxw1lV/L9m",
-	"dAyQmP0OAMpn/e9jrbT5vyATddEPAvqt91iuD6D16ygQJ7fW7g1d7COFqD4gPcn1F3CLiwsz4C/4XoNu",
-	"REf60exJKZ+vq32VRgeSdnt6OsQ2+ggFSFdzH6OzZwu0XQPNDSEC2Uu3q6bVW9hqWF0WMtgG4DQVHeNr",
-	"jnyX3A4qYzwqygPFQUs/63JifUWZSUYb3Rp7C1t0HwtUzC8cRmsnaZcAN1snlPDWdgXYhwYmwofZmgMT",
-	"t2RldfWWyDWhCKOQ0FiOj5ELw2fKBFcM2Q8b3CQU1OPAZhwYjrQFcXuL2PEZspQYcWCuPIhsv8U7tF0T",
-	"b41s+oWW9KIvvpXUbUK3er63Im0/6nzPuGKcP4BFowCmULFkHK0Y89sQEpGj5EaAeq/X+yt9GcATOJOm",
-	"Jc9Te530Jx/mVGo9zwXe8TwQ7UdSs8uJzqNm8i90GDWLt5xEH2A32Tm0dCxI8OFgnY6HzhRXX8WJs/3z",
-	"7+Pg4SQfyKgX4waNl/mx05Bs/rL6Ayvd3BXzDmp9RwFx/RRFwPWlnXNEKGJJO5R9tXF8HxKJ4kjZXc/m",
-	"i8WiEGPKobLwcwGhZVzWqoMSIr+4TkivyW5nJh37/6lzfKVbDESn54wcWHmLQ+gTgWkf+MaUA31ngtBd",
-	"wAqYe52spwvurclGyekpVXL50u/J9XI3DprXOSh0xAZMXqwxjpHHwpBICf4xestM6qwO7q6YRBidfvqk",
-	"BgVMyKofoiJD+2sSH8KISaDeTimiqc4+jquPD2w7FK5zrxLJDXhK7PqvdMTc3F6pw0cx9YGjLd6ZfuvJ",
-	"rZZvPuBV3ZJ22Ike8zifXedKtpvGp+Ps/sYQ/hiVb0TrI/FPiL4IpV6Jm4tSigQ4Bf0UL2R5mqTzlRHI",
-	"B2XQaqdP/j4QLXngExGyv31w8jn3v0bj1+qGfQRX7t06x7jDHk6U0qskEQd8tCQBCCQk3ulkFd2Idn/w",
-	"2pVKNnNFTdTFYSYGzeJQzPGheN/MUB55nCSuU1XaSf+4EodjIkDo2ECStGiiBVvFLdjctqSgiQkVyNMF",
-	"OvoKZ4V/o0o0Xyl9QplEO5AImzyOywv9q02cdIQaftap8qOSQweTePmjhsQBzAHTsu/QIYoORGvKrJ4I",
-	"8Zqir2by7SSVT/LXk7l1+neE+h+Si1PHkDwTHOlLV6Y9Pep5ElRzZXScOmfoW+MBhYwDSm/FHYWQTj6b",
-	"+RoV/s/0fkSq6nr87jr6BkK2gb/0pDk4SBYl1pE6i5pL4/jegkdXixxHpu9lB7Pncm0qASenlV9wN4/S",
-	"33XVSe8Qw6ejCMKjpGFkRizlDPYKSZQvcnycz84W3zasZDOy/7MfYWZUUA0QwwY4DpCptxGvbFb5KC7l",
-	"a/VhmPpI00WSnUFhC0Ki7Lru/UhO8Ho1Zw7Il7c3T1bLXd7e9NJwp6OtbBtyu8WUtmiNQUsk0m0ARVFe",
-	"fRmHB1DfmNS3Nxk5fZLI23nB3tLLT29w7+wGf5175QBirLcPfUptV7o+f0qvbA7MCu0jmMjmyNYVze/M",
-	"6D8bhrPm/1Mi1wDX4nVuG0gkV6jsiea0u0xdmgmF7aHP3YfxxhdafT1a3TKlKjGVik36RIwSpaawRZRt",
-	"96eMDXtozEBSz8d30U2B6XybmwNbEYUyVWeVDrZptrpmd8TM+CBAMTXZpX5iTO4tL9J5OiqGf2TrPj3V",
-	"MNlxZxCJTK5HElz0sRB8wP5RAFK2GQOvAfvXdtzkmQ/TWm3Jh0yOkF8YfzBniC0WSIBEWBA/j5gUzg1o",
-	"ac2yek2Eh7mffdiTT7WyO0ZEDoHFiQ4k7JpUl3r+FcHjA9d3keka104Q6XZO2+twNr6wzbbTvXo7pybG",
-	"Tknqkec0fTnoAc+SOsPHL5BGQnD5X+soLmFByRs5UPJd9k0jMeDpBOCuM9j93IhR+Fszd8lwr4U3bFqZ",
-	"+81mEF/r17r3WtC9Wjrl99kdKcx14T3b9rsT/73TjT+65fqpPXROIbzwJOuWFHlLTIZ160Bd+dUpz1F7",
-	"gZ+I+LFUIUz7GAmfpCHBo6yVfg+nviHNV8aTceF5EElUmRNhkztg/6fNJB0DMHkCO2ESDzzdA0KRIVI0",
-	"dqTnPtJUtjdXrgHpW9VQwFZzpJvR5LaU41PLjg4WPeGZR7iWVW/smK/abs5dSDC5djJAraltTJHRXCFi",
-	"rz2YyuWQv/LgwKl6xUtI6uKsGewmqxSpokkXX+kGL7HoxT8dS0lSpH4VpSTdyDgHE9Ohr1mYXNkxf442",
-	"KeZrDyN1SArZBEfJL22yxuxyqrRgPfkXkjX2yxywT+TPlw+Kmp2UXF4Z6qr8dfLZ/NElfTdFbU+Jo1/r",
-	"kbQ7kuRxZ+Tm6bguK2WSD10cgBB1eCVt1Dh+Am1BCMQO4Jns1bHg9yQEyKHwliSgjog/nWOsUPjv2uWa",
-	"9MdulAu2ReLxDodBU+bWuwjoxfurWS94JZP2OEBpBwTz4v3cDzV9Kj4oMzCdvd3b2CFTYGh6wPgmid7J",
-	"dO7Fa7KBJ2IZHSY3QRtGLEFvSirmBweZpHZ8LQvx8Qz4xQFzwUbULTbFg0jhSvNoge2Jh6kHQUPJuX7+",
-	"JwazAUBJibugGiUdNZqF2/ts2FftwEm/4zBCI8qDrWd3j3SrEx2p0vm/0Kkq+76v72Dl6oiR4frkc/q3",
-	"VgNpsZnLZM6juR9jpW9OajjnVzl8/VYjkeSN5ygbOFYNFmcBCO0S94nA90E7Aeir3dsEqR3053Bd5e/m",
-	"P4C0TWGb4Cn9qV3ampv/p2Kiwq3/B5e05tu+PjmbQ5+D0ZSc1X918WFlCO4rZfV7T8WLVSDouvPFRN+6",
-	"OARFTu3JKkqEelfWeDB8GuLkYMg7vDvLLSW4ufL2KGIB8Qi0Raez+3HJn0Y7V68zPkBUWy+JogzSCRor",
-	"CGuPbucvT56wgqJ8cfLBY92FS6K/Oi3uQGwDn5581n/tuij1MgX0FNX6taei2Z3kX6fhp/zwxeEId2pl",
-	"7xYp9Up/ZLA+JXF0YKwe3gpoljKmdUWzEfDBjnkq93t1isb8QKj/VBK4c7fqTm5IyBRZCQEkv7SZDWlz",
-	"kikYtHhb74ENheQu4q/OQshQV2XZTm1nrEod2Hcm30TmyxsCeTqu0/+TfOjiAIQ4tcYvCIF6RT8W/J6E",
-	"ADkU3g6v051yoVN57vCa3Ak6VOu7gacp9ZpeqR+qcvd7QrMSbnS/Q+mVygk1pIh3kkNr1sU/0l5DTysh",
-	"IL0L2c11m+yq5PHFZQeQduvnZT9iWC+v/hAes9fWvr33pDATpj2uesK3WxOKvan3r54TU9yN4Ubwds1w",
-	"SGr55Zc1uwh7ZlCOGDf/fyweo7B/zUw1zQPs0D0EjK4EkqwuSL4GHMh1kwj5uxkxIVTsCg6QXEnkMxCj",
-	"55n+sga51k3UiEARZwogur5ONCWdGlj9Tzuw/uePBa2LgGDduSOhlgYYKSA2QuhaD/jTwicEyYknmiD0",
-	"ox3SCiNdtxoFSrX107bJCvtLm/echYqVYoHCdNu1H88BGz1nP71kAzAhVxxuf7qeI/MxWnezLUUBERIo",
-	"cIF88IgPrxDWN0xKq03wFu/Uv6aYEKthK4598PUMCum677fED6BLAC/eXyEWS4UzAXxDPKg2/tbufLXf",
-	"iQtXdzWk6mFtXL5YPD/UcpTJySQt0SuYbpWtJNIoQG7MiL+wMorE4pbE3QgpTvF5dg+YA1ezKeNVI9Oa",
-	"uzEPZuezE23U2rk+u0w/sWZx4JsbLmbzGcWhElWFJlDqfO2oOYnlDkmGViB1J21l22cTpD3syq9eA96A",
-	"yF2rkb2T2ojVt7J2VfpGYqIvoFGrZ+5tO0m+TUZ1nrfMh9xge9djddxrDKFaTkkrIRkHvTItvp2sXX39",
-	"klEKnsaa2mT+PhFsbmSWJD9TUmhUnUnjKMTKcjQ1p372VprP4XoNqL1NScd78q9VAkDV17M0dg2B3NWL",
-	"CeCMyepamCGf+LofQzbc1i+7CSkKsFwyHiIiBQR5GspI//G3x/8fAAD//w==",
+	"nM1nRP3yrxj4bjafURyqKbF6sbBWiD9dA13J9ez82WIxd3zHxVICr671jgY7BBt1hAirIUiuiUCMQt3a",
+	"ep782kvGQyxn57M4Jv7MufYKqLx67QaIfkevFGG5zi2kXprNZxz+FRMO/uxc8hgGLPxeTVtZ+i0OATG+",
+	"x/LlMw8JTf9fu5mfuuykfOR2K3sufSuxhJ9qUEBDXagRNZtInmWbABqHs/N/ziKgvlporvCSbNQgj9Fl",
+	"QDxzflIf32/ufa04rNzb+oFQH7GlJa7ao7ET1B3PmZsYuLcmGwXU8qrJE0UBAhEqJGC9jYBsQP9Yt5Nk",
+	"yvxGfFjiOJCz8yUOBKQ7uWcsAEz1Vi6BS7IkHpYwDFG9bIJR0TW3sSFIW9zWHtuIuWAOxkXhk7zz9EMF",
+	"HsWGI7wCdA9LxuuQ2Iyv288LN+d8DVHAduFBKEghHA4C858NcLIk4Ge/6785U3/c3WPvYTafLTExP4s4",
+	"Ai7Ar6O1N4rJX5OQyOoHXEkI6xA70K84sdoAEH8iofqOZwsLT/vfdBOESlgBz3ahkKcWpwwstUiq2ZH+",
+	"pwaGL50gfPMpIhzEdwY3qgvDFoREG+BKIUBAfdGMR2Dmu0sHOYSSjyUcSaK3Wt3R94x7jp2o40HbNVDE",
+	"FE4RiQTwDQgkWAhynSBJdUdLPV9P3vN3FvjAnQgNaK0f1iyXPuwjjftqAPr3fcT/lQ9hxCRQb/cD7KqL",
+	"/4gfQCCMOESAJfhILaYwYY15GIBIScJoltnOchMfqZlrkPG0C4O7Wv6Ipbeu4SpkmdcwhSRBgNZYGG6j",
+	"tdy6LS6PzLy9COVKiBj4MEFE9LujyiCznSHiJ93M8MWVAtLI7B8IrVvePuqhklzjewgcyz3A7v9scBDD",
+	"K4SDAIWxkCi0gHWyazVPYWmimXtxD89Pq5vQrNxIgvPcY8w53tktCqn5t4uQbyAK8A5t11giT0End5so",
+	"MPMyoqpZj/S0R1eve3KUJnGGsFYIDiLVrpXa68aUmC4JJWJtVcra7Wx6c+8aKXqB1JxzRR0YRRyW5BPa",
+	"ErlGGEmOidIt0P8eIFmfLZxUYmRnrUxdEi5q5bh5tednv9OssEZoNV4W0od9UOwd94Ef4Oq0xUQSurrD",
+	"UcTZBgf53zxh2Cr21awRZx4IYXUBxeeMnFzGQv/lYeqB1hWdeuB7FhBvN4zFR/rdUVn8ew4CqNdwuiDq",
+	"Djay7zrPltGAaCsGWy7tXxQ2wGtOhRPqkQgHAw8meX3ks7GzDpGA+S3tswW2JAEMPRX98qhncgMhczHb",
+	"i0AwxPVDrTGphcXc6NLq/z6GkFFEGQoYXQHXXFLpURDWHKCZrC97ugXMXdrcB/gkEaFmWcudBXCCA0Tj",
+	"8L5W0/5XrXL54rnrfG71nA6Euc0vpnaC6Q7FIsYBUlywjnfpt+r28I1Tlbkl1HW3ectk861KkDItd7xM",
+	"KfYcizb2HIsG/hyLFgad8Vdf2wNKFi8fVhz7lhNv2IP+K2SUSMb136l96Ld5uzL4AfMVDDRcSv3uqDRn",
+	"tjOECaWb2WNxwGGj6JWA67DXPhq++M9UkqC6+HdNaBzrdwag8S/YpcyqX82HKsalaBURif4DSxQyIdHL",
+	"hfhbzUaU+lD/9XOXg4KDiBgVoInpPWf3AYTqT49RqXT4888zHEUBMT6Rk8iM+M/fhXGQZEv9Lw7L2fns",
+	"304yF82JeSpOknn1imXXB5ZoiwXackZXmn1zmCNMfXOzkAz5DP3HzfeX6NuzF//1N31udl7tUnl/ZW/6",
+	"EWcRcEnMp3hcX/DvsOwKj3lq5OnzDvE7aJXzWYCFvFPspNfkBqyfqw+Mll/zKNECWoByA8vZY8q8euzr",
+	"Mc9p/mmMNnndw94p7B7neVBkmphVzR/nFoKXZtCTB+SDQba/AOwGsDmgejBfE3N1LMI4NVikfzR9lyX5",
+	"x7LBYp53Ebh9u4XP0mvVb/XGmAY1B/R9ovgVDt7n9m1VwuKnJKhHaMU02AD/XlKqhAJ9JVz+DCpQdR7H",
+	"ygqCEmHiCN+TgFSAWNluGUxArUdjEkZ7D4GoB1r99rIP1rSsBCD2emwwxN6aULgzG+1F6uZO63rIAVtJ",
+	"63ik/ay9DlGAEDa0IX2BUPnybFa1cs2tGcN5ZErNcj2wHpUO1OdnjCRR2qzVJHfJz2NKLWr+ADvRk0rv",
+	"47J99MXLAuWo/zpOD2tHXf707nd6z3lCP1u4SF2QFW1/+eVZG8nem4uLnS3bVO3xjMJyNQuYkONKCWHk",
+	"2CaO5ZpxInediB84Z/zOY74ba+GTBE5xcBfzwDkgMdz2Y0zG8dCJOQEWcBcnV4yOfAWEwCv3F+UJLUe4",
+	"LJYeq2E39n7vfCQx76tqbRl/gA6wp7N0bGEhJzbkgV7EhyWhK+BKbMk7scanL146v6SjsKBM3uEkTKqj",
+	"xsZk4gTu/E70QGpRTqwx94UbjPX8V8TmsLqxWTOP66S/I8baUTnnKMA1EkkETLplgrn5d1FKS5tMbQZm",
+	"VbtGw36HqWbpN7XEzmXfmBiFEivgfMYFVmLJ8wV2mJXzh7CPWmZncZ5AHDxcSXNHL+ljufibFiDkIn2M",
+	"BpJe+7vd4mv2NQws/SRRbuvJcgU/pvHeVTyZ3cSQ+QihDb77CcwUTI+DN3N5ezPsQD3By67/Fy+ev+yH",
+	"gmoS566KWFaS1tbk2UuC3Bua7nG2lmk51JEhxgKfijtto+95iQkxCe6w73MQou/LHeUTiQYvoJWS7mdq",
+	"bQXlaR5gdxfWqVNjXLVqb0UDRDPbUqcmMk/dUl0NJhS2OLizvs/OVhbS52q1xtwKXpcaZp0bHRmh9YY0",
+	"3cviyO9NGDEnvbCu/YaXi8BPEHRe8BkWDj6HfvPMZVMwNuU+q4VZjXELKonNie5Cxfhg41ls5P4lt+i9",
+	"ACrRkkDgazfYDunoMdghzOEVonEQIHXZItYZejwrCxA3Ryx4Il80BxO9WMxnaiF8r6jOeKP6MNDCWmf7",
+	"r1XLSPOOuRG+ycV2e9r2shW/aV+vnQW3+I/1evk3Xp7VrpqhaMppy6GPNW86OXHzubTOVOXSe05YYXfF",
+	"j1vsix2PzbTeVdcrUvtHg3EfERFIrBmX2l1ofxUfTRwYo4DUV70y/6VA5Br4XEdJ5G4Nao7UgX2MPppb",
+	"iPiIlIYmzLs6sMLchpC+T2lPnbovvUIfE03uIxJ4p+biUGUuQ9W9ztr+vF4B7qj79eV0U3K2qTiZm3MN",
+	"4Fdjs7wmFTS5jyf5UcVLSh/NdAhbrFVee35uLfcczi335o5Ou5RVULPQGH6XZqatsTvHKzGBjIQQbgJP",
+	"1Nye0+7P4RsV3loHWlVVd2ZFbNcsAOStMaFzxCgShK6CJMJVvEIBEVJz+a0JPtWs1ziIdPKIQ5FLE5m6",
+	"s9ss+cl569XuzbyHKw2Fsw+Lt5rcU8b9PjdSHYZ7TeiDaxsNbrE6o2kJWPU20UsOPlBJsOEgbvdun3vU",
+	"71tZ48CjsO01k+SxaLWw6tBlA7/SN6uNFIIjcntIJnedyGvA/jVIexnfPzzDJ8LD3J/GAUz8Io61vlDV",
+	"qekAX2wU4F3PD9oAv+9owddD0x20htRkABvj2psD/3S33hzbqZoVkwCEVliWbODt44dgbwxT4G2Tm28A",
+	"u+vlj1HEXzTZ5UxVQ0xHSSJr35cqFrS609rayMkOtFPMS059TclqWdxBK1ElGDoOUTWJ2ZGI6o0Onxjm",
+	"RXiwURWtYQE6/OJwSncxzKZX7uVgjV2yB6ADlsthdHu9joIDUC+Ymk9z3zw3gKmHtiuGsjsDXQYA8s4G",
+	"OZbjVKqszSSpp+VS2h3udeb+Bja2n85T2OI8vTkmeW+W9LPPbtKDdM6i43R1cRbX3vWTO50a6nyc1rJw",
+	"PfWxxPXUVGOZ6xr4UAcHlsYVtM7RFGRi06rrYuGEemxD3jo4S2q9GlqS7BHUmow03ol8aZEsczDZaooz",
+	"SS2e5PstpGoRZgxpYTBvOkHxPYHAf8M5466QGwgcdVP++/bdWxQxBSZu4vNffrt49rd+qk1pg2ap7AXX",
+	"Vv8OODBZMsVtZl6z4UGJdg7XsldhxLgcJkoPYfIsKr5FUL1/8+McBYCXaXJuXo69PH12dtYY19ZTWv5h",
+	"rG9YiC3jfmWR08pxzWdbTiS8o8HOsGYd9eWJZ6cOaPxweftvz04RoegeC3h5Ns9XHZJrQHLLEL43qYj5",
+	"ENXTs9Nvvum0NCcbLCGR4xVsMI4AFkukM43qvQCl4FSXFd29/hezWz5V62NXW+FVSnXuQNiy+GhUz9M4",
+	"SleoDKNezDlQb+e+9w25G69T5lzz6K7hKts1A6dOnaqPsMc6kdNplRQgZcKbe2la9UpJorCOEITRHlJh",
+	"646YRVMAtF5mDZqNoZpYhJ1ONzELDAyFKyJ5ocZHvsjHwqV2JohWSt6d5oopwOOWb3WQmnX+zJLczOUc",
+	"pQptlVt3JYHS5PlrbJUs+rLthGhSZ1N8HxBvlsoydxGHCku1UHPh0X8zQj8kF/kSc9UlONzM48klko4T",
+	"dNcznpCC3DL+0POthixGbTEvhJjnmHL/lMWm0DcB4i6ApXSJOeet0HDWNL0xm6DkPEnQppXbpqhXm+Xa",
+	"iIH4Lpf28BeS/hGRNLUwjoC+1nZYQNUSDjUi6RhaQcZsp1MM0jWG6QY5kkurvCg1m+m8QxtoYv4bYhrj",
+	"wBntUMz3zSZ6ti5dsxdf9qY83o2oI90Vyqz2nzNHem01eIbHg4gkTCIpBFcqA9ehEFzlsN/iEG7iAPqm",
+	"pOIgYNuhYWgvXEfoA92NOyEVNYEfISaB+xGJ3L/HnLgfbEnge6WcuHy5peqBM2tJ3j9Sg7KyUdrt+Shr",
+	"nsxmK2dLuviVjmhxiH6T+9rjWm+TZR9bzYDt/u+A9S1ZcQiXeUser61F2y0apNuw7jm8TX56xsmK1EWI",
+	"9MsPqfWHDXTH9/asl8v06NrE6qGYI53BjCxU5/2d8FkxYZkUMU8TQ+wZturUmpquEnrZR1cxdDk8US+L",
+	"VKts5AvEijRgTk0Kco9YCjVFUz6xPYr99ccamIymO77PV1ApwYwIfD9RdZL+tkvOgr7XoJpLRoMt0RoR",
+	"zVqNxzUGbLOzPwB8u6VQuTFA/V2T05G/B1YglNweNgS2ms2pybHxGmM/1NwNxz6xv6yAyiNb6cQdz57T",
+	"y4ZkmaSHMTASyCJtdrkRwDfEFmgxnxoLw8/tg9/GM4we+ngn8/Y001eagV82YPsOh+6tVAhwjgjd4ID4",
+	"c0SZvFuymPpzlHRimSMfKAF/jlaMgpLZeIOJxpw54ljCna6IrQZoHz7VRaCqqhvIom5f0tK6k30uxsCV",
+	"sEyFxPVVkELwdy3Jso64ESIDaGCZbezFvJ/PPVXQqIFf4vB0GRlwzeVokC6dx4TWbiam6A31wb97gN1d",
+	"rNQGNzXpthP8DsfGfRQQoDL9H/PhLis5ZPKbIs4keHofzUR1Njj/XW0ZByvGiVyH7m3rUhxH0emLl0ld",
+	"jqPo+TdnplTH0eni7Bv75/PFf53aP88W3+rR/umLF8++bdn9S4eMGsbJ1Gt3PDENNJFKZkPQl9I7Dptc",
+	"UzKXKTIWqbd/PPPIkJuG4ke2ck+z9auDa7MI/dzkbqwunHADlY6jwxiCn1KD0SvsY9usYzt/CBbyF2/4",
+	"krxhMJ0nN46xafvGNBn5YuVjlySQ5fS2scrA1Efr1lY8GdE51cCoWwyeBiYNPk9y1+B88xgVcVjzfUPA",
+	"6hUT+/4Ce6JB81qvZK1PnQdjlYYpuilzIMphwDyPK/WYNoZgt3xkOrluFhgo1pMI9frU/75dnuo9mN8u",
+	"/A4uzMmjcCeNtrzRHXaqQmMN3sOe8Qu18ejdY85vFJpW0Hkv5lFLiO71KWyHYWpnF81j3bo4eJ/GAJc9",
+	"pcDzRTjd6fwtLucqHeBYKm2KwtatKWULtq1ziGv9kmOvknbls/g+sFHjqdPaEeRo+890F0W/E1kpxVZZ",
+	"a3F82rLa0PS7Q91f2++kOSRJT+W3NhQeRy7laWJK8ZRbZ6CUOgR9pnKqzizfnVy/EOllNJV+y+J48WL+",
+	"9ZBYdykrWLAZaMrYI9+3tL/cTO5dKt15YnGXz+XPVK2Yigi8pPVz6lMp/PoAu0sWRpyFRLfHw8slCYi+",
+	"+F+uMV2VW0LPZx4IoZ+/W77THhLjYI842ZAAVvALkWuf4y11x1ZXDihLsu1Xo+w26WSMBCY+YtSDORJk",
+	"RcG3fSopemPsLegBHGVsuqcv3zN/11Jh/8zGdVXZAAtxpWtHh4D/3knQ1hbTXPV/cPqB4QTdokx6ZPsq",
+	"eGEZc2jrfuBW4ocn6lqwzMuZ3EniC0nsSTML/vxeXXT+Ia2LUYNlHcplDNHw9g0RmLTcbt/wpNGzpiZR",
+	"1myyf9KbOdl0Id6oJczIYMsYGpzFu+lUN7PAUMuCRf6eesMwJvW0M4S/fD6U22Zeh84uXPhHFvG3T0OV",
+	"3vGka0xoba+LIVyzY8OPLxoSWnBmjFXNfEijEca7HkJDpGoU84gJGKlknY3jFx11415SKHN93TXWZhtg",
+	"E29okhM9kHpMbI99TfvrOjC7APU81rSKKUvvo8TDJrxjeESsnWEMqVm7mZHEpkm9jRVHvFVL2oodgHly",
+	"Ny8UV6fo4v0VMtqm3qK2OpjR6dxrKSPT65TQJavOojOa50gTkyn+gINgjnTRtJ2t6qlwNl+WQejCzhjp",
+	"SkXHv9Jf6QWKsFyjCHMcggSO5BpL2+QaU1s2FEn8AAIRKfQT3bpXCkT8Y/SB6JEcfqU/f7g0JVyeP3/+",
+	"7d9eIT82t0X9GEn4JJGIvTXCAn38duF/VNN8fP5y/fEY6YAuO43tI4NMzJjIdW09Rte6eKnHQkCEogiv",
+	"QJyjJQsCtkUfc5D8ePyr0soC4gE1TMj2tr2IsLeGo9PjhY1DNucszk9OttvtMdaPjxlfndh3xcn11eWb",
+	"t7dv9DtZOJimR08GuRpw57NnxwsziEVAcURm57Pnx4vj5+ouiuVaI8UJjsjJ5tmJlsP6F3uPYMnt+sqf",
+	"nc/Ul16YIeplCx0xO/+nG9OzISeXBpkf560jr0lIZJeBeif65v5Tl+FZc/4um1BqXKeRpqXz42+lfsOn",
+	"i0VDr+F+PYazXneOLsMXGuOMsc8aXdyzpdsrdDsScRhivrPARTiBrsRKS7T1qMXsNzW2iCUnJvBUc0Em",
+	"HIkVtkaHAB/d73Qtlt8ZoUgncSpKUb+oa+0x+rAGJBQNm2eKTTzATqAVmBou+hmmYgsc4RUm9DgNjU1Q",
+	"01SIu7B6pC3S9Z21mYwChWLFwcciF7b1Bkoo8GzkxcF395lmaMdizdBMc2kWIsnQPQQENnughhUes/N/",
+	"/pZHlO9A8zpMUaK2d0AWBfojDd5m9pJmvj4JFnMA4i7mJk9O4BkJOql8ntJyETQm0iVLfZ6GxCppzwem",
+	"skoxAwc4FK/S5zfX9cqpaWev0yT3B9GP+AEQzgGpN3GdfCb+o+HFAZirbRGSxheQh2Q/Krt67aKHsyr7",
+	"f83oGEdi9jvgUD7rfx9ruc3/BZmIi34noN96j+X6AFK/DgNx0rV279PFPlKA6nOkJ7n6Am52cWEG/HW+",
+	"16AL0ZF+OHtSiufrql+l3oGk3J6eDrGNvkIB0tncx+js2QJt10BzQ4hAtul2VbV6C1t9VpeFCLYBME1Z",
+	"x/iSI18lt4PIGA+L8ofiwKWfdTqxblFmgtFG18bewhbdxwIV4wuH4dpJWiXATdYJJry1VQH2wYGJ4GG2",
+	"5oDELVlZWb0lck0owigkNJbjQ+TC0JlSwRVB9oMGNwEF9TCwEQeGIm1C3N4sdnyCLAVGHJgqD8Lbb/EO",
+	"bdfEWyMbfqE5vegLb8V1m8Ctnu8tSNuvOt8zrgjnD6DRqANToFgyjlaM+W0AichR0hGg3ur1/ko3A3gC",
+	"d9I05Xlqq5P+5MPcSq3luUA7ngei/UpqdjnRfdRM/oUuo2bxlpvoA+wmu4eWrgUJPByk0/HSmcLqq7hx",
+	"tn/+fRw8nOQdGfVs3IDxMj92GpTNN6s/sNDNtZh3YOs7CojrpygCrpt2zhGhiCXlUPaVxvF9SCSKI6V3",
+	"PZsvFouCjykHysLPBYCWYVkrDkqA/OIyIW2T3U5M2vf/U2f/SjcfiA7PGdmx8haH0McD0z7wjUkH+s44",
+	"obscK2DuddKeLri3JhvFp6cUyeWm35PL5W4UNK8zUGiPDZi4WKMcI4+FIZES/GP0lpnQWe3cXTGJMDr9",
+	"9EkNCpiQVTtEhYf2lyQ+hBGTQL2dEkRT3X0crY8PrDsU2rlXkeQGPMV2/VfaY266V2r3UUx94GiLd6be",
+	"etLV8s0HvKpb0g470WMe57PrXMp20/h0nN3fGMwfo3JHtD4c/4ToRij1Qtw0Siki4BT4U2zI8jRR5ytD",
+	"kA9KodVGn3w/EM154BMRsr9+cPI5979G5dfKhn0YV+7dOsO4Qx9OhNKrJBAHfLQkAQgkJN7pYBVdiHb/",
+	"47UrlXTmipio88NMfDSLQxHHh2K/maE08jiJX6cqtJP6cSUKx0SA0L6BJGjReAu2ilqw6bakThMTKpCn",
+	"E3R0C2cFfyNKNF0peUKZRDuQCJs4jssL/asNnHS4Gn7WofKjokMHlXj5oz6JA6gDpmTfoV0UHZDWpFk9",
+	"EeQ1SV/N6NuJK5/k25O5Zfp3hPofksapY3CeCa70pZZpTw97ngTWXBkZp+4Zums8oJBxQGlX3FEQ6eSz",
+	"ma9R4P9M70fEqq7X766jbyBkG/hLTpqLg2RRoh2pu6hpGsf3Zjw6W+Q4MnUvO6g9l2uTCTg5rvyCu1mU",
+	"/q6zTnq7GD4dRRAeJQUjM2QpR7BXUKLcyPFxPjtbfNuwko3I/s9+iJlhQdVBDBvgOEAm30a8slHlo5iU",
+	"r9WHYeojjRdJdAaFLQiJsnbd+6Gc4PVizlyQL29vnqyUu7y96SXhTkdb2RbkdrMprdEahZZIpMsAiiK/",
+	"+jIGD6C+UalvbzJ0+iSRt/OCvbmXn3Zw72wGf5175QBsrLcNfUppV2qfP6VVNnfMCuwjqMjmytYVzO/M",
+	"6D8bhLPi/1MC1xyuhevcFpBIWqjsCea0ukxdmAmF7aHv3YexxhdKfT1a2TKlKDGZik3yRIzipaawRZRt",
+	"98eMDXtojEBSz8c30U0B6XyZmwNrEYU0VWeWDrZhtjpnd8TI+CBAMTXRpX6iTO7NL9J5OgqGf2TrPj3R",
+	"MNl1ZxCKTC5HElj00RB8wP5RAFK2KQOvAfvXdtzkkQ/Tam3Jh0wOkF8YfzB3iC0WSIBEWBA/D5j0nBvA",
+	"0hpl9ZoID3M/+7AnH2pld4yIHHIWJ9qRsGsSXer5V3QeH7juRaZzXDudSLd72l6Xs/GZbbad7tnbOTEx",
+	"dkhSjzin6dNBD3iX1BE+fgE1EoTL/1qHcQkJSt5IgZLvsm8aiQBPJzjuOoXdz40Yhb41cZcU99rzhk0r",
+	"cb/ZDKJr/Vr3Wgu6Vkun+D67IwW5LrRny353or93uvBHt1g/tYfOIYQXnmTdgiJviYmwbh2oM786xTlq",
+	"K/ATYT8WK4QpHyPhkzQoeJSV0u9h1Deo+cpYMi48DyKJKnMibGIH7P+0mqR9ACZOYCdM4IGna0AoNEQK",
+	"x4703Ecay/amyjUg3VUNBWw1R7oYTW5LOTq15Ogg0ROeWYRrSfXGjvmq9eZcQ4LJpZM51JrcxhQYzRki",
+	"tu3BVCaHfMuDA4fqFZuQ1PlZs7ObLFOkCiadfKULvMSiF/10TCVJgfpVpJJ0Q+PcmZgKfc3M5MqO+XOU",
+	"STFfexiuQ9KTTWCU/NLGa8wupwoL1pN/IV5jv8xx9gn/+fJOUbOTkskrA12Vvk4+mz+6hO+moO3JcfRr",
+	"PYJ2R+I87ojcPB7XRaVM8qGLAyCidq+khRrHD6AtMIHYcXgmenWs83sSDORQcEsCUEeEn44xViD8d21y",
+	"TepjN/IFWyLxeIfDoCly610E9OL91azXeSWT9rhAaQME8+L9zA81dSo+KDUwnb3d2tghUmBoeMD4Kone",
+	"yXTmxWuygSeiGR0mNkErRiwBb4oq5gcHmqR6fC0J8fEU+MUBY8FGlC02xINI4QrzaDnbEw9TD4KGlHP9",
+	"/E98zOYASkLcdapRUlGjmbm9z4Z91Qac9DsOwzSi/LH1rO6RbnWiK1U6/xe6VWXf9/VdrFwVMTJYn3xO",
+	"/9ZiIE02c6nMeTD3I6z0zUkV5/wqh8/fakSSvPIcZQPHysHiLAChTeI+Efg+aEcA3dq9jZHaQX8O01W+",
+	"N/8BuG16tgmc0p/aua3p/D8VERW6/h+c05pv+/r4bA58DkJTfFb/1cWGlQG4L5fV7z0VK1YBoevuFxN9",
+	"6+IQGDm1JavIEepNWeOd4dNgJwcD3uHNWW4uwU3L26OIBcQj0Oadzvrjkj+NdK62Mz6AV1sviaLspBMw",
+	"VgDW7t3ON0+eMIOi3Dj54L7uQpPor06KOwDbQKcnn/Vfuy5CvYwBPVm1fu2pSHYn+tdJ+Ck/fHE4xJ1a",
+	"2LtZSr3QH/lYnxI7OjBUD68FNHMZU7qiWQn4YMc8lf5enbwxPxDqP5UA7lxX3ckVCZkCK0GA5Jc2tSEt",
+	"TjIFgRa79R5YUUh6EX91GkIGuirJdio7Y0XqwLoz+SIyX14RyONxnfyf5EMXB0DEqSV+gQnUC/qxzu9J",
+	"MJBDwe3wMt3NF3hsmLsljupGbXEZPTCN8pjrjiRZwyDdchU9wM6W7NPtEdAabwBFhFLwj9GFbfOX5S/i",
+	"rWl8EUBS1C85lCVIb617spqeQxh5jFLw1LbSGioeppRJ2xJ2bqvigPcgSi2MCBUSsKNIoCJ9/fkTIkGp",
+	"n1D1eO05Thac88uahQk8xJrFgZ/2c2xuZ9EpcXt4tvYEtct11+hpkgCnV/cOldP9PaFZcr8i37TZdoIM",
+	"KeCd6NAaj/OPtArV0woVSbtku+lwkzXRHl+QdjjSbpXe7EcMq/LW/4THrMK2b1VGKcyEafWznufbrTzJ",
+	"3tj7VzWSKbqmuAG8XTMcklp6+WXNLsKr2ZeKqPh/LB6j5MOamTwrpVzdQ8DoSiDJ6sIn1oADuW5iIX83",
+	"IyY8FbuC40iulAYJYgIlB+Ral9cjAkWcqQPRmZeiKRzZnNX/tB/W//yxTusiIFjXdEmwpeGM1CE2ntC1",
+	"HvCnPZ8QJCeeaDqhH+2Q1jPSGc1RoERbP2mbrLA/t3nPWahIKRYoTLdd+/EcsJFzzsvjeybkisPtT9dz",
+	"ZD5Gy262pSggQgIFLpAPHvHhFcK696i00kTfDImwaaZYDVtx7IOvZ1BA1xXhJX4wV8eL91eIxVLBTADf",
+	"EA+ct70bvd+JU5p3NajqYa1cvlg8P9RylMnJOK25f5s6pq0o0shAbsyIv6AyCsfiFsXdAClO8Xl2D5gD",
+	"V7Mp5VUD06q7MQ9m57MTrdTauT67VD9rUtC9T2bzGcWhYlWF8mDqfu3IRorlDkmGViB1jXWl22cTpNUN",
+	"y69eA96AyDVcyd5JdcTqW1khM92rmujWRGr1zPFhJ8kXUKnO85b5kBtszSbVca8xhGo5xa2EZBz0yrT4",
+	"drJ29fXL1NilVL1CpxlsenVLkp8pSUGrzqRhFGKlOZpsZD97K430cb0G1PbZ0p7A/GsV12D19SzBQZ9A",
+	"rilncnBGZXUtzJBPfF2pIxtuM9vdiBQFWC4ZDxGRAoI8DmWo//jb4/8PAAD//w==",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,
