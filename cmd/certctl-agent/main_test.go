@@ -82,14 +82,12 @@ func newAPI(t *testing.T) *api {
 	}
 	a.server = httptest.NewUnstartedServer(a)
 	a.server.TLS = &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{a.root}, PrivateKey: fleet}}}
-	a.server.StartTLS()
-	t.Cleanup(a.server.Close)
 	now := time.Now()
 	a.ids = certctl.Enrolled{Installation: certctl.NewID(now), Agent: certctl.NewID(now), Name: "web-1", FleetKey: public}
 	bundle := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.root})
 	// Nothing listens on port 1: the agent is off line, and must not mind.
 	document := certctl.TrustDocument{
-		Version: 1, Installation: a.ids.Installation, CABundle: string(bundle), APIURLs: []string{a.server.URL}, BusURLs: []string{"tls://127.0.0.1:1"},
+		Version: 1, Installation: a.ids.Installation, CABundle: string(bundle), APIURLs: []string{"https://" + a.server.Listener.Addr().String()}, BusURLs: []string{"tls://127.0.0.1:1"},
 	}
 	a.ids.Trust, err = certctl.NewStatement(fleet, certctl.Statement{
 		Domain: certctl.DomainTrust, Installation: a.ids.Installation, Kind: "trust", Time: now,
@@ -97,6 +95,8 @@ func newAPI(t *testing.T) *api {
 	if err != nil {
 		t.Fatal(err)
 	}
+	a.server.StartTLS() // which reads all of the above
+	t.Cleanup(a.server.Close)
 	return a
 }
 
@@ -277,8 +277,8 @@ func TestExitCodes(t *testing.T) {
 var modules = []string{
 	"github.com/alecthomas/kong", "github.com/certctl/certctl", "github.com/klauspost/compress",
 	"github.com/mattn/go-colorable", "github.com/mattn/go-isatty", "github.com/nats-io/jwt/v2", "github.com/nats-io/nats.go",
-	"github.com/nats-io/nkeys", "github.com/nats-io/nuid", "github.com/rs/zerolog", "go.yaml.in/yaml/v3",
-	"golang.org/x/crypto", "golang.org/x/sys",
+	"github.com/nats-io/nkeys", "github.com/nats-io/nuid", "github.com/rs/zerolog", "github.com/synadia-io/orbit.go/jetstreamext", "github.com/synadia-io/orbit.go/natsext",
+	"go.yaml.in/yaml/v3", "golang.org/x/crypto", "golang.org/x/sync", "golang.org/x/sys",
 }
 
 // maxSize of the stripped binary, in bytes.
