@@ -71,7 +71,7 @@ func (t *tx) lockToken(ctx context.Context, j *joining, hash certctl.Digest) err
 	j.token, err = pgx.CollectExactlyOneRow(rows, scanJoinToken)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return certctl.Errorf(certctl.Denied, "this join token is not known here").
-			WithRemedy("make one with: certctl agents join-token create")
+			WithRemedy("make one with: certctl join-tokens create")
 	}
 	return err
 }
@@ -147,9 +147,9 @@ func (j *joining) check(t *tx) error {
 	case !j.token.RevokedAt.IsZero():
 		return certctl.Errorf(certctl.Denied, "this join token was revoked")
 	case !j.token.ExpiresAt.After(t.now):
-		return certctl.Errorf(certctl.Denied, "this join token has expired").WithRemedy("make a new one with: certctl agents join-token create")
+		return certctl.Errorf(certctl.Denied, "this join token has expired").WithRemedy("make a new one with: certctl join-tokens create")
 	case j.token.UsesLeft < 1:
-		return certctl.Errorf(certctl.Denied, "this join token is used up").WithRemedy("make a new one with: certctl agents join-token create")
+		return certctl.Errorf(certctl.Denied, "this join token is used up").WithRemedy("make a new one with: certctl join-tokens create")
 	}
 	var bad certctl.FieldErrors
 	bad.AddError("/name", certctl.CheckObjectName(j.Name))
@@ -216,6 +216,7 @@ func (t *tx) replaceAgent(ctx context.Context, id certctl.ID, j *joining, word c
 		id, string(j.firstState()), j.MachineID, word, j.labels(), certctl.Clip(j.Version, 100)); err != nil {
 		return err
 	}
+	t.hint(certctl.HintSystem, certctl.NoLane, id) // whoever keeps the bus's accounts
 	return t.orderAnew(ctx, id)
 }
 
