@@ -85,7 +85,7 @@ func newWorld(t *testing.T) *world {
 
 // open makes the handlers.
 func (w *world) open() {
-	log := zerolog.New(zerolog.NewTestWriter(w.t)).Level(zerolog.WarnLevel)
+	log := testLog(w.t)
 	w.issue = handlers.NewIssue(w.Store, w.openCA, "test", log)
 	w.reports = handlers.NewReports(w.installation, w.fleet(), w.Store, log)
 	w.mailboxes = handlers.NewMailboxes(w.installation, w.fleet(), w.Store, w.platform.Command,
@@ -306,4 +306,10 @@ func (w *world) now() time.Time {
 	now, err := w.Store.Now(w.ctx)
 	w.must(err)
 	return now
+}
+
+// testLog shows warnings where a test fails.
+func testLog(t *testing.T) zerolog.Logger {
+	t.Helper()
+	return zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.WarnLevel)
 }
