@@ -107,7 +107,6 @@ func (e *eventStream) VisitListEventsResponse(w http.ResponseWriter) error {
 	header.Set("Cache-Control", "no-store")
 	header.Set("X-Accel-Buffering", "no") // a proxy in between must not hold events back
 	w.WriteHeader(http.StatusOK)
-	requestOf(e.ctx).status = http.StatusOK
 	if err := e.write("retry: " + strconv.FormatInt(streamRetry.Milliseconds(), 10) + "\n\n"); err != nil {
 		return nil //nolint:nilerr // the client is gone
 	}

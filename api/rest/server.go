@@ -130,8 +130,35 @@ func (s *Server) begin(next http.Handler) http.Handler {
 			}
 			s.logRequest(r, req, time.Since(started))
 		}()
-		next.ServeHTTP(w, r)
+		next.ServeHTTP(&recorder{ResponseWriter: w, request: req}, r)
 	})
+}
+
+// recorder notes the status of an answer.
+type recorder struct {
+	http.ResponseWriter
+	request *request
+}
+
+// WriteHeader notes the status and passes it on.
+func (r *recorder) WriteHeader(status int) {
+	r.request.status = status
+	r.ResponseWriter.WriteHeader(status)
+}
+
+// Write is a 200 where nothing else was said before.
+func (r *recorder) Write(body []byte) (int, error) {
+	if r.request.status == 0 {
+		r.request.status = http.StatusOK
+	}
+	return r.ResponseWriter.Write(body)
+}
+
+// Flush sends what is buffered: streams need it.
+func (r *recorder) Flush() {
+	if flusher, ok := r.ResponseWriter.(http.Flusher); ok {
+		flusher.Flush()
+	}
 }
 
 func (s *Server) logRequest(r *http.Request, req *request, took time.Duration) {

@@ -21,7 +21,7 @@ type Config struct {
 	Roles   []string `help:"What this process does: api, worker, signer, scheduler, bus. Default: all, without bus when --nats-url is set." sep:","`
 
 	Listen string `help:"Address of the HTTPS API." default:"127.0.0.1:8443"`
-	APIURL string `help:"URL at which agents and people reach the API. Default: https:// and --listen."`
+	APIURL string `help:"URL at which agents and people reach the API. Default: https:// and --listen." name:"api-url"`
 
 	DatabaseURL string `help:"PostgreSQL connection string." secret:""`
 
