@@ -26,7 +26,7 @@ type Config struct {
 	DatabaseURL string `help:"PostgreSQL connection string." secret:""`
 
 	NATSURL         []string `help:"An external NATS instead of the embedded one." sep:"," name:"nats-url"`
-	NATSCredentials string   `help:"Credentials file for the external NATS, as 'certctl-server bus init' writes it." type:"path" name:"nats-credentials"`
+	NATSCredentials string   `help:"Credentials for the external NATS, as 'certctl-server bus init' writes them: the file of a role, or the folder for several." type:"path" name:"nats-credentials"`
 	NATSListen      string   `help:"Address of the embedded NATS." default:"127.0.0.1:4222" name:"nats-listen"`
 	NATSAdvertise   []string `help:"Bus URLs that agents are given. Default: the address of the bus." sep:"," name:"nats-advertise"`
 
@@ -80,14 +80,20 @@ func (c *Config) complete() error {
 	if err != nil || port == "" {
 		return certctl.InvalidField("listen", "%q is not host:port", c.Listen)
 	}
-	if c.APIURL == "" {
+	switch {
+	case c.APIURL != "":
+	case !c.has(roleAPI) && c.has(roleSigner):
+		return certctl.InvalidField("api_url", "a signer without the role api tells agents where the API is: set it")
+	case c.has(roleAPI):
 		if host == "" || net.ParseIP(host).IsUnspecified() {
 			return certctl.InvalidField("api_url", "with --listen on every address, the URL that agents use must be set")
 		}
 		c.APIURL = "https://" + c.Listen
 	}
-	if err := checkURL("api_url", c.APIURL, "https"); err != nil {
-		return err
+	if c.APIURL != "" {
+		if err := checkURL("api_url", c.APIURL, "https"); err != nil {
+			return err
+		}
 	}
 	if c.PKIURL != "" {
 		if err := checkURL("pki_url", c.PKIURL, "http"); err != nil {

@@ -219,9 +219,13 @@ func (s *server) credentials(r bus.Role) ([]byte, error) {
 		text, err := bus.PlatformCredentials(s.signer.platform.Bus, r, time.Now())
 		return []byte(text), err
 	}
-	text, err := os.ReadFile(s.config.NATSCredentials)
+	path := s.config.NATSCredentials
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		path = filepath.Join(path, string(r)+".creds")
+	}
+	text, err := os.ReadFile(path)
 	if err != nil {
-		return nil, certctl.Wrap(certctl.Invalid, err, "the credentials file %s cannot be read", s.config.NATSCredentials)
+		return nil, certctl.Wrap(certctl.Invalid, err, "the credentials file %s cannot be read", path)
 	}
 	return text, nil
 }

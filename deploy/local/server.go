@@ -34,6 +34,23 @@ type Server struct {
 
 // Start starts the server and returns when it answers that it is ready.
 func (s *Server) Start(ctx context.Context) error {
+	if err := s.launch(); err != nil {
+		return err
+	}
+	return s.process.Ready(ctx, s.ready)
+}
+
+// Launch starts a server without the role api, which nobody can ask whether it is
+// ready, and lets the stack stop it.
+func (s *Server) Launch(stack *Stack) error {
+	err := s.launch()
+	if err == nil {
+		stack.Push(s)
+	}
+	return err
+}
+
+func (s *Server) launch() error {
 	if s.CAFile == "" {
 		s.CAFile = filepath.Join(s.Dir, "ca.crt")
 	}
@@ -54,7 +71,7 @@ func (s *Server) Start(ctx context.Context) error {
 		return err
 	}
 	s.process = process
-	return process.Ready(ctx, s.ready)
+	return nil
 }
 
 // ready asks /ready with the root that the server has written; before there is

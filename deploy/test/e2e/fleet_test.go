@@ -36,17 +36,8 @@ type fleet struct {
 func startFleet(t *testing.T) *fleet {
 	t.Helper()
 	f := &fleet{t: t, Installation: &local.Installation{Binaries: binaries, Dir: folder(t)}}
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute)
-		defer cancel()
-		if err := f.stack.Stop(ctx); err != nil {
-			t.Error(err)
-		}
-	})
-	f.postgres = &local.Postgres{Databases: []string{"certctl"}, Dir: filepath.Join(f.Dir, "postgres")}
-	f.must(f.postgres.Start(t.Context()))
-	f.stack.Push(f.postgres)
-	f.DatabaseURL = f.postgres.DSN("certctl")
+	f.stopAtEnd()
+	f.startDatabase()
 	f.startNATS()
 	for i := range 2 {
 		server := &local.Server{
@@ -62,6 +53,25 @@ func startFleet(t *testing.T) *fleet {
 	f.API, err = f.Server.API()
 	f.must(err)
 	return f
+}
+
+// stopAtEnd ends everything with the test.
+func (f *fleet) stopAtEnd() {
+	f.t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(f.t.Context()), time.Minute)
+		defer cancel()
+		if err := f.stack.Stop(ctx); err != nil {
+			f.t.Error(err)
+		}
+	})
+}
+
+func (f *fleet) startDatabase() {
+	f.t.Helper()
+	f.postgres = &local.Postgres{Databases: []string{"certctl"}, Dir: filepath.Join(f.Dir, "postgres")}
+	f.must(f.postgres.Start(f.t.Context()))
+	f.stack.Push(f.postgres)
+	f.DatabaseURL = f.postgres.DSN("certctl")
 }
 
 func (f *fleet) must(err error) {

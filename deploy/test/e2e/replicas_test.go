@@ -2,10 +2,16 @@ package e2e
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/certctl/certctl/deploy/local"
 )
 
 // Two servers and two agents: whatever arrives where, every holder gets one leaf
@@ -121,4 +127,49 @@ func TestASecondServerAlonePutsUpWithTheLossOfTheFirst(t *testing.T) {
 	f.eventually(time.Minute, "it is active", func() bool { return f.count("?status=active&name=shop") == 1 })
 	f.must(f.servers[0].Start(t.Context()))
 	f.consistent()
+}
+
+// The roles in processes of their own: only the signer opens private keys, and
+// the API serves a certificate from files.
+func TestRolesApart(t *testing.T) {
+	t.Parallel()
+	f := &fleet{t: t, Installation: &local.Installation{Binaries: binaries, Dir: folder(t)}}
+	f.stopAtEnd()
+	f.startDatabase()
+	f.startNATS()
+	api := f.port()
+	apart := func(name, listen string, env ...string) *local.Server {
+		server := &local.Server{
+			Binary: filepath.Join(binaries, "certctl-server"), Dir: filepath.Join(f.Dir, name), DatabaseURL: f.DatabaseURL, Listen: listen,
+			AdminKeyFile: filepath.Join(f.Dir, "admin.key"), CAFile: f.natsFile("tls.crt"),
+			Env: append(append(f.env(), "CERTCTL_API_URL=https://"+api), env...),
+		}
+		f.servers = append(f.servers, server)
+		return server
+	}
+	credentials := "CERTCTL_NATS_CREDENTIALS=" + filepath.Join(f.Dir, "nats", "credentials")
+	f.must(apart("signer", f.port(), "CERTCTL_ROLES=signer").Launch(&f.stack))
+	front := apart("api", api, "CERTCTL_ROLES=api,worker,scheduler", credentials, "CERTCTL_KEK_CA=/nonexistent",
+		"CERTCTL_TLS_CERT="+f.natsFile("tls.crt"), "CERTCTL_TLS_KEY="+f.natsFile("tls.key"), "CERTCTL_CA_FINGERPRINT="+f.fingerprint(f.natsFile("tls.crt")))
+	f.must(front.Start(t.Context()))
+	f.stack.Push(front)
+	f.Server = front
+	var err error
+	f.API, err = front.API()
+	f.must(err)
+	f.addAgent("a")
+	f.must(f.API.Call(t.Context(), http.MethodPost, "/api/v1/certificates", map[string]any{
+		"name": "shop", "dns_names": []string{"shop.example.com"}, "issuer": "local", "targets": []string{"files-a"},
+	}, nil))
+	f.eventually(time.Minute, "it is active", func() bool { return f.count("?status=active&name=shop") == 1 })
+	f.consistent()
+}
+
+// fingerprint is the SHA-256 of a PEM file's first certificate.
+func (f *fleet) fingerprint(path string) string {
+	f.t.Helper()
+	text, err := os.ReadFile(path)
+	f.must(err)
+	sum := sha256.Sum256(parsePEM(f.t, text)[0].Raw)
+	return hex.EncodeToString(sum[:])
 }
