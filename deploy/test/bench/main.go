@@ -1,7 +1,9 @@
 // Command bench measures a whole installation on this machine, with separate
 // processes, a real PostgreSQL with fsync on and TLS everywhere.
 //
-//	bench latency [runs]   from POST to served by nginx, one at a time
+//	bench                          both of the others
+//	bench latency [runs]           from POST to served by nginx, one at a time
+//	bench throughput [certificates] from POST to issued, many at a time
 //
 // Figures are of the machine it runs on: compare those of one run.
 package main
@@ -20,7 +22,7 @@ import (
 	"github.com/certctl/certctl/deploy/local"
 )
 
-const usage = "usage: bench latency [runs]"
+const usage = "usage: bench [latency|throughput [n]]"
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -32,19 +34,40 @@ func main() {
 	}
 }
 
+// benchmarks in the order in which all of them run.
+var benchmarks = []struct {
+	name    string
+	n       int // unless another number is given
+	measure func(ctx context.Context, i *local.Installation, n int) error
+}{
+	{"latency", 100, latency},
+	{"throughput", 5000, throughput},
+}
+
+const mostRuns = 100_000
+
 func run(ctx context.Context, args []string) error {
-	if len(args) == 0 || args[0] != "latency" || len(args) > 2 {
+	found := false
+	for _, b := range benchmarks {
+		if len(args) > 0 && args[0] != b.name {
+			continue
+		}
+		found = true
+		if len(args) > 1 {
+			n, err := strconv.Atoi(args[1])
+			if err != nil || n < 1 || n > mostRuns || len(args) > 2 {
+				return fmt.Errorf("%s; n is a number from 1 to %d", usage, mostRuns)
+			}
+			b.n = n
+		}
+		if err := measured(ctx, func(i *local.Installation) error { return b.measure(ctx, i, b.n) }); err != nil {
+			return err
+		}
+	}
+	if !found {
 		return errors.New(usage)
 	}
-	runs := 100
-	if len(args) == 2 {
-		n, err := strconv.Atoi(args[1])
-		if err != nil || n < 1 || n > 10_000 {
-			return errors.New("runs must be a number from 1 to 10000")
-		}
-		runs = n
-	}
-	return measured(ctx, func(i *local.Installation) error { return latency(ctx, i, runs) })
+	return nil
 }
 
 // measured runs what with a fresh installation and takes it down afterwards.

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/certctl/certctl/deploy/local"
 )
 
 // checkDatabase runs certctl-server check.
@@ -88,6 +90,30 @@ func TestTheBusCanBeWiped(t *testing.T) {
 		t.Logf("%d of %d events are on the bus, missing %+v", len(before)-len(missing), len(before), missing)
 		return len(missing) == 0
 	})
+	checkDatabase(t, s.DatabaseURL)
+}
+
+// The database dies and comes back under a running installation: nobody restarts
+// anything by hand, and nothing is lost.
+func TestTheDatabaseMayDie(t *testing.T) {
+	t.Parallel()
+	s := startInstallation(t, &local.Installation{Durable: true}) // the others' databases may forget in a crash
+	s.activate("before")
+	server := s.Server.Process().PID()
+	s.call(http.MethodPost, "/api/v1/certificates/before/renew", map[string]any{}, nil)
+	s.Postgres.Kill()
+	s.must(s.Postgres.Start(t.Context()))
+	s.eventually(2*time.Minute, "the renewal is served", func() bool {
+		var list struct {
+			Items []version `json:"items"`
+		}
+		err := s.API.Call(t.Context(), http.MethodGet, "/api/v1/certificates/before/versions", nil, &list)
+		return err == nil && len(list.Items) == 2 && s.servedFingerprint("before.example.com") == list.Items[0].Fingerprint
+	})
+	s.activate("after")
+	if pid := s.Server.Process().PID(); pid != server {
+		t.Errorf("the server is process %d, was %d", pid, server)
+	}
 	checkDatabase(t, s.DatabaseURL)
 }
 

@@ -55,9 +55,14 @@ type stack struct {
 // the test.
 func start(t *testing.T) *stack {
 	t.Helper()
-	s := &stack{t: t, Installation: &local.Installation{
-		Binaries: binaries, Dir: folder(t), ServerEnv: []string{"CERTCTL_LOG_LEVEL=debug"},
-	}}
+	return startInstallation(t, &local.Installation{})
+}
+
+// startInstallation is start for one whose folders and binaries are not set yet.
+func startInstallation(t *testing.T, i *local.Installation) *stack {
+	t.Helper()
+	i.Binaries, i.Dir, i.ServerEnv = binaries, folder(t), append(i.ServerEnv, "CERTCTL_LOG_LEVEL=debug")
+	s := &stack{t: t, Installation: i}
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute)
 		defer cancel()
