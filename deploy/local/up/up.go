@@ -85,12 +85,12 @@ Try next, in another terminal:
 
   curl --cacert %s --resolve %s:%s https://%s:%s/
   curl --cacert %s -H "Authorization: Bearer $(cat %s)" %s/api/v1/certificates
-  %s --server %s --ca-file %s events --follow     (with CERTCTL_KEY_FILE=%s)
+  CERTCTL_KEY_FILE=%s %s --server %s --ca-file %s events list --follow
 
 Ctrl-C stops all of it.
 `,
 		demoName, took.Milliseconds(), i.Server.URL(), i.Server.AdminKeyFile, i.Server.CAFile,
 		i.Server.CAFile, demoName, port(i.NginxAddress())+":"+host(i.NginxAddress()), demoName, port(i.NginxAddress()),
 		i.Server.CAFile, i.Server.AdminKeyFile, i.Server.URL(),
-		filepath.Join(binaries, "certctl"), i.Server.URL(), i.Server.CAFile, i.Server.AdminKeyFile)
+		i.Server.AdminKeyFile, filepath.Join(binaries, "certctl"), i.Server.URL(), i.Server.CAFile)
 }
