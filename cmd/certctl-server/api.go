@@ -90,8 +90,9 @@ func (s *server) startAPI(t *tasks, conn *bus.Conn) error {
 func (s *server) serveHTTP(listener net.Listener, handler http.Handler) func(context.Context) error {
 	return func(ctx context.Context) error {
 		server := &http.Server{
-			Handler: handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 32 << 10,
-			BaseContext: func(net.Listener) context.Context { return ctx },
+			Handler: handler, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute, IdleTimeout: 2 * time.Minute,
+			MaxHeaderBytes: 32 << 10,
+			BaseContext:    func(net.Listener) context.Context { return ctx },
 		}
 		stopped := make(chan error, 1)
 		go func() {
