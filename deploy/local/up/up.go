@@ -45,6 +45,9 @@ func up(ctx context.Context, config config) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := os.MkdirAll(config.dataDir, 0o711); err != nil { // PostgreSQL's user passes through, nobody looks
+		return err
+	}
 	binaries := filepath.Join(config.dataDir, "bin")
 	if err := local.Build(ctx, ".", binaries, "./cmd/certctl-server", "./cmd/certctl-agent", "./cmd/certctl"); err != nil {
 		return err
