@@ -166,6 +166,17 @@ func (p *platform) put(conn *memoryConn, commands ...certctl.Statement) {
 	conn.ring()
 }
 
+// putUntil asks for the same again until condition is true: what is asked while
+// its report waits for the answer to it is answered by that one report.
+func (p *platform) putUntil(conn *memoryConn, what string, condition func() bool, commands ...certctl.Statement) {
+	p.t.Helper()
+	p.put(conn, commands...)
+	p.await(what, func() bool {
+		conn.ring() // each request calls this again
+		return condition()
+	})
+}
+
 func (p *platform) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
