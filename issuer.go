@@ -92,3 +92,21 @@ type RevokedEntry struct {
 	Reason    RevocationReason
 	NotAfter  time.Time
 }
+
+// Responder answers for one authority whether its leaves are revoked: a
+// certificate and key of their own, delegated by the authority's (RFC 6960
+// section 4.2.2.2). Whoever holds it can lie about status and issue nothing.
+type Responder struct {
+	Authority   ID
+	Certificate []byte // DER
+	SealedKey   []byte // under the "pki" KEK
+	NotBefore   time.Time
+	NotAfter    time.Time
+}
+
+// SerialStatus is what an authority knows of one serial number.
+type SerialStatus struct {
+	Known     bool // it has issued it
+	RevokedAt time.Time
+	Reason    RevocationReason
+}
