@@ -110,3 +110,11 @@ type SerialStatus struct {
 	RevokedAt time.Time
 	Reason    RevocationReason
 }
+
+// OCSPAnswer is an OCSPResponse (RFC 6960 section 4.2.1). A refusal has no times.
+type OCSPAnswer struct {
+	DER        []byte
+	ThisUpdate time.Time
+	NextUpdate time.Time
+	Nonce      bool // answers one request only: nobody may keep it
+}

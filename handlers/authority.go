@@ -121,11 +121,11 @@ func (a *Authorities) make(ctx context.Context, issuer certctl.ID, options ca.Op
 	if err != nil {
 		return nil, err
 	}
-	issuing, err := ca.NewIssuing(options, root, now)
+	storedRoot, err := a.record(issuer, root, now)
 	if err != nil {
 		return nil, err
 	}
-	storedRoot, err := a.record(issuer, root, now)
+	issuing, err := ca.NewIssuing(options, root, ca.URL(a.pkiURL, storedRoot.ID), now)
 	if err != nil {
 		return nil, err
 	}

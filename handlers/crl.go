@@ -2,6 +2,7 @@ package handlers
 
 import (
 	"context"
+	"crypto/x509"
 	"time"
 
 	"github.com/certctl/certctl"
@@ -15,22 +16,26 @@ type CRLStore interface {
 	RevokedEntries(ctx context.Context, authority certctl.ID, shard int) ([]certctl.RevokedEntry, error)
 	GetCRL(ctx context.Context, authority certctl.ID, shard int) (certctl.CRL, error)
 	SaveCRL(ctx context.Context, list certctl.CRL) error
+	GetResponder(ctx context.Context, authority certctl.ID) (certctl.Responder, error)
+	SaveResponder(ctx context.Context, responder certctl.Responder) error
 	DueCRLs(ctx context.Context, ids []certctl.ID) ([]certctl.CRLJob, error)
 	// FinishCRLs says when an authority's lists are due again, unless something
 	// was revoked since the job was read.
 	FinishCRLs(ctx context.Context, job certctl.CRLJob, next time.Time) error
 }
 
-// Lists signs revocation lists: anew daily, and at once after a change.
+// Lists signs revocation lists: anew daily, and at once after a change. On the
+// way it looks after the authority's OCSP responder.
 type Lists struct {
 	store       CRLStore
 	authorities *Authorities
+	pki         Sealer // of responders' keys
 	log         zerolog.Logger
 }
 
 // NewLists returns the handler.
-func NewLists(store CRLStore, authorities *Authorities, log zerolog.Logger) *Lists {
-	return &Lists{store: store, authorities: authorities, log: log}
+func NewLists(store CRLStore, authorities *Authorities, pki Sealer, log zerolog.Logger) *Lists {
+	return &Lists{store: store, authorities: authorities, pki: pki, log: log}
 }
 
 // maxCompleteCRL is up to how many entries the complete list is kept beside the
@@ -59,6 +64,36 @@ func (l *Lists) Handle(ctx context.Context, hint certctl.Hint) error {
 	return nil
 }
 
+// Incomplete returns the authorities that lack their first lists, or a responder
+// that this installation can use.
+func (l *Lists) Incomplete(ctx context.Context) ([]certctl.ID, error) {
+	all, err := l.store.Authorities(ctx, certctl.NoID)
+	if err != nil {
+		return nil, err
+	}
+	now, err := l.store.Now(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var without []certctl.ID
+	for _, authority := range all {
+		_, err := l.store.GetCRL(ctx, authority.ID, certctl.CompleteCRL)
+		if err == nil && !IsRoot(authority) {
+			var responder certctl.Responder
+			if responder, err = l.store.GetResponder(ctx, authority.ID); err == nil && !l.usable(responder, now) {
+				without = append(without, authority.ID)
+			}
+		}
+		switch {
+		case certctl.ErrorCode(err) == certctl.NotFound:
+			without = append(without, authority.ID)
+		case err != nil:
+			return nil, err
+		}
+	}
+	return without, nil
+}
+
 // sign signs the lists of one authority. One whose key is off line keeps the
 // lists it has.
 func (l *Lists) sign(ctx context.Context, stored certctl.Authority, now time.Time) error {
@@ -80,6 +115,9 @@ func (l *Lists) sign(ctx context.Context, stored certctl.Authority, now time.Tim
 		}
 	}
 	if !IsRoot(stored) { // a root signs a handful of CAs: the complete list is enough
+		if err := l.delegate(ctx, opened, now); err != nil {
+			return err
+		}
 		n, err := l.signShards(ctx, opened, stored.Shards, entries, now)
 		if err != nil {
 			return err
@@ -122,4 +160,42 @@ func (l *Lists) signList(ctx context.Context, authority *ca.Authority, shard int
 		return 0, err
 	}
 	return 1, l.store.SaveCRL(ctx, list)
+}
+
+// delegate gives the authority an OCSP responder: the first, a new one when half
+// of its life has passed, or one whose key this installation can open.
+func (l *Lists) delegate(ctx context.Context, authority *ca.Authority, now time.Time) error {
+	last, err := l.store.GetResponder(ctx, authority.ID)
+	if err != nil && certctl.ErrorCode(err) != certctl.NotFound {
+		return err
+	}
+	if err == nil && l.usable(last, now) {
+		return nil
+	}
+	made, err := authority.NewResponder(now)
+	if err != nil {
+		return err
+	}
+	encoded, err := x509.MarshalPKCS8PrivateKey(made.Key)
+	if err != nil {
+		return certctl.Wrap(certctl.Internal, err, "the responder's key cannot be encoded")
+	}
+	sealed, err := l.pki.Seal("responder", authority.ID, "sealed_key", encoded)
+	if err != nil {
+		return err
+	}
+	l.log.Info().Stringer("authority", authority.ID).Time("not_after", made.Certificate.NotAfter).Msg("OCSP responder made")
+	return l.store.SaveResponder(ctx, certctl.Responder{
+		Authority: authority.ID, Certificate: made.Certificate.Raw, SealedKey: sealed,
+		NotBefore: made.Certificate.NotBefore, NotAfter: made.Certificate.NotAfter,
+	})
+}
+
+// usable reports whether a responder needs no successor yet. One near its
+// authority's end has none that would live longer.
+func (l *Lists) usable(r certctl.Responder, now time.Time) bool {
+	if _, err := l.pki.Open("responder", r.Authority, "sealed_key", r.SealedKey); err != nil {
+		return false
+	}
+	return now.Before(r.NotBefore.Add(r.NotAfter.Sub(r.NotBefore) / 2))
 }

@@ -83,7 +83,7 @@ func TestALocalCABecomesASubordinate(t *testing.T) {
 	c := w.submit("shop", "one")
 	w.issues(n.answersCSR().Order)
 	w.verifies(w.versions(c)[0], "shop.example.com")
-	lists := handlers.NewLists(w.Store, w.authorities, testLog(t))
+	lists := handlers.NewLists(w.Store, w.authorities, w.pki, testLog(t))
 	w.must(lists.Handle(w.ctx, certctl.Hint{IDs: []certctl.ID{id}}))
 	list, err := w.GetCRL(w.ctx, id, certctl.CompleteCRL)
 	w.must(err)
@@ -115,7 +115,7 @@ func TestRevokedLeavesAreOnTheLists(t *testing.T) {
 	c := w.submit("shop", "one")
 	w.issues(n.answersCSR().Order)
 	v := w.versions(c)[0]
-	lists := handlers.NewLists(w.Store, w.authorities, testLog(t))
+	lists := handlers.NewLists(w.Store, w.authorities, w.pki, testLog(t))
 	sign := func() *x509.RevocationList {
 		w.must(lists.Handle(w.ctx, certctl.Hint{IDs: []certctl.ID{v.Authority}}))
 		list, err := w.GetCRL(w.ctx, v.Authority, ca.Shard(v.Serial, 128))

@@ -45,6 +45,7 @@ type world struct {
 	admin        certctl.Actor
 	installation certctl.ID
 	sealer       sealer
+	pki          sealer
 	platform     *handlers.Platform
 	authorities  *handlers.Authorities
 	issuer       certctl.Issuer
@@ -70,6 +71,9 @@ func newWorld(t *testing.T) *world {
 	key, err := kek.Load(kek.CA, t.TempDir()+"/kek", true)
 	w.must(err)
 	w.sealer = sealer{key}
+	derived, err := key.Derive(kek.PKI)
+	w.must(err)
+	w.pki = sealer{derived}
 	w.installation, _, err = w.Installation(w.ctx)
 	w.must(err)
 	w.platform, err = handlers.OpenPlatform(w.ctx, w.Store, w.sealer)

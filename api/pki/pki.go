@@ -1,9 +1,8 @@
-// Package pki serves what relying parties fetch about our own authorities: the
-// CA certificate and the revocation lists, at the URLs that stand in every leaf
-// (/.well-known/pki/<authority>/…). It answers over plain HTTP, because a list
-// that can only be fetched over TLS is circular (RFC 5280 section 8), and over
-// HTTPS at the same paths. It serves these paths and nothing else, signs
-// nothing and reads only what the signer has published.
+// Package pki serves what relying parties ask about our own authorities: the CA
+// certificate, the revocation lists and OCSP, at the URLs that stand in every
+// leaf (/.well-known/pki/<authority>/…). It answers over plain HTTP, because a
+// list that can only be fetched over TLS is circular (RFC 5280 section 8), and
+// over HTTPS at the same paths. It serves these paths and nothing else.
 package pki
 
 import (
@@ -16,6 +15,7 @@ import (
 
 	"github.com/certctl/certctl"
 	"github.com/gorilla/mux"
+	"github.com/rs/zerolog"
 )
 
 // Store holds what was published.
@@ -27,24 +27,41 @@ type Store interface {
 // Prefix is the path below which everything lies.
 const Prefix = "/.well-known/pki/"
 
+// Responder answers OCSP requests. A refusal is an answer; the error is for the
+// log.
+type Responder interface {
+	Answer(ctx context.Context, authority certctl.ID, request []byte) (certctl.OCSPAnswer, error)
+}
+
+// Config is what the routes are made of.
+type Config struct {
+	Store Store
+	OCSP  Responder
+	Log   zerolog.Logger
+}
+
 // Handler returns the routes, for a listener of their own.
-func Handler(store Store) http.Handler {
-	router := mux.NewRouter().SkipClean(true)
-	Register(router, store)
+func Handler(c Config) http.Handler {
+	router := mux.NewRouter().SkipClean(true).UseEncodedPath()
+	Register(router, c)
 	return router
 }
 
-// Register adds the routes to a router that serves other things as well.
-func Register(router *mux.Router, store Store) {
-	h := handler{store: store}
-	routes := router.PathPrefix(Prefix+"{authority}").Methods(http.MethodGet, http.MethodHead).Subrouter()
-	routes.HandleFunc("/ca.crt", h.certificate)
-	routes.HandleFunc("/ca.pem", h.certificatePEM)
-	routes.HandleFunc("/crl/{shard:[0-9]{1,4}}.crl", h.shard)
-	routes.HandleFunc("/crl.crl", h.complete)
+// Register adds the routes to a router that serves other things as well. It must
+// use encoded paths: a request by GET is one element with escaped slashes.
+func Register(router *mux.Router, c Config) {
+	h := handler{c}
+	routes := router.PathPrefix(Prefix + "{authority}").Subrouter()
+	fetch := routes.Methods(http.MethodGet, http.MethodHead).Subrouter()
+	fetch.HandleFunc("/ca.crt", h.certificate)
+	fetch.HandleFunc("/ca.pem", h.certificatePEM)
+	fetch.HandleFunc("/crl/{shard:[0-9]{1,4}}.crl", h.shard)
+	fetch.HandleFunc("/crl.crl", h.complete)
+	fetch.HandleFunc("/ocsp/{request:.+}", h.ocspGet)
+	routes.HandleFunc("/ocsp", h.ocspPost).Methods(http.MethodPost)
 }
 
-type handler struct{ store Store }
+type handler struct{ Config }
 
 // certificate answers with the DER that caIssuers promises (RFC 5280 section 4.2.2.1).
 func (h handler) certificate(w http.ResponseWriter, r *http.Request) {
@@ -80,7 +97,7 @@ func (h handler) crl(w http.ResponseWriter, r *http.Request, shard int) {
 	if !ok {
 		return
 	}
-	list, err := h.store.GetCRL(r.Context(), id, shard)
+	list, err := h.Store.GetCRL(r.Context(), id, shard)
 	if err != nil {
 		refuse(w, err)
 		return
@@ -93,7 +110,7 @@ func (h handler) authority(w http.ResponseWriter, r *http.Request) (certctl.Auth
 	if !ok {
 		return certctl.Authority{}, false
 	}
-	authority, err := h.store.AuthorityByID(r.Context(), id)
+	authority, err := h.Store.AuthorityByID(r.Context(), id)
 	if err == nil && len(authority.Certificate) == 0 {
 		err = certctl.Errorf(certctl.NotFound, "this authority has no certificate yet")
 	}

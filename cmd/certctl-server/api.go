@@ -46,7 +46,7 @@ func (targetKinds) Validate(kind string, settings json.RawMessage) error {
 	return target.Validate(kind, settings)
 }
 
-// startAPI serves REST over HTTPS and revocation lists over HTTP.
+// startAPI serves REST over HTTPS, and over HTTP what relying parties ask.
 func (s *server) startAPI(t *tasks, conn *bus.Conn) error {
 	feed := rest.NewFeed()
 	observe := func(events []certctl.Event) { feed.Publish(events) }
@@ -59,7 +59,10 @@ func (s *server) startAPI(t *tasks, conn *bus.Conn) error {
 	if err != nil {
 		return err
 	}
-	pki.Register(router, s.store)
+	published := pki.Config{
+		Store: s.store, OCSP: handlers.NewOCSP(s.store, s.keys.pki), Log: s.log.With().Str("part", "pki").Logger(),
+	}
+	pki.Register(router, published)
 	certificate, err := s.apiCertificate()
 	if err != nil {
 		return err
@@ -82,7 +85,7 @@ func (s *server) startAPI(t *tasks, conn *bus.Conn) error {
 	if err != nil {
 		return certctl.Wrap(certctl.Invalid, err, "revocation lists cannot be served on %s", s.config.PKIListen)
 	}
-	t.run("revocation lists", s.serveHTTP(plain, pki.Handler(s.store)))
+	t.run("revocation lists", s.serveHTTP(plain, pki.Handler(published)))
 	return nil
 }
 

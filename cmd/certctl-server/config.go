@@ -37,11 +37,12 @@ type Config struct {
 	TLSKey        string `help:"Its private key." type:"path" name:"tls-key"`
 	CAFingerprint string `help:"SHA-256 of the root that agents pin, for processes without the role signer." name:"ca-fingerprint"`
 
-	PKIListen string `help:"Address of the plain-HTTP listener for CA certificates and revocation lists." name:"pki-listen"`
+	PKIListen string `help:"Address of the plain-HTTP listener for CA certificates, revocation lists and OCSP." name:"pki-listen"`
 	PKIURL    string `help:"URL of that listener as relying parties see it; stands in every leaf and cannot be changed for an authority." name:"pki-url"`
 
 	KEKCA      string `help:"File of the key-encryption key for CA, fleet and bus keys (signer)." type:"path" name:"kek-ca"`
 	KEKSecrets string `help:"File of the key-encryption key for issuer and target secrets (worker)." type:"path" name:"kek-secrets"`
+	KEKPKI     string `help:"File of the key-encryption key for OCSP responders (signer and api). Default: derived from --kek-ca, where the roles share a process." type:"path" name:"kek-pki"`
 	CreateKEKs bool   `help:"Make missing key-encryption keys on first start. Keep a copy: without them a backup cannot be opened." name:"create-keks"`
 
 	AdminKeyFile string `help:"File that gets the first admin key, once. Default: admin.key in --data-dir." type:"path"`
@@ -138,6 +139,9 @@ func (c *Config) completeRoles() error {
 		return certctl.InvalidField("roles", "the embedded NATS needs the bus keys, which only the signer may open: run both roles in one process, or use an external NATS")
 	case !c.has(roleBus) && len(c.NATSURL) == 0:
 		return certctl.InvalidField("nats_url", "without the role bus, the URL of a NATS server must be set")
+	case c.has(roleAPI) && !c.has(roleSigner) && c.KEKPKI == "":
+		return certctl.InvalidField("kek_pki", "the role api answers OCSP requests: apart from the signer it needs the key-encryption key of the responders").
+			WithRemedy("give all processes with the role api or signer the same file: openssl rand -base64 32 > kek-pki.key")
 	case !c.has(roleSigner) && c.NATSCredentials == "":
 		return certctl.InvalidField("nats_credentials", "a process without the role signer logs in to the bus with a credentials file").
 			WithRemedy("certctl-server bus init writes one for each role")

@@ -220,7 +220,7 @@ func (g *signer) start(ctx context.Context, t *tasks, conn *bus.Conn) error {
 	}
 	mailboxes := handlers.NewMailboxes(installation, g.fleet(), s.store, g.platform.Command, s.openImported, s.log)
 	enrolments := handlers.NewEnrolments(installation, g.platform.Fleet, s.store, g.mint, s.log)
-	lists := handlers.NewLists(s.store, g.authorities, s.log)
+	lists := handlers.NewLists(s.store, g.authorities, s.keys.pki, s.log)
 	issue := handlers.NewIssue(s.store, g.openCA, s.worker, s.log)
 	revoke := handlers.NewRevoke(s.store, g.openCA, s.log)
 
@@ -269,20 +269,13 @@ func (g *signer) reader(conn *bus.Conn) func(context.Context, certctl.Reader) (s
 	}
 }
 
-// signFirstLists signs the lists of authorities that have none, so that the
-// addresses in the first leaf answer from the first moment. Another replica may
-// be faster.
+// signFirstLists signs the lists of authorities that have none, and gives them
+// responders, so that the addresses in the first leaf answer from the first
+// moment. Another replica may be faster.
 func (g *signer) signFirstLists(ctx context.Context, lists *handlers.Lists) error {
-	all, err := g.server.store.Authorities(ctx, certctl.NoID)
+	without, err := lists.Incomplete(ctx)
 	if err != nil {
 		return err
-	}
-	var without []certctl.ID
-	for _, authority := range all {
-		_, err := g.server.store.GetCRL(ctx, authority.ID, certctl.CompleteCRL)
-		if certctl.ErrorCode(err) == certctl.NotFound {
-			without = append(without, authority.ID)
-		}
 	}
 	if err := lists.Handle(ctx, certctl.Hint{Verb: certctl.HintCRL, IDs: without}); err != nil && ctx.Err() == nil {
 		g.server.log.Warn().Err(err).Msg("the first revocation lists are signed later")

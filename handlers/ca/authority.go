@@ -89,13 +89,18 @@ func NewRoot(o Options, now time.Time) (Made, error) {
 	return sign(template, template, key, key)
 }
 
-// NewIssuing makes an issuing CA below a root: path length 0.
-func NewIssuing(o Options, root Made, now time.Time) (Made, error) {
+// NewIssuing makes an issuing CA below a root: path length 0. parentURL is where
+// the root's certificate and list are published; empty: nowhere.
+func NewIssuing(o Options, root Made, parentURL string, now time.Time) (Made, error) {
 	template, key, err := o.template("Issuing", o.days(o.IssuingDays, IssuingValidity), now)
 	if err != nil {
 		return Made{}, err
 	}
 	template.MaxPathLenZero = true
+	if parentURL != "" {
+		template.CRLDistributionPoints = []string{parentURL + "/crl.crl"}
+		template.IssuingCertificateURL = []string{parentURL + "/ca.crt"}
+	}
 	if template.NotAfter.After(root.Certificate.NotAfter) {
 		template.NotAfter = root.Certificate.NotAfter
 	}
@@ -200,6 +205,12 @@ func ParseKey(der []byte) (crypto.Signer, error) {
 		return nil, certctl.Errorf(certctl.Invalid, "this kind of key cannot sign")
 	}
 	return signer, nil
+}
+
+// URL is where what belongs to an authority is published, below the
+// installation's URL for it. Leaves carry it for ever.
+func URL(pkiURL string, authority certctl.ID) string {
+	return pkiURL + "/.well-known/pki/" + authority.String()
 }
 
 // Authority signs leaves and lists.

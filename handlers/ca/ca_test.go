@@ -24,7 +24,7 @@ func fixture(t testing.TB, o ca.Options) (ca.Made, *ca.Authority) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	issuing, err := ca.NewIssuing(o, root, now)
+	issuing, err := ca.NewIssuing(o, root, "http://pki.example.com/root", now)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -132,18 +132,19 @@ var noRevAvail = pkix.Extension{Id: asn1.ObjectIdentifier{2, 5, 29, 56}, Value: 
 // revocationInfo says where revocation is published, or that it is not
 // (RFC 9608), and where the CA certificate is.
 func (a *Authority) revocationInfo(template *x509.Certificate, r Request) {
-	base := a.PKIURL + "/.well-known/pki/" + a.ID.String()
+	base := URL(a.PKIURL, a.ID)
 	template.IssuingCertificateURL = []string{base + "/ca.crt"}
 	if r.Profile.NoRevocation {
 		template.ExtraExtensions = append(template.ExtraExtensions, noRevAvail)
 		return
 	}
 	template.CRLDistributionPoints = []string{a.ShardURL(Shard(r.Serial, a.Shards))}
+	template.OCSPServer = []string{base + "/ocsp"}
 }
 
 // ShardURL is where the list of a shard is published.
 func (a *Authority) ShardURL(shard int) string {
-	return fmt.Sprintf("%s/.well-known/pki/%s/crl/%d.crl", a.PKIURL, a.ID, shard)
+	return fmt.Sprintf("%s/crl/%d.crl", URL(a.PKIURL, a.ID), shard)
 }
 
 // Shard is the list that a serial number belongs to: its low bits.

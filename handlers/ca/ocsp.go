@@ -150,22 +150,25 @@ type ocspResponse struct {
 
 // Respond signs what is known of each serial number that was asked for, at one
 // moment. The nonce of the request comes back (RFC 9654).
-func (r *Responder) Respond(request OCSPRequest, known map[certctl.Serial]certctl.SerialStatus, now time.Time) ([]byte, error) {
+func (r *Responder) Respond(request OCSPRequest, known map[certctl.Serial]certctl.SerialStatus, now time.Time) (certctl.OCSPAnswer, error) {
 	now = now.UTC().Truncate(time.Second)
+	answer := certctl.OCSPAnswer{ThisUpdate: now, NextUpdate: r.nextUpdate(now), Nonce: request.nonce != nil}
 	data := responseData{KeyHash: r.keyHash, ProducedAt: now}
 	for _, id := range request.ids {
 		status, err := encodeStatus(known[id.serial])
 		if err != nil {
-			return nil, err
+			return answer, err
 		}
 		data.Responses = append(data.Responses, singleResponse{
-			CertID: asn1.RawValue{FullBytes: id.raw}, Status: status, ThisUpdate: now, NextUpdate: r.nextUpdate(now),
+			CertID: asn1.RawValue{FullBytes: id.raw}, Status: status, ThisUpdate: now, NextUpdate: answer.NextUpdate,
 		})
 	}
 	if request.nonce != nil {
 		data.Extensions = []pkix.Extension{{Id: oidNonce, Value: request.nonce}}
 	}
-	return r.sign(data)
+	var err error
+	answer.DER, err = r.sign(data)
+	return answer, err
 }
 
 // nextUpdate does not promise more than the responder's certificate does.

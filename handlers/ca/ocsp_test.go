@@ -78,7 +78,7 @@ func TestOCSPAnswersAreRead(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				read, err := ocsp.ParseResponseForCert(answer, leaf, authority.Certificate)
+				read, err := ocsp.ParseResponseForCert(answer.DER, leaf, authority.Certificate)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -146,7 +146,7 @@ func TestOpenSSLReadsOCSP(t *testing.T) {
 				t.Error(err)
 			}
 			w.Header().Set("Content-Type", "application/ocsp-response")
-			_, _ = w.Write(answer)
+			_, _ = w.Write(answer.DER)
 		}))
 		t.Cleanup(server.Close)
 		dir := t.TempDir()

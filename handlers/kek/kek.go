@@ -27,6 +27,7 @@ import (
 // Names of the key-encryption keys, and which roles have them.
 const (
 	CA      = "ca"      // signer: CA, fleet, command and bus keys
+	PKI     = "pki"     // signer and api: keys of OCSP responders
 	Secrets = "secrets" // worker and signer: issuer and target secrets, imported keys
 )
 
@@ -42,6 +43,7 @@ type Key struct {
 	name string
 	id   [idSize]byte // says which key sealed a value, without telling anything of it
 	aead cipher.AEAD
+	seed []byte // what other keys are derived from
 }
 
 // Place is where a sealed value stands.
@@ -93,7 +95,21 @@ func New(name string, raw []byte) (*Key, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Key{name: name, id: [idSize]byte(id), aead: aead}, nil
+	seed, err := hkdf.Key(sha256.New, raw, nil, "certctl/v1/kek-derive/"+name, keySize)
+	if err != nil {
+		return nil, certctl.Wrap(certctl.Internal, err, "no key can be derived")
+	}
+	return &Key{name: name, id: [idSize]byte(id), aead: aead, seed: seed}, nil
+}
+
+// Derive returns another key that follows from this one, for a process that has
+// this one anyhow. It tells nothing of this one.
+func (k *Key) Derive(name string) (*Key, error) {
+	raw, err := hkdf.Key(sha256.New, k.seed, nil, "certctl/v1/kek-derived/"+name, keySize)
+	if err != nil {
+		return nil, certctl.Wrap(certctl.Internal, err, "no key can be derived")
+	}
+	return New(name, raw)
 }
 
 func makeFile(path string) error {

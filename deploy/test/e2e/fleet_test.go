@@ -93,6 +93,7 @@ func (f *fleet) env() []string {
 	keys := filepath.Join(f.Dir, "keys")
 	return []string{
 		"CERTCTL_KEK_CA=" + filepath.Join(keys, "ca.key"), "CERTCTL_KEK_SECRETS=" + filepath.Join(keys, "secrets.key"),
+		"CERTCTL_KEK_PKI=" + filepath.Join(keys, "pki.key"),
 		"CERTCTL_PKI_URL=http://pki.example.com", "CERTCTL_NATS_URL=tls://" + f.nats.Listen,
 		"CERTCTL_NATS_CA_FILE=" + f.natsFile("tls.crt"), "CERTCTL_ADMIN_KEY_FILE=" + filepath.Join(f.Dir, "admin.key"),
 		"CERTCTL_LOG_LEVEL=debug",

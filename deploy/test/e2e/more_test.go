@@ -134,6 +134,7 @@ func TestBadSettingsStopTheStart(t *testing.T) {
 		"keys of another one": {[]string{"CERTCTL_DATA_DIR=" + t.TempDir(), "CERTCTL_CREATE_KEKS=true"}, "key"},
 		"no keys":             {[]string{"CERTCTL_DATA_DIR=" + t.TempDir(), "CERTCTL_CREATE_KEKS=false"}, "key"},
 		"a second bus":        {[]string{"CERTCTL_LISTEN=127.0.0.1:0", "CERTCTL_API_URL=https://127.0.0.1:1"}, "another process runs the embedded bus"},
+		"an api alone":        {[]string{"CERTCTL_ROLES=api", "CERTCTL_NATS_URL=tls://127.0.0.1:1"}, "responders"},
 		"no such level":       {[]string{"CERTCTL_LOG_LEVEL=loud"}, "loud"},
 	} {
 		code, output := s.serve(test.env)

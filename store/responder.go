@@ -1,0 +1,61 @@
+package store
+
+import (
+	"context"
+	"time"
+
+	"github.com/certctl/certctl"
+	"github.com/jackc/pgx/v5"
+)
+
+// SaveResponder stores an authority's OCSP responder in the place of the one
+// before, unless that one lives longer: another signer was faster.
+func (s *Store) SaveResponder(ctx context.Context, r certctl.Responder) error {
+	_, err := s.pool.Exec(ctx, `
+		insert into responder as old (authority_id, certificate, sealed_key, not_before, not_after) values ($1, $2, $3, $4, $5)
+		on conflict (authority_id) do update set certificate = excluded.certificate, sealed_key = excluded.sealed_key,
+			not_before = excluded.not_before, not_after = excluded.not_after, updated_at = now()
+		where old.not_after <= excluded.not_after`,
+		r.Authority, r.Certificate, r.SealedKey, r.NotBefore, r.NotAfter)
+	return failed(err, "the responder could not be stored")
+}
+
+// GetResponder returns an authority's OCSP responder; NotFound before the first.
+func (s *Store) GetResponder(ctx context.Context, authority certctl.ID) (certctl.Responder, error) {
+	r := certctl.Responder{Authority: authority}
+	err := s.pool.QueryRow(ctx, `
+		select certificate, sealed_key, not_before, not_after from responder where authority_id = $1`, authority).
+		Scan(&r.Certificate, &r.SealedKey, &r.NotBefore, &r.NotAfter)
+	return r, failed(orNotFound(err, "responder of authority", authority), "the responder could not be read")
+}
+
+// SerialStatuses returns what is known of serial numbers of an authority, and
+// the moment at which it was so. Those that it never issued are absent.
+func (s *Store) SerialStatuses(ctx context.Context, authority certctl.ID, serials []certctl.Serial) (map[certctl.Serial]certctl.SerialStatus, time.Time, error) {
+	known := make(map[certctl.Serial]certctl.SerialStatus, len(serials))
+	var now time.Time
+	err := s.read(ctx, func(t *tx) error {
+		now = t.now
+		rows, err := t.Query(ctx, `
+			select serial, revoked_at, revocation from version where serial = any($2) and authority_id = $1
+			order by revoked_at nulls first`, authority, serials)
+		if err != nil {
+			return err
+		}
+		var serial certctl.Serial
+		var at *time.Time
+		var reason certctl.RevocationReason
+		_, err = pgx.ForEachRow(rows, []any{&serial, &at, &reason}, func() error {
+			// A late signature on what was signed before gives two versions of one
+			// serial number: the revoked one comes last.
+			status := certctl.SerialStatus{Known: true, Reason: reason}
+			if at != nil {
+				status.RevokedAt = *at
+			}
+			known[serial] = status
+			return nil
+		})
+		return err
+	})
+	return known, now, err
+}
