@@ -36,6 +36,7 @@ type Certificate struct {
 	Sharing       Sharing
 	Owner         string
 	Labels        map[string]string
+	Paused        bool
 	Status        CertificateStatus
 	StatusReason  string
 	NotAfter      time.Time // of the newest version; zero without one
@@ -140,49 +141,4 @@ type Holder struct {
 	Members     []Ref // agents; empty for a client
 	Version     ID    // the newest one, absent before the first
 	RenewAt     time.Time
-}
-
-// HolderFacts is what Due needs to know of a holder.
-type HolderFacts struct {
-	Revision        int64 // of the certificate
-	VersionRevision int64 // of the newest version; 0 without one
-	Revoked         bool  // the newest version or its key
-	Deployed        int   // live bindings of this holder
-	Verified        int   // of them, where the newest version is verified
-	NotAfter        time.Time
-	IssuedAt        time.Time
-	RenewAt         time.Time // zero: never by itself
-	Unmanaged       bool      // no issuer, archived, paused, or monitored
-}
-
-// HolderDue says whether a holder needs a new leaf now, and otherwise when to
-// look again (zero: not before something changes).
-//
-// While the newest version is verified nowhere although it should be, no
-// further one is made before half of its remaining life has passed: a target
-// that cannot install would otherwise consume a leaf per cycle of retries.
-func HolderDue(f HolderFacts, now time.Time) (due bool, reason string, next time.Time) {
-	switch {
-	case f.Unmanaged:
-		return false, "", time.Time{}
-	case f.VersionRevision == 0:
-		return true, "no_version", now
-	case f.Revoked:
-		return true, "revoked", now
-	case f.VersionRevision < f.Revision:
-		return true, "revision", now
-	case f.RenewAt.IsZero():
-		return false, "", time.Time{}
-	}
-	at := f.RenewAt
-	if f.Deployed > 0 && f.Verified == 0 {
-		half := f.IssuedAt.Add(f.NotAfter.Sub(f.IssuedAt) / 2)
-		if half.After(at) {
-			at = half
-		}
-	}
-	if at.After(now) {
-		return false, "", at
-	}
-	return true, "renew_at", now
 }

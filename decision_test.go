@@ -113,12 +113,12 @@ func TestHolderDue(t *testing.T) {
 			if test.change != nil {
 				test.change(&facts)
 			}
-			due, reason, next := certctl.HolderDue(facts, epoch.Add(test.at))
-			if due != (test.reason != "") || reason != test.reason {
-				t.Errorf("due %v for %q, want %q", due, reason, test.reason)
+			d := certctl.HolderDue(facts, epoch.Add(test.at))
+			if d.Due != (test.reason != "") || d.Due && d.Reason != test.reason {
+				t.Errorf("%+v, want %q", d, test.reason)
 			}
-			if test.next != 0 && !next.Equal(epoch.Add(test.next)) {
-				t.Errorf("look again at %s, want %s", next, epoch.Add(test.next))
+			if test.next != 0 && !d.At.Equal(epoch.Add(test.next)) {
+				t.Errorf("look again at %s, want %s", d.At, epoch.Add(test.next))
 			}
 		})
 	}

@@ -47,6 +47,8 @@ const (
 	EventCertificateCreated  EventName = "certificate_created"
 	EventCertificateUpdated  EventName = "certificate_updated"
 	EventCertificateArchived EventName = "certificate_archived"
+	EventCertificatePaused   EventName = "certificate_paused"
+	EventCertificateResumed  EventName = "certificate_resumed"
 	EventCertificateBound    EventName = "certificate_bound"
 	EventCertificateUnbound  EventName = "certificate_unbound"
 	EventOrderCreated        EventName = "order_created"
@@ -97,6 +99,10 @@ const (
 	EventDeadLetterReplayed  EventName = "dead_letter_replayed"
 	EventDeadLetterDiscarded EventName = "dead_letter_discarded"
 	EventSystemStarted       EventName = "system_started"
+	EventFreezeCreated       EventName = "freeze_created"
+	EventFreezeEnded         EventName = "freeze_ended"
+	EventIssuerPaused        EventName = "issuer_paused"
+	EventIssuerResumed       EventName = "issuer_resumed"
 )
 
 // Outcomes of an event.

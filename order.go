@@ -66,7 +66,9 @@ const (
 	WaitCSR         WaitReason = "csr" // the client must send one
 	WaitApproval    WaitReason = "approval"
 	WaitParked      WaitReason = "parked" // a dead letter names it
-	WaitPaused      WaitReason = "paused"
+	WaitPaused      WaitReason = "paused" // the certificate or its issuer
+	WaitWindow      WaitReason = "window" // no change window is open
+	WaitFreeze      WaitReason = "freeze"
 	WaitSuperseding WaitReason = "installing" // an older command is still being carried out
 )
 
@@ -93,6 +95,7 @@ type Order struct {
 	DueAt       time.Time
 	Origin      Origin
 	Requester   ID
+	Override    string  // why it was asked for during a freeze
 	Names       Names   // snapshot
 	Profile     Profile // snapshot
 	Issuer      ID      // the one that is asked now

@@ -16,8 +16,13 @@ type RenewalPolicy struct {
 	Before      Duration   `json:"before,omitempty"`   // before notAfter; excludes Fraction
 	Jitter      float64    `json:"jitter"`             // share of the lifetime over which renewals are spread, 0 to 0.2
 	AlertBefore []Duration `json:"alert_before,omitempty"`
-	CreatedAt   time.Time  `json:"created_at,omitzero"`
-	UpdatedAt   time.Time  `json:"updated_at,omitzero"`
+	// IssueWindows are when ordinary renewals may be ordered, DeployWindows when
+	// what came of them may be installed; none: always. Both end for a certificate
+	// when a tenth of its life is left.
+	IssueWindows  []Window  `json:"issue_windows,omitempty"`
+	DeployWindows []Window  `json:"deploy_windows,omitempty"`
+	CreatedAt     time.Time `json:"created_at,omitzero"`
+	UpdatedAt     time.Time `json:"updated_at,omitzero"`
 }
 
 // shortLifetime is the lifetime below which a certificate is renewed at half of
@@ -55,7 +60,19 @@ func (p RenewalPolicy) Validate() error {
 			bad.Add("/alert_before/"+strconv.Itoa(i), "must be positive")
 		}
 	}
+	checkWindows(&bad, "/issue_windows", p.IssueWindows)
+	checkWindows(&bad, "/deploy_windows", p.DeployWindows)
 	return bad.Err()
+}
+
+func checkWindows(bad *FieldErrors, field string, windows []Window) {
+	if len(windows) > MaxWindows {
+		bad.Add(field, "at most %d windows", MaxWindows)
+		return
+	}
+	for i, w := range windows {
+		bad.AddError(field+"/"+strconv.Itoa(i), w.Validate())
+	}
 }
 
 // RenewAt returns when a leaf of the given validity is due, and false when the

@@ -85,6 +85,7 @@ const (
 	ObjectEvent         ObjectKind = "event"
 	ObjectDeadLetter    ObjectKind = "dead_letter"
 	ObjectSystem        ObjectKind = "system"
+	ObjectFreeze        ObjectKind = "freeze"
 )
 
 // Object is what authorisation may look at.
@@ -106,6 +107,7 @@ var permissions = map[Role]map[ObjectKind][]Verb{
 		ObjectTarget:      {VerbRead, VerbCreate, VerbUpdate, VerbDelete},
 		ObjectAgent:       {VerbRead, VerbUpdate},
 		ObjectDeadLetter:  {VerbRead, VerbUpdate, VerbDelete},
+		ObjectFreeze:      {VerbRead, VerbCreate, VerbDelete},
 		ObjectAPIKey:      nil, ObjectPrincipal: nil, ObjectJoinToken: {VerbRead},
 	},
 	RoleAgentEnroller: {ObjectAgent: {VerbRead, VerbEnroll}, ObjectJoinToken: {VerbRead, VerbCreate, VerbEnroll, VerbDelete}},

@@ -50,6 +50,12 @@ type ImportRequest struct {
 	Holder    ID     // of the holder to be made, drawn by whoever sealed the key, which is bound to it
 }
 
+// RenewRequest renews a certificate now.
+type RenewRequest struct {
+	Holder   ID     // absent: all of them
+	Override string // why it cannot wait for the end of a freeze
+}
+
 // RevokeRequest revokes versions: exactly one of Version and Certificate says
 // which; Holder narrows a certificate's to one of its holders.
 type RevokeRequest struct {

@@ -39,7 +39,7 @@ func (t *tx) certificates(ctx context.Context, ids []certctl.ID) ([]certctl.Cert
 	}
 	rows, err := t.Query(ctx, `
 		select c.id, team.name, c.name, c.dns, c.ips, c.uris, c.emails, c.revision, c.issuers,
-			p.id, p.name, r.id, r.name, c.key_mode, c.sharing, c.owner, c.labels,
+			p.id, p.name, r.id, r.name, c.key_mode, c.sharing, c.owner, c.labels, c.paused,
 			c.status, c.status_reason, c.not_after, c.created_at, c.updated_at, c.archived_at
 		from certificate c join team on team.id = c.team_id
 		join profile p on p.id = c.profile_id join renewal_policy r on r.id = c.policy_id
@@ -53,7 +53,7 @@ func (t *tx) certificates(ctx context.Context, ids []certctl.ID) ([]certctl.Cert
 		var c certctl.Certificate
 		var names []certctl.ID
 		if err := rows.Scan(&c.ID, &c.Team, &c.Name, &c.Names.DNS, &c.Names.IP, &c.Names.URI, &c.Names.Email, &c.Revision, &names,
-			&c.Profile.ID, &c.Profile.Name, &c.RenewalPolicy.ID, &c.RenewalPolicy.Name, &c.KeyMode, &c.Sharing, &c.Owner, &c.Labels,
+			&c.Profile.ID, &c.Profile.Name, &c.RenewalPolicy.ID, &c.RenewalPolicy.Name, &c.KeyMode, &c.Sharing, &c.Owner, &c.Labels, &c.Paused,
 			&c.Status, &c.StatusReason, &c.NotAfter, &c.CreatedAt, &c.UpdatedAt, &c.ArchivedAt); err != nil {
 			return nil, err
 		}

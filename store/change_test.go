@@ -173,7 +173,7 @@ func TestUnbindingEndsAHolderWithItsLastBinding(t *testing.T) {
 		w.issue(o)
 	}
 	w.exec(`update binding set number = 7`)
-	if _, err := w.RenewCertificate(w.ctx, w.admin, "shop", certctl.NoID, certctl.Idempotency{}); err != nil {
+	if _, err := w.RenewCertificate(w.ctx, w.admin, "shop", certctl.RenewRequest{}, certctl.Idempotency{}); err != nil {
 		t.Fatal(err)
 	}
 
@@ -218,7 +218,7 @@ func TestAnArchivedCertificateLeavesNothingOpen(t *testing.T) {
 	w.target("one")
 	c := w.submit(request("shop", "one"))
 	w.issue(w.orders(c, "")[0])
-	if _, err := w.RenewCertificate(w.ctx, w.admin, "shop", certctl.NoID, certctl.Idempotency{}); err != nil {
+	if _, err := w.RenewCertificate(w.ctx, w.admin, "shop", certctl.RenewRequest{}, certctl.Idempotency{}); err != nil {
 		t.Fatal(err)
 	}
 	if err := w.ArchiveCertificate(w.ctx, w.admin, "shop"); err != nil {
@@ -232,7 +232,7 @@ func TestAnArchivedCertificateLeavesNothingOpen(t *testing.T) {
 	}
 	_, err := w.GetCertificate(w.ctx, w.admin, "shop")
 	refused(t, err, certctl.NotFound)
-	_, err = w.RenewCertificate(w.ctx, w.admin, c.ID.String(), certctl.NoID, certctl.Idempotency{})
+	_, err = w.RenewCertificate(w.ctx, w.admin, c.ID.String(), certctl.RenewRequest{}, certctl.Idempotency{})
 	refused(t, err, certctl.Gone)
 	w.submit(request("shop", "one")) // name and place are free again
 	page, err := w.ListCertificates(w.ctx, w.admin, certctl.CertificateFilter{Archived: true})
@@ -255,7 +255,7 @@ func TestRenewByHandOvertakesWaiting(t *testing.T) {
 	w.hinted("")
 
 	idem := certctl.Idempotency{Key: "k", Hash: certctl.DigestOf([]byte("renew"))}
-	renewed, err := w.RenewCertificate(w.ctx, w.admin, "shop", certctl.NoID, idem)
+	renewed, err := w.RenewCertificate(w.ctx, w.admin, "shop", certctl.RenewRequest{}, idem)
 	if err != nil || len(renewed) != 2 {
 		t.Fatalf("renewed %+v, %v", renewed, err)
 	}
@@ -270,18 +270,18 @@ func TestRenewByHandOvertakesWaiting(t *testing.T) {
 			t.Errorf("made %+v", o)
 		}
 	}
-	again, err := w.RenewCertificate(w.ctx, w.admin, "shop", certctl.NoID, idem)
+	again, err := w.RenewCertificate(w.ctx, w.admin, "shop", certctl.RenewRequest{}, idem)
 	if err != nil || len(again) != 2 {
 		t.Errorf("repeated: %+v, %v", again, err)
 	}
-	one, err := w.RenewCertificate(w.ctx, w.admin, "shop", orders[0].Holder, certctl.Idempotency{})
+	one, err := w.RenewCertificate(w.ctx, w.admin, "shop", certctl.RenewRequest{Holder: orders[0].Holder}, certctl.Idempotency{})
 	if err != nil || len(one) != 1 || one[0].Holder != orders[0].Holder {
 		t.Errorf("one holder: %+v, %v", one, err)
 	}
-	_, err = w.RenewCertificate(w.ctx, w.admin, "shop", c.ID, certctl.Idempotency{})
+	_, err = w.RenewCertificate(w.ctx, w.admin, "shop", certctl.RenewRequest{Holder: c.ID}, certctl.Idempotency{})
 	refused(t, err, certctl.NotFound)
 	w.submit(request("unbound"))
-	_, err = w.RenewCertificate(w.ctx, w.admin, "unbound", certctl.NoID, certctl.Idempotency{})
+	_, err = w.RenewCertificate(w.ctx, w.admin, "unbound", certctl.RenewRequest{}, certctl.Idempotency{})
 	refused(t, err, certctl.Conflict, "no target")
 	w.consistent()
 }
@@ -295,7 +295,7 @@ func TestManyWhoRenewMakeOneOrder(t *testing.T) {
 	var group sync.WaitGroup
 	for range 8 {
 		group.Go(func() {
-			orders, err := w.RenewCertificate(w.ctx, w.admin, "shop", certctl.NoID, certctl.Idempotency{})
+			orders, err := w.RenewCertificate(w.ctx, w.admin, "shop", certctl.RenewRequest{}, certctl.Idempotency{})
 			if err != nil || len(orders) != 1 {
 				t.Errorf("%+v, %v", orders, err)
 			}
@@ -348,7 +348,7 @@ func TestACancelledRenewalIsLookedAtAgain(t *testing.T) {
 	w.target("one")
 	c := w.submit(request("shop", "one"))
 	w.issue(w.orders(c, "")[0])
-	orders, err := w.RenewCertificate(w.ctx, w.admin, "shop", certctl.NoID, certctl.Idempotency{})
+	orders, err := w.RenewCertificate(w.ctx, w.admin, "shop", certctl.RenewRequest{}, certctl.Idempotency{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,8 +16,19 @@ type deploymentSpec struct {
 // their due rows, and rings the agents. A version that already has one on a
 // binding is brought there again.
 func (t *tx) newDeployments(ctx context.Context, specs []deploymentSpec) error {
+	made, err := t.insertDeployments(ctx, specs)
+	if err != nil {
+		return err
+	}
+	return t.release(ctx, made, nil)
+}
+
+// madeDeployments are deployments that nobody looks at yet, with their agents.
+type madeDeployments struct{ ids, agents []certctl.ID }
+
+func (t *tx) insertDeployments(ctx context.Context, specs []deploymentSpec) (made madeDeployments, err error) {
 	if len(specs) == 0 {
-		return nil
+		return made, nil
 	}
 	n := len(specs)
 	ids, certificates, bindings := make([]certctl.ID, n), make([]certctl.ID, n), make([]certctl.ID, n)
@@ -34,9 +45,33 @@ func (t *tx) newDeployments(ctx context.Context, specs []deploymentSpec) error {
 		on conflict (binding_id, version_id) do update set state = 'pending', wait = '', tries = 0, updated_at = now()
 		returning d.id, d.agent_id`, ids, certificates, bindings, targets, agents, versions)
 	if err != nil {
+		return made, err
+	}
+	var id, agent certctl.ID
+	_, err = pgx.ForEachRow(rows, []any{&id, &agent}, func() error {
+		made.ids, made.agents = append(made.ids, id), append(made.agents, agent)
+		return nil
+	})
+	return made, err
+}
+
+// release makes deployments due: now, with a bell for their agents, or when what
+// holds them back ends.
+func (t *tx) release(ctx context.Context, made madeDeployments, held map[certctl.ID]heldUntil) error {
+	agents := map[certctl.ID]bool{}
+	rows := make([]dueRow, len(made.ids))
+	for i, id := range made.ids {
+		rows[i] = dueRow{kind: dueDeployment, id: id, verb: certctl.HintBell, agent: made.agents[i],
+			urgency: certctl.UrgencyNow, at: t.now.Add(agentReminder)}
+		if _, waits := held[id]; !waits {
+			agents[made.agents[i]] = true
+		}
+	}
+	t.ring(agents)
+	if err := t.due(ctx, rows...); err != nil {
 		return err
 	}
-	return t.ringFor(ctx, dueDeployment, rows)
+	return t.holdBack(ctx, held)
 }
 
 // ringFor makes rows of (id, agent) due, and rings the agents at once.

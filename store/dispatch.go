@@ -55,6 +55,9 @@ func (s *Store) ClaimDue(ctx context.Context, limit int, patience time.Duration)
 		if err != nil {
 			return err
 		}
+		if all, err = t.stillHeld(ctx, all); err != nil {
+			return err
+		}
 		if err := t.endWaits(ctx, all); err != nil {
 			return err
 		}

@@ -83,7 +83,15 @@ func (t *tx) deploy(ctx context.Context, holders, versions []certctl.ID) error {
 	if err := t.endDeployments(ctx, bindings...); err != nil {
 		return err
 	}
-	return t.newDeployments(ctx, specs)
+	made, err := t.insertDeployments(ctx, specs)
+	if err != nil {
+		return err
+	}
+	held, err := t.heldDeployments(ctx, made.ids)
+	if err != nil {
+		return err
+	}
+	return t.release(ctx, made, held)
 }
 
 // closeFailed lets orders wait for their next try, or ends them.

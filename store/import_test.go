@@ -40,7 +40,7 @@ func TestNodesMakeTheKeysOfAnImportThatIsRenewed(t *testing.T) {
 	c := w.imports(importing(t, "old", []string{"local"}, "one", "two"))
 	imported := w.holders(c)[0]
 
-	orders, err := w.RenewCertificate(w.ctx, w.admin, "old", certctl.NoID, certctl.Idempotency{})
+	orders, err := w.RenewCertificate(w.ctx, w.admin, "old", certctl.RenewRequest{}, certctl.Idempotency{})
 	if err != nil || len(orders) != 2 {
 		t.Fatalf("orders %+v, %v", orders, err)
 	}
@@ -108,7 +108,7 @@ func TestAKeyModeImportedWithoutTargetsBecomesTheClients(t *testing.T) {
 	if id := w.holders(c)[0].Holder.ID; id != r.Holder {
 		t.Errorf("the key is sealed for %s and held by %s", r.Holder, id)
 	}
-	if _, err := w.RenewCertificate(w.ctx, w.admin, "old", certctl.NoID, certctl.Idempotency{}); err != nil {
+	if _, err := w.RenewCertificate(w.ctx, w.admin, "old", certctl.RenewRequest{}, certctl.Idempotency{}); err != nil {
 		t.Fatal(err)
 	}
 	if waiting := w.orders(c, certctl.OrderAwaitingCSR); len(waiting) != 1 || waiting[0].Wait != certctl.WaitCSR {

@@ -23,7 +23,7 @@ var promises = []struct{ broken, query string }{
 			and not exists (select from due where kind = 'binding' and id = b.id)`},
 	{"holders to renew that nobody will look at", `
 		select count(*) from holder h join version v on v.id = h.version_id join certificate c on c.id = h.certificate_id
-		where h.ended_at is null and v.renew_at is not null and c.purpose = 'user' and c.archived_at is null and c.issuers <> '{}'
+		where h.ended_at is null and v.renew_at is not null and c.purpose = 'user' and c.archived_at is null and not c.paused and c.issuers <> '{}'
 			and not exists (select from due where kind = 'holder' and id = h.id)
 			and not exists (select from cert_order where certificate_id = h.certificate_id and holder_id = h.id and live)`},
 	{"ended holders with live bindings", `

@@ -10,16 +10,16 @@ import (
 
 // ReadyOrders returns those of the orders that may be asked for now: they are
 // ready and wait for nothing, or their worker's lease has run out (Previous).
-// Orders of paused issuers are left out. It claims nothing, see BeginIssue.
+// Orders of paused issuers and certificates are left out. It claims nothing, see BeginIssue.
 func (s *Store) ReadyOrders(ctx context.Context, ids []certctl.ID) ([]certctl.IssueJob, error) {
 	var jobs []certctl.IssueJob
 	err := s.read(ctx, func(t *tx) error {
 		var ready []certctl.ID
 		if err := t.QueryRow(ctx, `
 			select array(
-				select o.id from cert_order o join issuer i on i.id = o.issuer_id
+				select o.id from cert_order o join issuer i on i.id = o.issuer_id join certificate c on c.id = o.certificate_id
 				left join attempt a on a.order_id = o.id and a.n = o.attempts
-				where o.id = any($1) and not i.paused
+				where o.id = any($1) and not i.paused and not c.paused
 					and (o.state = 'ready' and o.wait = '' or o.state = 'processing' and a.outcome = '' and a.lease_until < now())
 				order by o.urgency, o.id)`, ids).Scan(&ready); err != nil || len(ready) == 0 {
 			return err

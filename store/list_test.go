@@ -171,7 +171,7 @@ func TestTeamsSeeTheirOwn(t *testing.T) {
 		"archive": w.ArchiveCertificate(w.ctx, web, theirs.ID.String()),
 		"issuer":  w.ArchiveIssuer(w.ctx, web, w.issuer.ID.String()),
 		"renew": func() error {
-			_, err := w.RenewCertificate(w.ctx, web, theirs.ID.String(), certctl.NoID, certctl.Idempotency{})
+			_, err := w.RenewCertificate(w.ctx, web, theirs.ID.String(), certctl.RenewRequest{}, certctl.Idempotency{})
 			return err
 		}(),
 	} {
@@ -221,7 +221,7 @@ func TestRolesDecide(t *testing.T) {
 			return err
 		},
 		"renew": func(a certctl.Actor) error {
-			_, err := w.RenewCertificate(w.ctx, a, "shop", certctl.NoID, certctl.Idempotency{})
+			_, err := w.RenewCertificate(w.ctx, a, "shop", certctl.RenewRequest{}, certctl.Idempotency{})
 			return err
 		},
 		"bind": func(a certctl.Actor) error {

@@ -52,7 +52,8 @@ func (t *tx) openWork(ctx context.Context, asking map[certctl.ID]*contact) ([]op
 			left join cert_order o on due.kind = 'order' and o.id = due.id
 			left join deployment d on due.kind = 'deployment' and d.id = due.id
 			left join binding b on due.kind = 'binding' and b.id = due.id
-			where due.agent_id = any($1) and (o.state = 'awaiting_csr' and o.wait <> 'backoff'
+			left join certificate c on c.id = coalesce(o.certificate_id, d.certificate_id)
+			where due.agent_id = any($1) and c.paused is not true and (o.state = 'awaiting_csr' and o.wait <> 'backoff'
 				or d.state in ('pending', 'installing', 'rolled_back', 'failed') and d.wait = ''
 				or b.unbound_at is not null and b.forgotten_at is null and b.wait = '')) open
 		where place <= $2 order by agent_id, place`, sortedIDs(asking), maxCommands+1)

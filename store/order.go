@@ -27,6 +27,7 @@ type orderSpec struct {
 	CSR         *certctl.CSR // nil: whoever holds the key will send one
 	Issuer      certctl.ID   // absent: the certificate's first
 	Reason      string       // why, for the event: submitted, revision, renew_at, revoked, …
+	Override    string       // why it is asked for during a freeze
 }
 
 // orderBasis is what orders of a certificate are made from.
@@ -93,10 +94,14 @@ func (t *tx) makeOrders(ctx context.Context, specs []orderSpec, bases map[certct
 	}
 	for i := range made {
 		o, basis := &made[i], bases[made[i].Certificate]
-		t.event(basis.team, certctl.AggregateCertificate, o.Certificate, certctl.EventOrderCreated, map[string]any{
+		data := map[string]any{
 			"certificate": o.Certificate, "name": basis.name, "order": o.ID, "holder": o.Holder, "revision": o.Revision,
 			"issuer": o.Issuer, "origin": o.Origin, "reason": reasons[o.Holder], "state": o.State,
-		})
+		}
+		if o.Override != "" {
+			data["override"] = true
+		}
+		t.event(basis.team, certctl.AggregateCertificate, o.Certificate, certctl.EventOrderCreated, data)
 		if o.Wait == certctl.WaitCSR && o.State == certctl.OrderAwaitingCSR {
 			t.event(basis.team, certctl.AggregateCertificate, o.Certificate, certctl.EventOrderAwaitingCSR, map[string]any{
 				"certificate": o.Certificate, "name": basis.name, "order": o.ID, "holder": o.Holder,
@@ -110,7 +115,7 @@ func (t *tx) makeOrders(ctx context.Context, specs []orderSpec, bases map[certct
 func (t *tx) orderOf(spec orderSpec, basis *orderBasis, holder orderHolder, i int) certctl.Order {
 	o := certctl.Order{
 		ID: certctl.NewID(t.now).WithOrder(i), Certificate: spec.Certificate, Holder: spec.Holder, HolderKind: holder.kind,
-		Revision: basis.revision, Origin: spec.Origin, Requester: t.actor.Principal.ID, Names: basis.names,
+		Revision: basis.revision, Origin: spec.Origin, Requester: t.actor.Principal.ID, Override: certctl.Clip(spec.Override, 1000), Names: basis.names,
 		Profile: basis.profile, Issuer: spec.Issuer, Urgency: spec.Urgency, CreatedAt: t.now, UpdatedAt: t.now,
 	}
 	if o.Issuer.IsZero() {
@@ -199,7 +204,7 @@ func (t *tx) insertOrders(ctx context.Context, orders []certctl.Order, spkis [][
 	ids, certificates, holders, issuers := make([]certctl.ID, n), make([]certctl.ID, n), make([]certctl.ID, n), make([]certctl.ID, n)
 	requesters, revisions, urgencies := make([]certctl.ID, n), make([]int64, n), make([]int16, n)
 	states, waits, origins := make([]string, n), make([]string, n), make([]string, n)
-	names, profiles, csrs := make([]string, n), make([]string, n), make([][]byte, n)
+	names, profiles, csrs, overrides := make([]string, n), make([]string, n), make([][]byte, n), make([]string, n)
 	for i, o := range orders {
 		encoded, err := json.Marshal(o.Names)
 		if err != nil {
@@ -207,21 +212,21 @@ func (t *tx) insertOrders(ctx context.Context, orders []certctl.Order, spkis [][
 		}
 		ids[i], certificates[i], holders[i], issuers[i], requesters[i] = o.ID, o.Certificate, o.Holder, o.Issuer, o.Requester
 		revisions[i], urgencies[i], states[i], waits[i], origins[i] = o.Revision, int16(o.Urgency), string(o.State), string(o.Wait), string(o.Origin)
-		names[i], profiles[i], csrs[i] = string(encoded), bases[o.Certificate].encoded, o.CSR
+		names[i], profiles[i], csrs[i], overrides[i] = string(encoded), bases[o.Certificate].encoded, o.CSR, o.Override
 	}
 	var made []certctl.ID
 	err := t.QueryRow(ctx, `
 		with made as (
 			insert into cert_order (id, certificate_id, holder_id, revision, state, wait, origin, requester_id,
-				names, profile, issuer_id, csr, csr_spki, urgency)
-			select id, certificate, holder, revision, state, wait, origin, requester, names::jsonb, profile::jsonb, issuer, csr, spki, urgency
+				names, profile, issuer_id, csr, csr_spki, urgency, override)
+			select id, certificate, holder, revision, state, wait, origin, requester, names::jsonb, profile::jsonb, issuer, csr, spki, urgency, override
 			from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::bigint[], $5::text[], $6::text[], $7::text[], $8::uuid[],
-				$9::text[], $10::text[], $11::uuid[], $12::bytea[], $13::bytea[], $14::smallint[])
-				as o(id, certificate, holder, revision, state, wait, origin, requester, names, profile, issuer, csr, spki, urgency)
+				$9::text[], $10::text[], $11::uuid[], $12::bytea[], $13::bytea[], $14::smallint[], $15::text[])
+				as o(id, certificate, holder, revision, state, wait, origin, requester, names, profile, issuer, csr, spki, urgency, override)
 			on conflict (certificate_id, holder_id) where live do nothing
 			returning id)
 		select array(select id from made)`,
-		ids, certificates, holders, revisions, states, waits, origins, requesters, names, profiles, issuers, csrs, spkis, urgencies).Scan(&made)
+		ids, certificates, holders, revisions, states, waits, origins, requesters, names, profiles, issuers, csrs, spkis, urgencies, overrides).Scan(&made)
 	if err != nil || len(made) == n {
 		return orders, err
 	}

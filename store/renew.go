@@ -11,7 +11,7 @@ import (
 // order that is open already is pulled forward instead: whatever it waits for,
 // it is tried at once. A request repeated under its idempotency key gets the
 // orders that were open after the first one.
-func (s *Store) RenewCertificate(ctx context.Context, actor certctl.Actor, ref string, holder certctl.ID, idem certctl.Idempotency) ([]certctl.Order, error) {
+func (s *Store) RenewCertificate(ctx context.Context, actor certctl.Actor, ref string, request certctl.RenewRequest, idem certctl.Idempotency) ([]certctl.Order, error) {
 	var orders []certctl.Order
 	err := s.write(ctx, actor, func(t *tx) error {
 		h, err := t.hold(ctx, certctl.VerbIssue, ref)
@@ -23,10 +23,13 @@ func (s *Store) RenewCertificate(ctx context.Context, actor certctl.Actor, ref s
 			return err
 		}
 		if !first.id.IsZero() {
-			orders, err = t.ordersAt(ctx, first, holder)
+			orders, err = t.ordersAt(ctx, first, request.Holder)
 			return err
 		}
-		ids, err := t.renew(ctx, h, holder)
+		if err := t.mayRenew(ctx, h, request); err != nil {
+			return err
+		}
+		ids, err := t.renew(ctx, h, request)
 		if err != nil {
 			return err
 		}
@@ -55,9 +58,16 @@ func (t *tx) ordersAt(ctx context.Context, first earlier, holder certctl.ID) ([]
 	return t.orders(ctx, ids)
 }
 
-// renew makes or pulls forward the orders of a held certificate, and returns
-// their ids.
-func (t *tx) renew(ctx context.Context, h *held, only certctl.ID) ([]certctl.ID, error) {
+// mayRenew refuses what a pause or a freeze forbids.
+func (t *tx) mayRenew(ctx context.Context, h *held, request certctl.RenewRequest) error {
+	if err := h.refusePaused(); err != nil {
+		return err
+	}
+	return t.frozen(ctx, h, request.Override)
+}
+
+// renewed returns the holders that a renewal by hand is about.
+func (h *held) renewed(only certctl.ID) ([]heldHolder, error) {
 	if h.monitored() {
 		return nil, certctl.Errorf(certctl.Conflict, "%s has no issuer: it is only watched", h.name).
 			WithRemedy("give it an issuer")
@@ -65,12 +75,22 @@ func (t *tx) renew(ctx context.Context, h *held, only certctl.ID) ([]certctl.ID,
 	if len(h.holders) == 0 {
 		return nil, certctl.Errorf(certctl.Conflict, "nobody holds a key of %s: it is %s", h.name, noTargetReason)
 	}
-	holders := h.holders
-	if !only.IsZero() {
-		holders = slices.DeleteFunc(slices.Clone(holders), func(x heldHolder) bool { return x.id != only })
-		if len(holders) == 0 {
-			return nil, certctl.Errorf(certctl.NotFound, "%s has no holder %s", h.name, only)
-		}
+	if only.IsZero() {
+		return h.holders, nil
+	}
+	i := slices.IndexFunc(h.holders, func(x heldHolder) bool { return x.id == only })
+	if i < 0 {
+		return nil, certctl.Errorf(certctl.NotFound, "%s has no holder %s", h.name, only)
+	}
+	return h.holders[i : i+1], nil
+}
+
+// renew makes or pulls forward the orders of a held certificate, and returns
+// their ids.
+func (t *tx) renew(ctx context.Context, h *held, request certctl.RenewRequest) ([]certctl.ID, error) {
+	holders, err := h.renewed(request.Holder)
+	if err != nil {
+		return nil, err
 	}
 	live, err := t.liveOrders(ctx, h.id)
 	if err != nil {
@@ -86,7 +106,7 @@ func (t *tx) renew(ctx context.Context, h *held, only certctl.ID) ([]certctl.ID,
 			continue
 		}
 		specs = append(specs, orderSpec{Certificate: h.id, Holder: holder.id, Origin: certctl.OriginAPI,
-			Urgency: certctl.UrgencyNow, Reason: "requested"})
+			Urgency: certctl.UrgencyNow, Reason: "requested", Override: request.Override})
 	}
 	if err := t.pullForward(ctx, open); err != nil {
 		return nil, err

@@ -10,8 +10,8 @@ import (
 
 // sweptHolder is a holder that may be due, with what decides.
 type sweptHolder struct {
-	id, certificate certctl.ID
-	facts           certctl.HolderFacts
+	id, certificate, policy certctl.ID
+	facts                   certctl.HolderFacts
 }
 
 // RenewHolders makes the orders of those holders that are due
@@ -30,13 +30,12 @@ func (s *Store) RenewHolders(ctx context.Context, ids []certctl.ID) (int, error)
 		var specs []orderSpec
 		var later []dueRow
 		for _, h := range holders {
-			due, reason, next := certctl.HolderDue(h.facts, t.now)
-			switch {
-			case due:
+			switch d := certctl.HolderDue(h.facts, t.now); {
+			case d.Due:
 				specs = append(specs, orderSpec{Certificate: h.certificate, Holder: h.id, Origin: certctl.OriginSweep,
-					Urgency: sweepUrgency(h.facts, t.now), Reason: reason})
-			case !next.IsZero():
-				later = append(later, holderDue(h.id, next, h.facts.NotAfter, t.now))
+					Urgency: sweepUrgency(h.facts, t.now), Reason: d.Reason})
+			case !d.At.IsZero():
+				later = append(later, holderDue(h.id, d.At, h.facts.NotAfter, t.now))
 			}
 		}
 		// What is due again is set below, what is ordered when the order ends.
@@ -85,24 +84,47 @@ func (t *tx) sweep(ctx context.Context, specs []orderSpec) (int, error) {
 // sweptHolders reads what decides about holders that have not ended.
 func (t *tx) sweptHolders(ctx context.Context, ids []certctl.ID) ([]sweptHolder, error) {
 	rows, err := t.Query(ctx, `
-		select h.id, h.certificate_id, c.revision, coalesce(v.revision, 0),
+		select h.id, h.certificate_id, c.policy_id, c.labels, c.paused, c.revision, coalesce(v.revision, 0),
 			coalesce(v.revoked_at is not null or exists (select from blocked_key where spki = v.spki), false),
-			v.not_after, v.created_at, v.renew_at, c.issuers = '{}' or c.archived_at is not null or c.purpose = 'system',
+			v.not_before, v.not_after, v.created_at, v.renew_at, c.issuers = '{}' or c.archived_at is not null or c.purpose = 'system',
 			served.bindings, served.verified
 		from holder h join certificate c on c.id = h.certificate_id left join version v on v.id = h.version_id
 		cross join lateral (
 			select count(b.id) as bindings, count(d.id) filter (where d.state in ('verified', 'installed')) as verified
 			from binding b left join deployment d on d.binding_id = b.id and d.version_id = h.version_id
 			where b.holder_id = h.id and b.unbound_at is null) served
-		where h.id = any($1) and h.ended_at is null`, ids)
+		where h.id = any($1) and h.ended_at is null order by h.id`, ids)
 	if err != nil {
 		return nil, err
 	}
-	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (h sweptHolder, err error) {
+	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (h sweptHolder, err error) {
 		f := &h.facts
-		return h, row.Scan(&h.id, &h.certificate, &f.Revision, &f.VersionRevision, &f.Revoked, &f.NotAfter, &f.IssuedAt, &f.RenewAt,
-			&f.Unmanaged, &f.Deployed, &f.Verified)
+		return h, row.Scan(&h.id, &h.certificate, &h.policy, &f.Holds.Labels, &f.Paused, &f.Revision, &f.VersionRevision, &f.Revoked,
+			&f.NotBefore, &f.NotAfter, &f.IssuedAt, &f.RenewAt, &f.Unmanaged, &f.Deployed, &f.Verified)
 	})
+	if err != nil {
+		return nil, err
+	}
+	return all, t.addHolds(ctx, all)
+}
+
+// addHolds adds the freezes that there are, and the issue windows of the
+// holders' policies.
+func (t *tx) addHolds(ctx context.Context, all []sweptHolder) error {
+	freezes, err := t.freezes(ctx)
+	if err != nil {
+		return err
+	}
+	wanted := map[certctl.ID]bool{}
+	for _, h := range all {
+		wanted[h.policy] = true
+	}
+	policies, err := t.policiesByID(ctx, keysOf(wanted))
+	for i := range all {
+		holds := &all[i].facts.Holds
+		holds.Freezes, holds.Windows = freezes, policies[all[i].policy].IssueWindows
+	}
+	return err
 }
 
 // lockCertificatesOf locks the certificates that a query of their ids finds.

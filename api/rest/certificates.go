@@ -18,7 +18,7 @@ type CertificateStore interface {
 	ListCertificates(ctx context.Context, actor certctl.Actor, filter certctl.CertificateFilter) (certctl.Page[certctl.Certificate], error)
 	UpdateCertificate(ctx context.Context, actor certctl.Actor, ref string, patch certctl.CertificatePatch) (certctl.Certificate, error)
 	ArchiveCertificate(ctx context.Context, actor certctl.Actor, ref string) error
-	RenewCertificate(ctx context.Context, actor certctl.Actor, ref string, holder certctl.ID, idem certctl.Idempotency) ([]certctl.Order, error)
+	RenewCertificate(ctx context.Context, actor certctl.Actor, ref string, request certctl.RenewRequest, idem certctl.Idempotency) ([]certctl.Order, error)
 	SubmitCSR(ctx context.Context, actor certctl.Actor, ref string, csr *certctl.CSR) (certctl.Order, error)
 	ImportCertificate(ctx context.Context, actor certctl.Actor, request certctl.ImportRequest) (certctl.Certificate, error)
 	BindTarget(ctx context.Context, actor certctl.Actor, ref string, binding certctl.BindingRequest) (certctl.Certificate, error)
