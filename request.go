@@ -106,6 +106,13 @@ type CertificateFilter struct {
 	Archived      bool // archived ones instead of live ones
 }
 
+// PlanFilter selects what a plan of renewals is about.
+type PlanFilter struct {
+	Team   string
+	Issuer string // the first one of a certificate
+	Label  map[string]string
+}
+
 // OrderFilter selects orders.
 type OrderFilter struct {
 	PageRequest

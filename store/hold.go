@@ -22,10 +22,10 @@ const holdRecheck = certctl.Day
 // or the end of a freeze: those of ordinary renewals, where the version before
 // is still there to be served.
 func (t *tx) heldDeployments(ctx context.Context, ids []certctl.ID) (map[certctl.ID]heldUntil, error) {
-	var any bool
+	var holding bool
 	if err := t.QueryRow(ctx, `
 		select exists (select from change_freeze where ended_at is null and (ends_at is null or ends_at > now()))
-			or exists (select from renewal_policy where body ? 'deploy_windows')`).Scan(&any); err != nil || !any || len(ids) == 0 {
+			or exists (select from renewal_policy where body ? 'deploy_windows')`).Scan(&holding); err != nil || !holding || len(ids) == 0 {
 		return nil, err
 	}
 	freezes, err := t.freezes(ctx)

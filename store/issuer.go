@@ -112,8 +112,7 @@ func (s *Store) UpdateIssuer(ctx context.Context, actor certctl.Actor, ref strin
 			where id = $1`, f.id, request.Name, string(request.Settings), request.Sealed, request.Concurrency); err != nil {
 			return nameTaken(err, certctl.ObjectIssuer, request.Name)
 		}
-		if _, err := t.Exec(ctx, `update due set due_at = now() where verb = any($1) and lane = $2 and due_at > now()`,
-			[]string{string(certctl.HintIssue), string(certctl.HintRevoke)}, f.id.String()); err != nil {
+		if err := t.askAgain(ctx, f.id); err != nil {
 			return err
 		}
 		t.event(f.team, certctl.AggregateIssuer, f.id, certctl.EventIssuerUpdated, map[string]any{"name": request.Name})
@@ -153,6 +152,42 @@ func (s *Store) ArchiveIssuer(ctx context.Context, actor certctl.Actor, ref stri
 		}
 		return err
 	})
+}
+
+// PauseIssuer keeps an issuer from being asked, or has it asked again: what is
+// under way ends, and what is due waits.
+func (s *Store) PauseIssuer(ctx context.Context, actor certctl.Actor, ref string, pause bool) (certctl.Issuer, error) {
+	var issuer certctl.Issuer
+	err := s.write(ctx, actor, func(t *tx) error {
+		f, err := t.one(ctx, certctl.ObjectIssuer, certctl.VerbUpdate, ref)
+		if err != nil {
+			return err
+		}
+		tag, err := t.Exec(ctx, `update issuer set paused = $2, updated_at = now() where id = $1 and paused <> $2 and archived_at is null`, f.id, pause)
+		if err != nil {
+			return err
+		}
+		if tag.RowsAffected() > 0 {
+			name := certctl.EventIssuerPaused
+			if !pause {
+				name = certctl.EventIssuerResumed
+			}
+			t.event(f.team, certctl.AggregateIssuer, f.id, name, map[string]any{"name": f.name})
+			if err := t.askAgain(ctx, f.id); err != nil {
+				return err
+			}
+		}
+		issuer, err = t.issuer(ctx, f.id)
+		return err
+	})
+	return issuer, err
+}
+
+// askAgain has what waits for an issuer looked at now.
+func (t *tx) askAgain(ctx context.Context, issuer certctl.ID) error {
+	_, err := t.Exec(ctx, `update due set due_at = now() where verb = any($1) and lane = $2 and due_at > now()`,
+		[]string{string(certctl.HintIssue), string(certctl.HintRevoke)}, issuer.String())
+	return err
 }
 
 // checkIssuer refuses a request that no driver could serve, and fills in what it

@@ -143,15 +143,11 @@ func (s *Server) ArchiveCertificate(ctx context.Context, r gen.ArchiveCertificat
 
 // RenewCertificate orders a new leaf now.
 func (s *Server) RenewCertificate(ctx context.Context, r gen.RenewCertificateRequestObject) (gen.RenewCertificateResponseObject, error) {
-	var holder certctl.ID
-	if r.Body != nil {
-		holder = r.Body.Holder
-	}
 	idem, err := idempotency(r.Params.IdempotencyKey, "renewCertificate/"+r.Certificate, r.Body)
 	if err != nil {
 		return nil, err
 	}
-	orders, err := s.store.RenewCertificate(ctx, actorOf(ctx), r.Certificate, holder, idem)
+	orders, err := s.store.RenewCertificate(ctx, actorOf(ctx), r.Certificate, renewRequest(r.Body), idem)
 	if err != nil {
 		return nil, err
 	}

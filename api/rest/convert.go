@@ -176,7 +176,7 @@ func certificateOf(c certctl.Certificate) gen.Certificate {
 	out := gen.Certificate{
 		ID: c.ID, Name: c.Name, Team: c.Team, DNSNames: c.Names.DNS, Uris: c.Names.URI, EmailAddresses: c.Names.Email,
 		Revision: c.Revision, Issuers: each(c.Issuers, refOf), Profile: refOf(c.Profile), RenewalPolicy: refOf(c.RenewalPolicy),
-		KeyMode: string(c.KeyMode), Sharing: string(c.Sharing), Owner: c.Owner, Labels: c.Labels,
+		KeyMode: string(c.KeyMode), Sharing: string(c.Sharing), Owner: c.Owner, Labels: c.Labels, Paused: c.Paused,
 		Status:   gen.CertificateStatus{State: string(c.Status), Reason: c.StatusReason},
 		NotAfter: c.NotAfter, CreatedAt: c.CreatedAt, UpdatedAt: c.UpdatedAt, ArchivedAt: c.ArchivedAt,
 	}
@@ -195,7 +195,7 @@ func orderOf(o certctl.Order) gen.Order {
 	return gen.Order{
 		ID: o.ID, Certificate: o.Certificate, Holder: o.Holder, Revision: o.Revision, State: string(o.State),
 		Wait: string(o.Wait), ErrorCode: o.ErrorCode, Message: o.Message, DueAt: o.DueAt, Origin: string(o.Origin),
-		Issuer: o.Issuer, Version: o.Version, CreatedAt: o.CreatedAt, UpdatedAt: o.UpdatedAt, ClosedAt: o.ClosedAt,
+		Override: o.Override, Issuer: o.Issuer, Version: o.Version, CreatedAt: o.CreatedAt, UpdatedAt: o.UpdatedAt, ClosedAt: o.ClosedAt,
 	}
 }
 

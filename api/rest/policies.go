@@ -13,6 +13,7 @@ func policyOf(p certctl.RenewalPolicy) gen.RenewalPolicy {
 		ID: p.ID, Name: p.Name, Team: p.Team, Description: p.Description, AutoRenew: p.AutoRenew,
 		Fraction: p.Fraction, Jitter: p.Jitter,
 		AlertBefore: each(p.AlertBefore, certctl.Duration.String), CreatedAt: p.CreatedAt, UpdatedAt: p.UpdatedAt,
+		IssueWindows: each(p.IssueWindows, windowOf), DeployWindows: each(p.DeployWindows, windowOf),
 	}
 	if p.Before != 0 {
 		out.Before = p.Before.String()
@@ -36,6 +37,8 @@ func policyRequest(b gen.RenewalPolicyRequest) (certctl.RenewalPolicy, error) {
 		bad.AddError("/alert_before/"+strconv.Itoa(i), err)
 		policy.AlertBefore = append(policy.AlertBefore, alert)
 	}
+	policy.IssueWindows = windows(&bad, "/issue_windows", b.IssueWindows)
+	policy.DeployWindows = windows(&bad, "/deploy_windows", b.DeployWindows)
 	return policy, bad.Err()
 }
 

@@ -23,6 +23,7 @@ type Store interface {
 	EventStore
 	InventoryStore
 	WorkStore
+	RenewalStore
 }
 
 // Signer does what needs a key: it runs in the signer role, across the bus.

@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	_ "time/tzdata" // change windows name zones, and images have no database of them
 
 	"github.com/certctl/certctl"
 	"github.com/certctl/certctl/cmd/internal/config"

@@ -30,6 +30,9 @@ type certificatesCmd struct {
 	Bind    certBindCmd    `cmd:"" help:"Install it on one more target."`
 	Unbind  certUnbindCmd  `cmd:"" help:"Stop installing it on a target."`
 	Chain   certChainCmd   `cmd:"" help:"Print leaf and chain as PEM."`
+	Explain certExplainCmd `cmd:"" help:"Say why it is or is not renewed, and what happens next."`
+	Pause   certPauseCmd   `cmd:"" help:"Stop renewing and installing it."`
+	Resume  certResumeCmd  `cmd:"" help:"Go on after a pause."`
 	Status  certStatusCmd  `cmd:"" help:"Show where it stands, and wait for it with --watch."`
 }
 
@@ -162,28 +165,6 @@ func (c certImportCmd) Run(s *session) error {
 		}
 	}
 	return s.change(http.MethodPost, certificatesPath+"/import", body, waiting{})
-}
-
-type certRenewCmd struct {
-	nameArg
-	waiting
-}
-
-func (c certRenewCmd) Run(s *session) error {
-	client, ctx, cancel, err := s.connect()
-	if err != nil {
-		return err
-	}
-	defer cancel()
-	answer, err := client.call(ctx, http.MethodPost, item(certificatesPath, c.Name)+"/renew", nil, object{})
-	if err != nil {
-		return err
-	}
-	if c.Wait {
-		return s.await(ctx, client, c.Name)
-	}
-	orders, _ := answer["items"].([]any)
-	return s.show(orders, orderColumns)
 }
 
 type certCSRCmd struct {

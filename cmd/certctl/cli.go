@@ -27,6 +27,8 @@ type CLI struct {
 	Issuers         issuersCmd      `cmd:"" aliases:"issuer" help:"Connections to certificate authorities."`
 	Profiles        profilesCmd     `cmd:"" aliases:"profile" help:"What may be issued."`
 	RenewalPolicies policiesCmd     `cmd:"" aliases:"renewal-policy,policies,policy" help:"When it is renewed."`
+	Plan            planCmd         `cmd:"" help:"Simulate the renewals to come."`
+	Freezes         freezesCmd      `cmd:"" aliases:"freeze" help:"Times in which nothing is renewed."`
 	Principals      principalsCmd   `cmd:"" aliases:"principal" help:"Who may act."`
 	APIKeys         apiKeysCmd      `cmd:"" name:"api-keys" aliases:"api-key" help:"Keys of principals."`
 	Events          eventsCmd       `cmd:"" aliases:"event" help:"Who did what."`

@@ -177,6 +177,8 @@ type issuersCmd struct {
 	Get    issuerGetCmd    `cmd:"" help:"Show one."`
 	Create issuerCreateCmd `cmd:"" help:"Make one from a file."`
 	Update issuerUpdateCmd `cmd:"" help:"Replace one's settings from a file."`
+	Pause  issuerPauseCmd  `cmd:"" help:"Ask it for nothing; what is due waits."`
+	Resume issuerResumeCmd `cmd:"" help:"Ask it again."`
 	Delete issuerDeleteCmd `cmd:"" help:"Archive one that nothing uses."`
 }
 
@@ -185,13 +187,23 @@ type (
 	issuerGetCmd    describedGet
 	issuerCreateCmd describedCreate
 	issuerUpdateCmd describedUpdate
+	issuerPauseCmd  struct{ nameArg }
+	issuerResumeCmd struct{ nameArg }
 	issuerDeleteCmd describedDelete
 )
 
 const issuersPath = "/api/v1/issuers"
 
 func (issuerListCmd) Run(s *session) error {
-	return s.list(issuersPath, params(), 0, columns{"name", "kind", "trust", "health", "CREATED=created_at"})
+	return s.list(issuersPath, params(), 0, columns{"name", "kind", "trust", "health", "paused", "CREATED=created_at"})
+}
+
+func (c issuerPauseCmd) Run(s *session) error {
+	return s.change(http.MethodPost, item(issuersPath, c.Name)+"/pause", nil, waiting{})
+}
+
+func (c issuerResumeCmd) Run(s *session) error {
+	return s.change(http.MethodPost, item(issuersPath, c.Name)+"/resume", nil, waiting{})
 }
 
 func (c issuerGetCmd) Run(s *session) error { return s.get(issuersPath, c.Name) }

@@ -68,7 +68,28 @@ func TestCommandLine(t *testing.T) {
 	if yaml := s.ok("", "certificates", "get", "shop", "-o", "yaml"); !strings.Contains(yaml, "name: shop\n") {
 		t.Errorf("yaml %s", yaml)
 	}
-	s.ok("", "certificates", "renew", "shop")
+	if preview := s.ok("", "certificates", "renew", "shop", "--dry-run"); !strings.Contains(preview, "order") || !strings.Contains(preview, "web") {
+		t.Errorf("preview %s", preview)
+	}
+	s.ok("", "freezes", "create", "december", "--until", "14d", "--reason", "sales")
+	if code, _, stderr := s.cli("", "certificates", "renew", "shop"); code == 0 || !strings.Contains(stderr, "december") {
+		t.Errorf("a renewal during a freeze: %d, %s", code, stderr)
+	}
+	s.ok("", "certificates", "renew", "shop", "--override", "the key has leaked")
+	s.ok("", "freezes", "end", "december")
+	if table := s.ok("", "freezes", "list", "--all"); !strings.Contains(table, "sales") {
+		t.Errorf("freezes %s", table)
+	}
+	s.ok("", "certificates", "pause", "shop")
+	if text := s.ok("", "certificates", "explain", "shop"); !strings.Contains(text, "paused") {
+		t.Errorf("explanation %s", text)
+	}
+	s.ok("", "certificates", "resume", "shop")
+	if plan := s.ok("", "plan", "--days", "400"); !strings.Contains(plan, "renewals of") || !strings.Contains(plan, "public CAs give at most 100d") {
+		t.Errorf("plan %s", plan)
+	}
+	s.ok("", "issuers", "pause", "local")
+	s.ok("", "issuers", "resume", "local")
 	s.ok("", "certificates", "revoke", "mail", "--reason", "superseded")
 	if events := s.ok("", "events", "list", "--name", "version_revoked"); !strings.Contains(events, "version_revoked") {
 		t.Errorf("events %s", events)

@@ -23,6 +23,7 @@ import (
 	"github.com/gorilla/mux"
 	"github.com/oapi-codegen/nullable"
 	"github.com/oapi-codegen/runtime"
+	openapi_types "github.com/oapi-codegen/runtime/types"
 )
 
 // Defines values for BindingRequestSlot.
@@ -778,6 +779,7 @@ type Certificate struct {
 	Name           string            `json:"name"`
 	NotAfter       time.Time         `json:"not_after,omitempty,omitzero"`
 	Owner          string            `json:"owner,omitempty,omitzero"`
+	Paused         bool              `json:"paused,omitempty,omitzero"`
 	Profile        Ref               `json:"profile"`
 	RenewalPolicy  Ref               `json:"renewal_policy"`
 	Revision       int64             `json:"revision"`
@@ -942,6 +944,18 @@ type EventList struct {
 	NextCursor string  `json:"next_cursor,omitempty,omitzero"`
 }
 
+// Explanation defines model for Explanation.
+type Explanation struct {
+	At            time.Time           `json:"at,omitempty,omitzero"`
+	Certificate   Ref                 `json:"certificate"`
+	Freezes       []Freeze            `json:"freezes,omitempty,omitzero"`
+	Holders       []HolderExplanation `json:"holders"`
+	Issuer        Ref                 `json:"issuer,omitempty,omitzero"`
+	Paused        bool                `json:"paused,omitempty,omitzero"`
+	RenewalPolicy Ref                 `json:"renewal_policy,omitempty,omitzero"`
+	Status        string              `json:"status"`
+}
+
 // FieldError defines model for FieldError.
 type FieldError struct {
 	// Field JSON pointer (RFC 6901)
@@ -949,10 +963,68 @@ type FieldError struct {
 	Message string `json:"message"`
 }
 
+// Freeze defines model for Freeze.
+type Freeze struct {
+	CreatedAt time.Time         `json:"created_at,omitempty,omitzero"`
+	CreatedBy string            `json:"created_by"`
+	EndedAt   time.Time         `json:"ended_at,omitempty,omitzero"`
+	EndsAt    time.Time         `json:"ends_at,omitempty,omitzero"`
+	Hard      bool              `json:"hard"`
+	ID        certctl.ID        `json:"id"`
+	Labels    map[string]string `json:"labels,omitempty,omitzero"`
+	Name      string            `json:"name"`
+	Reason    string            `json:"reason,omitempty,omitzero"`
+	StartsAt  time.Time         `json:"starts_at"`
+}
+
+// FreezeList defines model for FreezeList.
+type FreezeList struct {
+	Items      []Freeze `json:"items"`
+	NextCursor string   `json:"next_cursor,omitempty,omitzero"`
+}
+
+// FreezeRequest defines model for FreezeRequest.
+type FreezeRequest struct {
+	EndsAt time.Time `json:"ends_at,omitempty,omitzero"`
+
+	// Hard Holds also what has only a tenth of its life left
+	Hard bool `json:"hard,omitempty,omitzero"`
+
+	// Labels Certificates that carry all of them; none: every certificate
+	Labels   map[string]string `json:"labels,omitempty,omitzero"`
+	Name     string            `json:"name"`
+	Reason   string            `json:"reason,omitempty,omitzero"`
+	StartsAt time.Time         `json:"starts_at,omitempty,omitzero"`
+}
+
 // Health defines model for Health.
 type Health struct {
 	Status  string `json:"status"`
 	Version string `json:"version,omitempty,omitzero"`
+}
+
+// HolderExplanation defines model for HolderExplanation.
+type HolderExplanation struct {
+	Agents []Ref      `json:"agents,omitempty,omitzero"`
+	Due    bool       `json:"due"`
+	Holder certctl.ID `json:"holder"`
+	Kind   string     `json:"kind"`
+
+	// Next When it is looked at next
+	Next     time.Time `json:"next,omitempty,omitzero"`
+	NotAfter time.Time `json:"not_after,omitempty,omitzero"`
+	Order    OrderLink `json:"order,omitempty,omitzero"`
+
+	// Reason Why it is due, or will be: no_version, revoked, revision or renew_at
+	Reason string `json:"reason,omitempty,omitzero"`
+
+	// RenewAt As it was drawn when the leaf was issued
+	RenewAt   time.Time `json:"renew_at,omitempty,omitzero"`
+	Sentences []string  `json:"sentences"`
+	Serial    string    `json:"serial,omitempty,omitzero"`
+
+	// Wait What holds it back: window, freeze or paused
+	Wait string `json:"wait,omitempty,omitzero"`
 }
 
 // ImportRequest defines model for ImportRequest.
@@ -1100,10 +1172,13 @@ type Order struct {
 	Issuer      certctl.ID `json:"issuer,omitempty,omitzero"`
 	Message     string     `json:"message,omitempty,omitzero"`
 	Origin      string     `json:"origin"`
-	Revision    int64      `json:"revision"`
-	State       string     `json:"state"`
-	UpdatedAt   time.Time  `json:"updated_at,omitempty,omitzero"`
-	Version     certctl.ID `json:"version,omitempty,omitzero"`
+
+	// Override Why it was asked for during a freeze
+	Override  string     `json:"override,omitempty,omitzero"`
+	Revision  int64      `json:"revision"`
+	State     string     `json:"state"`
+	UpdatedAt time.Time  `json:"updated_at,omitempty,omitzero"`
+	Version   certctl.ID `json:"version,omitempty,omitzero"`
 
 	// Wait Why it waits, until due_at
 	Wait string `json:"wait,omitempty,omitzero"`
@@ -1128,6 +1203,24 @@ type OrderLink struct {
 type OrderList struct {
 	Items      []Order `json:"items"`
 	NextCursor string  `json:"next_cursor,omitempty,omitzero"`
+}
+
+// PlanDay defines model for PlanDay.
+type PlanDay struct {
+	Date     openapi_types.Date `json:"date"`
+	Issuer   string             `json:"issuer"`
+	Renewals int                `json:"renewals"`
+}
+
+// PlanFinding defines model for PlanFinding.
+type PlanFinding struct {
+	Date    time.Time  `json:"date"`
+	ID      certctl.ID `json:"id,omitempty,omitzero"`
+	Kind    string     `json:"kind"`
+	Message string     `json:"message"`
+
+	// Name Of the certificate or issuer
+	Name string `json:"name,omitempty,omitzero"`
 }
 
 // Principal defines model for Principal.
@@ -1231,6 +1324,13 @@ type ProfileRequestExtendedKeyUsages string
 // ProfileRequestKeyAlgorithms defines model for ProfileRequest.KeyAlgorithms.
 type ProfileRequestKeyAlgorithms string
 
+// PublicRule defines model for PublicRule.
+type PublicRule struct {
+	From        time.Time `json:"from"`
+	MaxValidity string    `json:"max_validity"`
+	Source      string    `json:"source"`
+}
+
 // Reader defines model for Reader.
 type Reader struct {
 	CreatedAt time.Time  `json:"created_at,omitempty,omitzero"`
@@ -1290,21 +1390,39 @@ type Ref struct {
 // RenewRequest defines model for RenewRequest.
 type RenewRequest struct {
 	Holder certctl.ID `json:"holder,omitempty,omitzero"`
+
+	// Override Why it cannot wait for the end of a freeze; stands in the order
+	Override string `json:"override,omitempty,omitzero"`
+}
+
+// RenewalPlan defines model for RenewalPlan.
+type RenewalPlan struct {
+	Days     []PlanDay     `json:"days"`
+	Findings []PlanFinding `json:"findings"`
+	From     time.Time     `json:"from"`
+	Keys     int           `json:"keys"`
+	Renewals int           `json:"renewals"`
+
+	// Rules Limits of public CAs that come into force meanwhile
+	Rules []PublicRule `json:"rules,omitempty,omitzero"`
+	Until time.Time    `json:"until"`
 }
 
 // RenewalPolicy defines model for RenewalPolicy.
 type RenewalPolicy struct {
-	AlertBefore []string   `json:"alert_before,omitempty,omitzero"`
-	AutoRenew   bool       `json:"auto_renew"`
-	Before      string     `json:"before,omitempty,omitzero"`
-	CreatedAt   time.Time  `json:"created_at,omitempty,omitzero"`
-	Description string     `json:"description,omitempty,omitzero"`
-	Fraction    float64    `json:"fraction,omitempty,omitzero"`
-	ID          certctl.ID `json:"id"`
-	Jitter      float64    `json:"jitter"`
-	Name        string     `json:"name"`
-	Team        string     `json:"team"`
-	UpdatedAt   time.Time  `json:"updated_at,omitempty,omitzero"`
+	AlertBefore   []string   `json:"alert_before,omitempty,omitzero"`
+	AutoRenew     bool       `json:"auto_renew"`
+	Before        string     `json:"before,omitempty,omitzero"`
+	CreatedAt     time.Time  `json:"created_at,omitempty,omitzero"`
+	DeployWindows []Window   `json:"deploy_windows,omitempty,omitzero"`
+	Description   string     `json:"description,omitempty,omitzero"`
+	Fraction      float64    `json:"fraction,omitempty,omitzero"`
+	ID            certctl.ID `json:"id"`
+	IssueWindows  []Window   `json:"issue_windows,omitempty,omitzero"`
+	Jitter        float64    `json:"jitter"`
+	Name          string     `json:"name"`
+	Team          string     `json:"team"`
+	UpdatedAt     time.Time  `json:"updated_at,omitempty,omitzero"`
 }
 
 // RenewalPolicyList defines model for RenewalPolicyList.
@@ -1318,11 +1436,34 @@ type RenewalPolicyRequest struct {
 	AlertBefore []string `json:"alert_before,omitempty,omitzero"`
 	AutoRenew   bool     `json:"auto_renew,omitempty,omitzero"`
 	Before      string   `json:"before,omitempty,omitzero"`
-	Description string   `json:"description,omitempty,omitzero"`
-	Fraction    float64  `json:"fraction,omitempty,omitzero"`
-	Jitter      float64  `json:"jitter,omitempty,omitzero"`
-	Name        string   `json:"name"`
-	Team        string   `json:"team,omitempty,omitzero"`
+
+	// DeployWindows When what came of them may be installed; none: always
+	DeployWindows []Window `json:"deploy_windows,omitempty,omitzero"`
+	Description   string   `json:"description,omitempty,omitzero"`
+	Fraction      float64  `json:"fraction,omitempty,omitzero"`
+
+	// IssueWindows When ordinary renewals may be ordered; none: always
+	IssueWindows []Window `json:"issue_windows,omitempty,omitzero"`
+	Jitter       float64  `json:"jitter,omitempty,omitzero"`
+	Name         string   `json:"name"`
+	Team         string   `json:"team,omitempty,omitzero"`
+}
+
+// RenewalPreview defines model for RenewalPreview.
+type RenewalPreview struct {
+	// Action order: makes one; hurry: ends the waiting of the open one; leave: the open one is at the issuer
+	Action   string     `json:"action"`
+	Agents   []Ref      `json:"agents,omitempty,omitzero"`
+	Holder   certctl.ID `json:"holder"`
+	Issuer   Ref        `json:"issuer"`
+	NotAfter time.Time  `json:"not_after"`
+	Order    certctl.ID `json:"order,omitempty,omitzero"`
+	Targets  []string   `json:"targets,omitempty,omitzero"`
+}
+
+// RenewalPreviewItems defines model for RenewalPreviewItems.
+type RenewalPreviewItems struct {
+	Items []RenewalPreview `json:"items"`
 }
 
 // ResolveRequest defines model for ResolveRequest.
@@ -1417,6 +1558,16 @@ type VersionItems struct {
 type VersionList struct {
 	Items      []Version `json:"items"`
 	NextCursor string    `json:"next_cursor,omitempty,omitzero"`
+}
+
+// Window defines model for Window.
+type Window struct {
+	// Cron When it opens: minute hour day-of-month month day-of-week
+	Cron     string `json:"cron"`
+	Duration string `json:"duration"`
+
+	// TimeZone IANA name; UTC if absent
+	TimeZone string `json:"time_zone,omitempty,omitzero"`
 }
 
 // ActorQ defines model for ActorQ.
@@ -1800,6 +1951,18 @@ type ListReadersParams struct {
 	Limit Limit `form:"limit,omitempty" json:"limit,omitempty,omitzero"`
 }
 
+// ListFreezesParams defines parameters for ListFreezes.
+type ListFreezesParams struct {
+	// All Those that are over as well
+	All bool `form:"all,omitempty" json:"all,omitempty,omitzero"`
+
+	// Cursor next_cursor of the page before
+	Cursor Cursor `form:"cursor,omitempty" json:"cursor,omitempty,omitzero"`
+
+	// Limit Items a page
+	Limit Limit `form:"limit,omitempty" json:"limit,omitempty,omitzero"`
+}
+
 // ListIssuersParams defines parameters for ListIssuers.
 type ListIssuersParams struct {
 	// Cursor next_cursor of the page before
@@ -1855,6 +2018,21 @@ type ListProfilesParams struct {
 
 	// Team Only this team
 	Team TeamQ `form:"team,omitempty" json:"team,omitempty,omitzero"`
+}
+
+// GetRenewalPlanParams defines parameters for GetRenewalPlan.
+type GetRenewalPlanParams struct {
+	// Days How far ahead
+	Days int `form:"days,omitempty" json:"days,omitempty,omitzero"`
+
+	// Team Only of this team
+	Team string `form:"team,omitempty" json:"team,omitempty,omitzero"`
+
+	// Issuer Only of this issuer
+	Issuer string `form:"issuer,omitempty" json:"issuer,omitempty,omitzero"`
+
+	// Label Only with this label, key=value; several must all fit
+	Label []string `form:"label,omitempty" json:"label,omitempty,omitzero"`
 }
 
 // ListRenewalPoliciesParams defines parameters for ListRenewalPolicies.
@@ -1941,11 +2119,17 @@ type SubmitCSRJSONRequestBody = CSRRequest
 // RenewCertificateJSONRequestBody defines body for RenewCertificate for application/json ContentType.
 type RenewCertificateJSONRequestBody = RenewRequest
 
+// PreviewRenewalJSONRequestBody defines body for PreviewRenewal for application/json ContentType.
+type PreviewRenewalJSONRequestBody = RenewRequest
+
 // RevokeCertificateJSONRequestBody defines body for RevokeCertificate for application/json ContentType.
 type RevokeCertificateJSONRequestBody = RevokeRequest
 
 // CreateReaderJSONRequestBody defines body for CreateReader for application/json ContentType.
 type CreateReaderJSONRequestBody = ReaderRequest
+
+// CreateFreezeJSONRequestBody defines body for CreateFreeze for application/json ContentType.
+type CreateFreezeJSONRequestBody = FreezeRequest
 
 // CreateIssuerJSONRequestBody defines body for CreateIssuer for application/json ContentType.
 type CreateIssuerJSONRequestBody = IssuerRequest
@@ -2060,12 +2244,24 @@ type ServerInterface interface {
 	// ListCertificateDeployments Deployments of one
 	// (GET /api/v1/certificates/{certificate}/deployments)
 	ListCertificateDeployments(w http.ResponseWriter, r *http.Request, certificate CertificatePath, params ListCertificateDeploymentsParams)
+	// ExplainCertificate Why it is or is not renewed, and what happens next
+	// (GET /api/v1/certificates/{certificate}/explain)
+	ExplainCertificate(w http.ResponseWriter, r *http.Request, certificate CertificatePath)
 	// ListCertificateOrders Orders of one, with attempts
 	// (GET /api/v1/certificates/{certificate}/orders)
 	ListCertificateOrders(w http.ResponseWriter, r *http.Request, certificate CertificatePath, params ListCertificateOrdersParams)
+	// PauseCertificate Stop renewing and installing it
+	// (POST /api/v1/certificates/{certificate}/pause)
+	PauseCertificate(w http.ResponseWriter, r *http.Request, certificate CertificatePath)
 	// RenewCertificate Renew now
 	// (POST /api/v1/certificates/{certificate}/renew)
 	RenewCertificate(w http.ResponseWriter, r *http.Request, certificate CertificatePath, params RenewCertificateParams)
+	// PreviewRenewal What a renewal would do, without doing it
+	// (POST /api/v1/certificates/{certificate}/renew/preview)
+	PreviewRenewal(w http.ResponseWriter, r *http.Request, certificate CertificatePath)
+	// ResumeCertificate Go on after a pause
+	// (POST /api/v1/certificates/{certificate}/resume)
+	ResumeCertificate(w http.ResponseWriter, r *http.Request, certificate CertificatePath)
 	// RevokeCertificate Revoke all unexpired versions
 	// (POST /api/v1/certificates/{certificate}/revoke)
 	RevokeCertificate(w http.ResponseWriter, r *http.Request, certificate CertificatePath)
@@ -2099,6 +2295,15 @@ type ServerInterface interface {
 	// RevokeReader Revoke reader credentials
 	// (DELETE /api/v1/events/readers/{id})
 	RevokeReader(w http.ResponseWriter, r *http.Request, id ID)
+	// ListFreezes Freezes that hold now or will
+	// (GET /api/v1/freezes)
+	ListFreezes(w http.ResponseWriter, r *http.Request, params ListFreezesParams)
+	// CreateFreeze Begin a freeze, now or later
+	// (POST /api/v1/freezes)
+	CreateFreeze(w http.ResponseWriter, r *http.Request)
+	// EndFreeze End one
+	// (DELETE /api/v1/freezes/{freeze})
+	EndFreeze(w http.ResponseWriter, r *http.Request, freeze string)
 	// ListIssuers List issuers
 	// (GET /api/v1/issuers)
 	ListIssuers(w http.ResponseWriter, r *http.Request, params ListIssuersParams)
@@ -2114,6 +2319,12 @@ type ServerInterface interface {
 	// UpdateIssuer Replace one's settings
 	// (PUT /api/v1/issuers/{issuer})
 	UpdateIssuer(w http.ResponseWriter, r *http.Request, issuer IssuerPath)
+	// PauseIssuer Ask it for nothing
+	// (POST /api/v1/issuers/{issuer}/pause)
+	PauseIssuer(w http.ResponseWriter, r *http.Request, issuer IssuerPath)
+	// ResumeIssuer Ask it again after a pause
+	// (POST /api/v1/issuers/{issuer}/resume)
+	ResumeIssuer(w http.ResponseWriter, r *http.Request, issuer IssuerPath)
 	// GetOpenAPI This document
 	// (GET /api/v1/openapi.yaml)
 	GetOpenAPI(w http.ResponseWriter, r *http.Request)
@@ -2150,6 +2361,9 @@ type ServerInterface interface {
 	// UpdateProfile Replace one's settings
 	// (PUT /api/v1/profiles/{profile})
 	UpdateProfile(w http.ResponseWriter, r *http.Request, profile ProfilePath)
+	// GetRenewalPlan Simulate the renewals to come
+	// (GET /api/v1/renewal-plan)
+	GetRenewalPlan(w http.ResponseWriter, r *http.Request, params GetRenewalPlanParams)
 	// ListRenewalPolicies List renewal policies
 	// (GET /api/v1/renewal-policies)
 	ListRenewalPolicies(w http.ResponseWriter, r *http.Request, params ListRenewalPoliciesParams)
@@ -3269,6 +3483,32 @@ func (siw *ServerInterfaceWrapper) ListCertificateDeployments(w http.ResponseWri
 	handler.ServeHTTP(w, r)
 }
 
+// ExplainCertificate operation middleware
+func (siw *ServerInterfaceWrapper) ExplainCertificate(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "certificate" -------------
+	var certificate CertificatePath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "certificate", mux.Vars(r)["certificate"], &certificate, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "certificate", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ExplainCertificate(w, r, certificate)
+	}))
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		handler = siw.HandlerMiddlewares[i](handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // ListCertificateOrders operation middleware
 func (siw *ServerInterfaceWrapper) ListCertificateOrders(w http.ResponseWriter, r *http.Request) {
 
@@ -3324,6 +3564,32 @@ func (siw *ServerInterfaceWrapper) ListCertificateOrders(w http.ResponseWriter, 
 	handler.ServeHTTP(w, r)
 }
 
+// PauseCertificate operation middleware
+func (siw *ServerInterfaceWrapper) PauseCertificate(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "certificate" -------------
+	var certificate CertificatePath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "certificate", mux.Vars(r)["certificate"], &certificate, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "certificate", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.PauseCertificate(w, r, certificate)
+	}))
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		handler = siw.HandlerMiddlewares[i](handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // RenewCertificate operation middleware
 func (siw *ServerInterfaceWrapper) RenewCertificate(w http.ResponseWriter, r *http.Request) {
 
@@ -3365,6 +3631,58 @@ func (siw *ServerInterfaceWrapper) RenewCertificate(w http.ResponseWriter, r *ht
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.RenewCertificate(w, r, certificate, params)
+	}))
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		handler = siw.HandlerMiddlewares[i](handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// PreviewRenewal operation middleware
+func (siw *ServerInterfaceWrapper) PreviewRenewal(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "certificate" -------------
+	var certificate CertificatePath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "certificate", mux.Vars(r)["certificate"], &certificate, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "certificate", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.PreviewRenewal(w, r, certificate)
+	}))
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		handler = siw.HandlerMiddlewares[i](handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ResumeCertificate operation middleware
+func (siw *ServerInterfaceWrapper) ResumeCertificate(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "certificate" -------------
+	var certificate CertificatePath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "certificate", mux.Vars(r)["certificate"], &certificate, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "certificate", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ResumeCertificate(w, r, certificate)
 	}))
 
 	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
@@ -3960,6 +4278,105 @@ func (siw *ServerInterfaceWrapper) RevokeReader(w http.ResponseWriter, r *http.R
 	handler.ServeHTTP(w, r)
 }
 
+// ListFreezes operation middleware
+func (siw *ServerInterfaceWrapper) ListFreezes(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListFreezesParams
+
+	// ------------- Optional query parameter "all" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "all", r.URL.Query(), &params.All, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "all"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "all", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", r.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "cursor"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "cursor", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", r.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "limit"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "limit", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListFreezes(w, r, params)
+	}))
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		handler = siw.HandlerMiddlewares[i](handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// CreateFreeze operation middleware
+func (siw *ServerInterfaceWrapper) CreateFreeze(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.CreateFreeze(w, r)
+	}))
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		handler = siw.HandlerMiddlewares[i](handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// EndFreeze operation middleware
+func (siw *ServerInterfaceWrapper) EndFreeze(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "freeze" -------------
+	var freeze string
+
+	err = runtime.BindStyledParameterWithOptions("simple", "freeze", mux.Vars(r)["freeze"], &freeze, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "freeze", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.EndFreeze(w, r, freeze)
+	}))
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		handler = siw.HandlerMiddlewares[i](handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // ListIssuers operation middleware
 func (siw *ServerInterfaceWrapper) ListIssuers(w http.ResponseWriter, r *http.Request) {
 
@@ -4102,6 +4519,58 @@ func (siw *ServerInterfaceWrapper) UpdateIssuer(w http.ResponseWriter, r *http.R
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.UpdateIssuer(w, r, issuer)
+	}))
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		handler = siw.HandlerMiddlewares[i](handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// PauseIssuer operation middleware
+func (siw *ServerInterfaceWrapper) PauseIssuer(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "issuer" -------------
+	var issuer IssuerPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "issuer", mux.Vars(r)["issuer"], &issuer, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "issuer", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.PauseIssuer(w, r, issuer)
+	}))
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		handler = siw.HandlerMiddlewares[i](handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ResumeIssuer operation middleware
+func (siw *ServerInterfaceWrapper) ResumeIssuer(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "issuer" -------------
+	var issuer IssuerPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "issuer", mux.Vars(r)["issuer"], &issuer, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "issuer", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ResumeIssuer(w, r, issuer)
 	}))
 
 	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
@@ -4503,6 +4972,78 @@ func (siw *ServerInterfaceWrapper) UpdateProfile(w http.ResponseWriter, r *http.
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.UpdateProfile(w, r, profile)
+	}))
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		handler = siw.HandlerMiddlewares[i](handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetRenewalPlan operation middleware
+func (siw *ServerInterfaceWrapper) GetRenewalPlan(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetRenewalPlanParams
+
+	// ------------- Optional query parameter "days" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "days", r.URL.Query(), &params.Days, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "days"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "days", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "team" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "team", r.URL.Query(), &params.Team, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "team"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "team", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "issuer" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "issuer", r.URL.Query(), &params.Issuer, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "issuer"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "issuer", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "label" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "label", r.URL.Query(), &params.Label, runtime.BindQueryParameterOptions{Type: "array", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "label"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "label", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetRenewalPlan(w, r, params)
 	}))
 
 	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
@@ -5260,6 +5801,14 @@ func HandlerWithOptions(si ServerInterface, options GorillaServerOptions) http.H
 
 	r.HandleFunc(options.BaseURL+"/api/v1/certificates/{certificate}/renew", wrapper.RenewCertificate).Methods(http.MethodPost)
 
+	r.HandleFunc(options.BaseURL+"/api/v1/certificates/{certificate}/renew/preview", wrapper.PreviewRenewal).Methods(http.MethodPost)
+
+	r.HandleFunc(options.BaseURL+"/api/v1/certificates/{certificate}/explain", wrapper.ExplainCertificate).Methods(http.MethodGet)
+
+	r.HandleFunc(options.BaseURL+"/api/v1/certificates/{certificate}/pause", wrapper.PauseCertificate).Methods(http.MethodPost)
+
+	r.HandleFunc(options.BaseURL+"/api/v1/certificates/{certificate}/resume", wrapper.ResumeCertificate).Methods(http.MethodPost)
+
 	r.HandleFunc(options.BaseURL+"/api/v1/certificates/{certificate}/revoke", wrapper.RevokeCertificate).Methods(http.MethodPost)
 
 	r.HandleFunc(options.BaseURL+"/api/v1/certificates/{certificate}/versions", wrapper.ListCertificateVersions).Methods(http.MethodGet)
@@ -5336,6 +5885,10 @@ func HandlerWithOptions(si ServerInterface, options GorillaServerOptions) http.H
 
 	r.HandleFunc(options.BaseURL+"/api/v1/issuers/{issuer}", wrapper.UpdateIssuer).Methods(http.MethodPut)
 
+	r.HandleFunc(options.BaseURL+"/api/v1/issuers/{issuer}/pause", wrapper.PauseIssuer).Methods(http.MethodPost)
+
+	r.HandleFunc(options.BaseURL+"/api/v1/issuers/{issuer}/resume", wrapper.ResumeIssuer).Methods(http.MethodPost)
+
 	r.HandleFunc(options.BaseURL+"/api/v1/profiles", wrapper.ListProfiles).Methods(http.MethodGet)
 
 	r.HandleFunc(options.BaseURL+"/api/v1/profiles", wrapper.CreateProfile).Methods(http.MethodPost)
@@ -5355,6 +5908,14 @@ func HandlerWithOptions(si ServerInterface, options GorillaServerOptions) http.H
 	r.HandleFunc(options.BaseURL+"/api/v1/renewal-policies/{policy}", wrapper.GetRenewalPolicy).Methods(http.MethodGet)
 
 	r.HandleFunc(options.BaseURL+"/api/v1/renewal-policies/{policy}", wrapper.UpdateRenewalPolicy).Methods(http.MethodPut)
+
+	r.HandleFunc(options.BaseURL+"/api/v1/renewal-plan", wrapper.GetRenewalPlan).Methods(http.MethodGet)
+
+	r.HandleFunc(options.BaseURL+"/api/v1/freezes", wrapper.ListFreezes).Methods(http.MethodGet)
+
+	r.HandleFunc(options.BaseURL+"/api/v1/freezes", wrapper.CreateFreeze).Methods(http.MethodPost)
+
+	r.HandleFunc(options.BaseURL+"/api/v1/freezes/{freeze}", wrapper.EndFreeze).Methods(http.MethodDelete)
 
 	r.HandleFunc(options.BaseURL+"/api/v1/principals", wrapper.ListPrincipals).Methods(http.MethodGet)
 
@@ -6477,6 +7038,45 @@ func (response ListCertificateDeploymentsdefaultApplicationProblemPlusJSONRespon
 	return err
 }
 
+type ExplainCertificateRequestObject struct {
+	Certificate CertificatePath `json:"certificate"`
+}
+
+type ExplainCertificateResponseObject interface {
+	VisitExplainCertificateResponse(w http.ResponseWriter) error
+}
+
+type ExplainCertificate200JSONResponse Explanation
+
+func (response ExplainCertificate200JSONResponse) VisitExplainCertificateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ExplainCertificatedefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ExplainCertificatedefaultApplicationProblemPlusJSONResponse) VisitExplainCertificateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListCertificateOrdersRequestObject struct {
 	Certificate CertificatePath `json:"certificate"`
 	Params      ListCertificateOrdersParams
@@ -6506,6 +7106,45 @@ type ListCertificateOrdersdefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response ListCertificateOrdersdefaultApplicationProblemPlusJSONResponse) VisitListCertificateOrdersResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PauseCertificateRequestObject struct {
+	Certificate CertificatePath `json:"certificate"`
+}
+
+type PauseCertificateResponseObject interface {
+	VisitPauseCertificateResponse(w http.ResponseWriter) error
+}
+
+type PauseCertificate200JSONResponse Certificate
+
+func (response PauseCertificate200JSONResponse) VisitPauseCertificateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PauseCertificatedefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response PauseCertificatedefaultApplicationProblemPlusJSONResponse) VisitPauseCertificateResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -6547,6 +7186,85 @@ type RenewCertificatedefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response RenewCertificatedefaultApplicationProblemPlusJSONResponse) VisitRenewCertificateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PreviewRenewalRequestObject struct {
+	Certificate CertificatePath `json:"certificate"`
+	Body        *PreviewRenewalJSONRequestBody
+}
+
+type PreviewRenewalResponseObject interface {
+	VisitPreviewRenewalResponse(w http.ResponseWriter) error
+}
+
+type PreviewRenewal200JSONResponse RenewalPreviewItems
+
+func (response PreviewRenewal200JSONResponse) VisitPreviewRenewalResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PreviewRenewaldefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response PreviewRenewaldefaultApplicationProblemPlusJSONResponse) VisitPreviewRenewalResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ResumeCertificateRequestObject struct {
+	Certificate CertificatePath `json:"certificate"`
+}
+
+type ResumeCertificateResponseObject interface {
+	VisitResumeCertificateResponse(w http.ResponseWriter) error
+}
+
+type ResumeCertificate200JSONResponse Certificate
+
+func (response ResumeCertificate200JSONResponse) VisitResumeCertificateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ResumeCertificatedefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ResumeCertificatedefaultApplicationProblemPlusJSONResponse) VisitResumeCertificateResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -7014,6 +7732,125 @@ func (response RevokeReaderdefaultApplicationProblemPlusJSONResponse) VisitRevok
 	return err
 }
 
+type ListFreezesRequestObject struct {
+	Params ListFreezesParams
+}
+
+type ListFreezesResponseObject interface {
+	VisitListFreezesResponse(w http.ResponseWriter) error
+}
+
+type ListFreezes200JSONResponse FreezeList
+
+func (response ListFreezes200JSONResponse) VisitListFreezesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListFreezesdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListFreezesdefaultApplicationProblemPlusJSONResponse) VisitListFreezesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateFreezeRequestObject struct {
+	Body *CreateFreezeJSONRequestBody
+}
+
+type CreateFreezeResponseObject interface {
+	VisitCreateFreezeResponse(w http.ResponseWriter) error
+}
+
+type CreateFreeze201ResponseHeaders struct {
+	Location string
+}
+
+type CreateFreeze201JSONResponse struct {
+	Body    Freeze
+	Headers CreateFreeze201ResponseHeaders
+}
+
+func (response CreateFreeze201JSONResponse) VisitCreateFreezeResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateFreezedefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response CreateFreezedefaultApplicationProblemPlusJSONResponse) VisitCreateFreezeResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EndFreezeRequestObject struct {
+	Freeze string `json:"freeze"`
+}
+
+type EndFreezeResponseObject interface {
+	VisitEndFreezeResponse(w http.ResponseWriter) error
+}
+
+type EndFreeze204Response struct {
+}
+
+func (response EndFreeze204Response) VisitEndFreezeResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type EndFreezedefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response EndFreezedefaultApplicationProblemPlusJSONResponse) VisitEndFreezeResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListIssuersRequestObject struct {
 	Params ListIssuersParams
 }
@@ -7201,6 +8038,84 @@ type UpdateIssuerdefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response UpdateIssuerdefaultApplicationProblemPlusJSONResponse) VisitUpdateIssuerResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PauseIssuerRequestObject struct {
+	Issuer IssuerPath `json:"issuer"`
+}
+
+type PauseIssuerResponseObject interface {
+	VisitPauseIssuerResponse(w http.ResponseWriter) error
+}
+
+type PauseIssuer200JSONResponse Issuer
+
+func (response PauseIssuer200JSONResponse) VisitPauseIssuerResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PauseIssuerdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response PauseIssuerdefaultApplicationProblemPlusJSONResponse) VisitPauseIssuerResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ResumeIssuerRequestObject struct {
+	Issuer IssuerPath `json:"issuer"`
+}
+
+type ResumeIssuerResponseObject interface {
+	VisitResumeIssuerResponse(w http.ResponseWriter) error
+}
+
+type ResumeIssuer200JSONResponse Issuer
+
+func (response ResumeIssuer200JSONResponse) VisitResumeIssuerResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ResumeIssuerdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ResumeIssuerdefaultApplicationProblemPlusJSONResponse) VisitResumeIssuerResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -7686,6 +8601,45 @@ type UpdateProfiledefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response UpdateProfiledefaultApplicationProblemPlusJSONResponse) VisitUpdateProfileResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetRenewalPlanRequestObject struct {
+	Params GetRenewalPlanParams
+}
+
+type GetRenewalPlanResponseObject interface {
+	VisitGetRenewalPlanResponse(w http.ResponseWriter) error
+}
+
+type GetRenewalPlan200JSONResponse RenewalPlan
+
+func (response GetRenewalPlan200JSONResponse) VisitGetRenewalPlanResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetRenewalPlandefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetRenewalPlandefaultApplicationProblemPlusJSONResponse) VisitGetRenewalPlanResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -8665,12 +9619,24 @@ type StrictServerInterface interface {
 	// ListCertificateDeployments Deployments of one
 	// (GET /api/v1/certificates/{certificate}/deployments)
 	ListCertificateDeployments(ctx context.Context, request ListCertificateDeploymentsRequestObject) (ListCertificateDeploymentsResponseObject, error)
+	// ExplainCertificate Why it is or is not renewed, and what happens next
+	// (GET /api/v1/certificates/{certificate}/explain)
+	ExplainCertificate(ctx context.Context, request ExplainCertificateRequestObject) (ExplainCertificateResponseObject, error)
 	// ListCertificateOrders Orders of one, with attempts
 	// (GET /api/v1/certificates/{certificate}/orders)
 	ListCertificateOrders(ctx context.Context, request ListCertificateOrdersRequestObject) (ListCertificateOrdersResponseObject, error)
+	// PauseCertificate Stop renewing and installing it
+	// (POST /api/v1/certificates/{certificate}/pause)
+	PauseCertificate(ctx context.Context, request PauseCertificateRequestObject) (PauseCertificateResponseObject, error)
 	// RenewCertificate Renew now
 	// (POST /api/v1/certificates/{certificate}/renew)
 	RenewCertificate(ctx context.Context, request RenewCertificateRequestObject) (RenewCertificateResponseObject, error)
+	// PreviewRenewal What a renewal would do, without doing it
+	// (POST /api/v1/certificates/{certificate}/renew/preview)
+	PreviewRenewal(ctx context.Context, request PreviewRenewalRequestObject) (PreviewRenewalResponseObject, error)
+	// ResumeCertificate Go on after a pause
+	// (POST /api/v1/certificates/{certificate}/resume)
+	ResumeCertificate(ctx context.Context, request ResumeCertificateRequestObject) (ResumeCertificateResponseObject, error)
 	// RevokeCertificate Revoke all unexpired versions
 	// (POST /api/v1/certificates/{certificate}/revoke)
 	RevokeCertificate(ctx context.Context, request RevokeCertificateRequestObject) (RevokeCertificateResponseObject, error)
@@ -8704,6 +9670,15 @@ type StrictServerInterface interface {
 	// RevokeReader Revoke reader credentials
 	// (DELETE /api/v1/events/readers/{id})
 	RevokeReader(ctx context.Context, request RevokeReaderRequestObject) (RevokeReaderResponseObject, error)
+	// ListFreezes Freezes that hold now or will
+	// (GET /api/v1/freezes)
+	ListFreezes(ctx context.Context, request ListFreezesRequestObject) (ListFreezesResponseObject, error)
+	// CreateFreeze Begin a freeze, now or later
+	// (POST /api/v1/freezes)
+	CreateFreeze(ctx context.Context, request CreateFreezeRequestObject) (CreateFreezeResponseObject, error)
+	// EndFreeze End one
+	// (DELETE /api/v1/freezes/{freeze})
+	EndFreeze(ctx context.Context, request EndFreezeRequestObject) (EndFreezeResponseObject, error)
 	// ListIssuers List issuers
 	// (GET /api/v1/issuers)
 	ListIssuers(ctx context.Context, request ListIssuersRequestObject) (ListIssuersResponseObject, error)
@@ -8719,6 +9694,12 @@ type StrictServerInterface interface {
 	// UpdateIssuer Replace one's settings
 	// (PUT /api/v1/issuers/{issuer})
 	UpdateIssuer(ctx context.Context, request UpdateIssuerRequestObject) (UpdateIssuerResponseObject, error)
+	// PauseIssuer Ask it for nothing
+	// (POST /api/v1/issuers/{issuer}/pause)
+	PauseIssuer(ctx context.Context, request PauseIssuerRequestObject) (PauseIssuerResponseObject, error)
+	// ResumeIssuer Ask it again after a pause
+	// (POST /api/v1/issuers/{issuer}/resume)
+	ResumeIssuer(ctx context.Context, request ResumeIssuerRequestObject) (ResumeIssuerResponseObject, error)
 	// GetOpenAPI This document
 	// (GET /api/v1/openapi.yaml)
 	GetOpenAPI(ctx context.Context, request GetOpenAPIRequestObject) (GetOpenAPIResponseObject, error)
@@ -8755,6 +9736,9 @@ type StrictServerInterface interface {
 	// UpdateProfile Replace one's settings
 	// (PUT /api/v1/profiles/{profile})
 	UpdateProfile(ctx context.Context, request UpdateProfileRequestObject) (UpdateProfileResponseObject, error)
+	// GetRenewalPlan Simulate the renewals to come
+	// (GET /api/v1/renewal-plan)
+	GetRenewalPlan(ctx context.Context, request GetRenewalPlanRequestObject) (GetRenewalPlanResponseObject, error)
 	// ListRenewalPolicies List renewal policies
 	// (GET /api/v1/renewal-policies)
 	ListRenewalPolicies(ctx context.Context, request ListRenewalPoliciesRequestObject) (ListRenewalPoliciesResponseObject, error)
@@ -9611,6 +10595,32 @@ func (sh *strictHandler) ListCertificateDeployments(w http.ResponseWriter, r *ht
 	}
 }
 
+// ExplainCertificate operation middleware
+func (sh *strictHandler) ExplainCertificate(w http.ResponseWriter, r *http.Request, certificate CertificatePath) {
+	var request ExplainCertificateRequestObject
+
+	request.Certificate = certificate
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ExplainCertificate(ctx, request.(ExplainCertificateRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ExplainCertificate")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ExplainCertificateResponseObject); ok {
+		if err := validResponse.VisitExplainCertificateResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // ListCertificateOrders operation middleware
 func (sh *strictHandler) ListCertificateOrders(w http.ResponseWriter, r *http.Request, certificate CertificatePath, params ListCertificateOrdersParams) {
 	var request ListCertificateOrdersRequestObject
@@ -9631,6 +10641,32 @@ func (sh *strictHandler) ListCertificateOrders(w http.ResponseWriter, r *http.Re
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(ListCertificateOrdersResponseObject); ok {
 		if err := validResponse.VisitListCertificateOrdersResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// PauseCertificate operation middleware
+func (sh *strictHandler) PauseCertificate(w http.ResponseWriter, r *http.Request, certificate CertificatePath) {
+	var request PauseCertificateRequestObject
+
+	request.Certificate = certificate
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.PauseCertificate(ctx, request.(PauseCertificateRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "PauseCertificate")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(PauseCertificateResponseObject); ok {
+		if err := validResponse.VisitPauseCertificateResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {
@@ -9668,6 +10704,68 @@ func (sh *strictHandler) RenewCertificate(w http.ResponseWriter, r *http.Request
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(RenewCertificateResponseObject); ok {
 		if err := validResponse.VisitRenewCertificateResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// PreviewRenewal operation middleware
+func (sh *strictHandler) PreviewRenewal(w http.ResponseWriter, r *http.Request, certificate CertificatePath) {
+	var request PreviewRenewalRequestObject
+
+	request.Certificate = certificate
+
+	var body PreviewRenewalJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		if !errors.Is(err, io.EOF) {
+			sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+			return
+		}
+	} else {
+		request.Body = &body
+	}
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.PreviewRenewal(ctx, request.(PreviewRenewalRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "PreviewRenewal")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(PreviewRenewalResponseObject); ok {
+		if err := validResponse.VisitPreviewRenewalResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ResumeCertificate operation middleware
+func (sh *strictHandler) ResumeCertificate(w http.ResponseWriter, r *http.Request, certificate CertificatePath) {
+	var request ResumeCertificateRequestObject
+
+	request.Certificate = certificate
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ResumeCertificate(ctx, request.(ResumeCertificateRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ResumeCertificate")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ResumeCertificateResponseObject); ok {
+		if err := validResponse.VisitResumeCertificateResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {
@@ -9974,6 +11072,89 @@ func (sh *strictHandler) RevokeReader(w http.ResponseWriter, r *http.Request, id
 	}
 }
 
+// ListFreezes operation middleware
+func (sh *strictHandler) ListFreezes(w http.ResponseWriter, r *http.Request, params ListFreezesParams) {
+	var request ListFreezesRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListFreezes(ctx, request.(ListFreezesRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListFreezes")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListFreezesResponseObject); ok {
+		if err := validResponse.VisitListFreezesResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// CreateFreeze operation middleware
+func (sh *strictHandler) CreateFreeze(w http.ResponseWriter, r *http.Request) {
+	var request CreateFreezeRequestObject
+
+	var body CreateFreezeJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.CreateFreeze(ctx, request.(CreateFreezeRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CreateFreeze")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(CreateFreezeResponseObject); ok {
+		if err := validResponse.VisitCreateFreezeResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// EndFreeze operation middleware
+func (sh *strictHandler) EndFreeze(w http.ResponseWriter, r *http.Request, freeze string) {
+	var request EndFreezeRequestObject
+
+	request.Freeze = freeze
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.EndFreeze(ctx, request.(EndFreezeRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "EndFreeze")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(EndFreezeResponseObject); ok {
+		if err := validResponse.VisitEndFreezeResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // ListIssuers operation middleware
 func (sh *strictHandler) ListIssuers(w http.ResponseWriter, r *http.Request, params ListIssuersParams) {
 	var request ListIssuersRequestObject
@@ -10109,6 +11290,58 @@ func (sh *strictHandler) UpdateIssuer(w http.ResponseWriter, r *http.Request, is
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(UpdateIssuerResponseObject); ok {
 		if err := validResponse.VisitUpdateIssuerResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// PauseIssuer operation middleware
+func (sh *strictHandler) PauseIssuer(w http.ResponseWriter, r *http.Request, issuer IssuerPath) {
+	var request PauseIssuerRequestObject
+
+	request.Issuer = issuer
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.PauseIssuer(ctx, request.(PauseIssuerRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "PauseIssuer")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(PauseIssuerResponseObject); ok {
+		if err := validResponse.VisitPauseIssuerResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ResumeIssuer operation middleware
+func (sh *strictHandler) ResumeIssuer(w http.ResponseWriter, r *http.Request, issuer IssuerPath) {
+	var request ResumeIssuerRequestObject
+
+	request.Issuer = issuer
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ResumeIssuer(ctx, request.(ResumeIssuerRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ResumeIssuer")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ResumeIssuerResponseObject); ok {
+		if err := validResponse.VisitResumeIssuerResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {
@@ -10443,6 +11676,32 @@ func (sh *strictHandler) UpdateProfile(w http.ResponseWriter, r *http.Request, p
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(UpdateProfileResponseObject); ok {
 		if err := validResponse.VisitUpdateProfileResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetRenewalPlan operation middleware
+func (sh *strictHandler) GetRenewalPlan(w http.ResponseWriter, r *http.Request, params GetRenewalPlanParams) {
+	var request GetRenewalPlanRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetRenewalPlan(ctx, request.(GetRenewalPlanRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetRenewalPlan")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetRenewalPlanResponseObject); ok {
+		if err := validResponse.VisitGetRenewalPlanResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {
@@ -11042,154 +12301,179 @@ func (sh *strictHandler) GetReadyz(w http.ResponseWriter, r *http.Request) {
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"7H1rc9y2luBfQfVs1czdaUltWfYkcu0HRXb2aqLYjuTc1NZNSobI092ISIAXALvd49J/38KDb/DZZFtO",
-	"8slyEwRAnCfO8/PMY2HEKFApZuefZ2vAPnD955sPeKX+9UF4nESSMDo7n31YA2L3v4Mn/10gDhsi1O/z",
-	"mfDWEGI1Xu4imJ3PhOSErmaPj/PZNfOweb082y9r4IBkOicionGux/kswhyHIO0mLzzJ+E+uiRnyiY+I",
-	"nM1nRP3yrxj4bjafURyqKbF6sbBWiD9dA13J9ez82WIxd3zHxVICr671jgY7BBt1hAirIUiuiUCMQt3a",
-	"ep782kvGQyxn57M4Jv7MufYKqLx67QaIfkevFGG5zi2kXprNZxz+FRMO/uxc8hgGLPxeTVtZ+i0OATG+",
-	"x/LlMw8JTf9fu5mfuuykfOR2K3sufSuxhJ9qUEBDXagRNZtInmWbABqHs/N/ziKgvlporvCSbNQgj9Fl",
-	"QDxzflIf32/ufa04rNzb+oFQH7GlJa7ao7ET1B3PmZsYuLcmGwXU8qrJE0UBAhEqJGC9jYBsQP9Yt5Nk",
-	"yvxGfFjiOJCz8yUOBKQ7uWcsAEz1Vi6BS7IkHpYwDFG9bIJR0TW3sSFIW9zWHtuIuWAOxkXhk7zz9EMF",
-	"HsWGI7wCdA9LxuuQ2Iyv288LN+d8DVHAduFBKEghHA4C858NcLIk4Ge/6785U3/c3WPvYTafLTExP4s4",
-	"Ai7Ar6O1N4rJX5OQyOoHXEkI6xA70K84sdoAEH8iofqOZwsLT/vfdBOESlgBz3ahkKcWpwwstUiq2ZH+",
-	"pwaGL50gfPMpIhzEdwY3qgvDFoREG+BKIUBAfdGMR2Dmu0sHOYSSjyUcSaK3Wt3R94x7jp2o40HbNVDE",
-	"FE4RiQTwDQgkWAhynSBJdUdLPV9P3vN3FvjAnQgNaK0f1iyXPuwjjftqAPr3fcT/lQ9hxCRQb/cD7KqL",
-	"/4gfQCCMOESAJfhILaYwYY15GIBIScJoltnOchMfqZlrkPG0C4O7Wv6Ipbeu4SpkmdcwhSRBgNZYGG6j",
-	"tdy6LS6PzLy9COVKiBj4MEFE9LujyiCznSHiJ93M8MWVAtLI7B8IrVvePuqhklzjewgcyz3A7v9scBDD",
-	"K4SDAIWxkCi0gHWyazVPYWmimXtxD89Pq5vQrNxIgvPcY8w53tktCqn5t4uQbyAK8A5t11giT0End5so",
-	"MPMyoqpZj/S0R1eve3KUJnGGsFYIDiLVrpXa68aUmC4JJWJtVcra7Wx6c+8aKXqB1JxzRR0YRRyW5BPa",
-	"ErlGGEmOidIt0P8eIFmfLZxUYmRnrUxdEi5q5bh5tednv9OssEZoNV4W0od9UOwd94Ef4Oq0xUQSurrD",
-	"UcTZBgf53zxh2Cr21awRZx4IYXUBxeeMnFzGQv/lYeqB1hWdeuB7FhBvN4zFR/rdUVn8ew4CqNdwuiDq",
-	"Djay7zrPltGAaCsGWy7tXxQ2wGtOhRPqkQgHAw8meX3ks7GzDpGA+S3tswW2JAEMPRX98qhncgMhczHb",
-	"i0AwxPVDrTGphcXc6NLq/z6GkFFEGQoYXQHXXFLpURDWHKCZrC97ugXMXdrcB/gkEaFmWcudBXCCA0Tj",
-	"8L5W0/5XrXL54rnrfG71nA6Euc0vpnaC6Q7FIsYBUlywjnfpt+r28I1Tlbkl1HW3ectk861KkDItd7xM",
-	"KfYcizb2HIsG/hyLFgad8Vdf2wNKFi8fVhz7lhNv2IP+K2SUSMb136l96Ld5uzL4AfMVDDRcSv3uqDRn",
-	"tjOECaWb2WNxwGGj6JWA67DXPhq++M9UkqC6+HdNaBzrdwag8S/YpcyqX82HKsalaBURif4DSxQyIdHL",
-	"hfhbzUaU+lD/9XOXg4KDiBgVoInpPWf3AYTqT49RqXT4888zHEUBMT6Rk8iM+M/fhXGQZEv9Lw7L2fns",
-	"304yF82JeSpOknn1imXXB5ZoiwXackZXmn1zmCNMfXOzkAz5DP3HzfeX6NuzF//1N31udl7tUnl/ZW/6",
-	"EWcRcEnMp3hcX/DvsOwKj3lq5OnzDvE7aJXzWYCFvFPspNfkBqyfqw+Mll/zKNECWoByA8vZY8q8euzr",
-	"Mc9p/mmMNnndw94p7B7neVBkmphVzR/nFoKXZtCTB+SDQba/AOwGsDmgejBfE3N1LMI4NVikfzR9lyX5",
-	"x7LBYp53Ebh9u4XP0mvVb/XGmAY1B/R9ovgVDt7n9m1VwuKnJKhHaMU02AD/XlKqhAJ9JVz+DCpQdR7H",
-	"ygqCEmHiCN+TgFSAWNluGUxArUdjEkZ7D4GoB1r99rIP1rSsBCD2emwwxN6aULgzG+1F6uZO63rIAVtJ",
-	"63ik/ay9DlGAEDa0IX2BUPnybFa1cs2tGcN5ZErNcj2wHpUO1OdnjCRR2qzVJHfJz2NKLWr+ADvRk0rv",
-	"47J99MXLAuWo/zpOD2tHXf707nd6z3lCP1u4SF2QFW1/+eVZG8nem4uLnS3bVO3xjMJyNQuYkONKCWHk",
-	"2CaO5ZpxInediB84Z/zOY74ba+GTBE5xcBfzwDkgMdz2Y0zG8dCJOQEWcBcnV4yOfAWEwCv3F+UJLUe4",
-	"LJYeq2E39n7vfCQx76tqbRl/gA6wp7N0bGEhJzbkgV7EhyWhK+BKbMk7scanL146v6SjsKBM3uEkTKqj",
-	"xsZk4gTu/E70QGpRTqwx94UbjPX8V8TmsLqxWTOP66S/I8baUTnnKMA1EkkETLplgrn5d1FKS5tMbQZm",
-	"VbtGw36HqWbpN7XEzmXfmBiFEivgfMYFVmLJ8wV2mJXzh7CPWmZncZ5AHDxcSXNHL+ljufibFiDkIn2M",
-	"BpJe+7vd4mv2NQws/SRRbuvJcgU/pvHeVTyZ3cSQ+QihDb77CcwUTI+DN3N5ezPsQD3By67/Fy+ev+yH",
-	"gmoS566KWFaS1tbk2UuC3Bua7nG2lmk51JEhxgKfijtto+95iQkxCe6w73MQou/LHeUTiQYvoJWS7mdq",
-	"bQXlaR5gdxfWqVNjXLVqb0UDRDPbUqcmMk/dUl0NJhS2OLizvs/OVhbS52q1xtwKXpcaZp0bHRmh9YY0",
-	"3cviyO9NGDEnvbCu/YaXi8BPEHRe8BkWDj6HfvPMZVMwNuU+q4VZjXELKonNie5Cxfhg41ls5P4lt+i9",
-	"ACrRkkDgazfYDunoMdghzOEVonEQIHXZItYZejwrCxA3Ryx4Il80BxO9WMxnaiF8r6jOeKP6MNDCWmf7",
-	"r1XLSPOOuRG+ycV2e9r2shW/aV+vnQW3+I/1evk3Xp7VrpqhaMppy6GPNW86OXHzubTOVOXSe05YYXfF",
-	"j1vsix2PzbTeVdcrUvtHg3EfERFIrBmX2l1ofxUfTRwYo4DUV70y/6VA5Br4XEdJ5G4Nao7UgX2MPppb",
-	"iPiIlIYmzLs6sMLchpC+T2lPnbovvUIfE03uIxJ4p+biUGUuQ9W9ztr+vF4B7qj79eV0U3K2qTiZm3MN",
-	"4Fdjs7wmFTS5jyf5UcVLSh/NdAhbrFVee35uLfcczi335o5Ou5RVULPQGH6XZqatsTvHKzGBjIQQbgJP",
-	"1Nye0+7P4RsV3loHWlVVd2ZFbNcsAOStMaFzxCgShK6CJMJVvEIBEVJz+a0JPtWs1ziIdPKIQ5FLE5m6",
-	"s9ss+cl569XuzbyHKw2Fsw+Lt5rcU8b9PjdSHYZ7TeiDaxsNbrE6o2kJWPU20UsOPlBJsOEgbvdun3vU",
-	"71tZ48CjsO01k+SxaLWw6tBlA7/SN6uNFIIjcntIJnedyGvA/jVIexnfPzzDJ8LD3J/GAUz8Io61vlDV",
-	"qekAX2wU4F3PD9oAv+9owddD0x20htRkABvj2psD/3S33hzbqZoVkwCEVliWbODt44dgbwxT4G2Tm28A",
-	"u+vlj1HEXzTZ5UxVQ0xHSSJr35cqFrS609rayMkOtFPMS059TclqWdxBK1ElGDoOUTWJ2ZGI6o0Onxjm",
-	"RXiwURWtYQE6/OJwSncxzKZX7uVgjV2yB6ADlsthdHu9joIDUC+Ymk9z3zw3gKmHtiuGsjsDXQYA8s4G",
-	"OZbjVKqszSSpp+VS2h3udeb+Bja2n85T2OI8vTkmeW+W9LPPbtKDdM6i43R1cRbX3vWTO50a6nyc1rJw",
-	"PfWxxPXUVGOZ6xr4UAcHlsYVtM7RFGRi06rrYuGEemxD3jo4S2q9GlqS7BHUmow03ol8aZEsczDZaooz",
-	"SS2e5PstpGoRZgxpYTBvOkHxPYHAf8M5466QGwgcdVP++/bdWxQxBSZu4vNffrt49rd+qk1pg2ap7AXX",
-	"Vv8OODBZMsVtZl6z4UGJdg7XsldhxLgcJkoPYfIsKr5FUL1/8+McBYCXaXJuXo69PH12dtYY19ZTWv5h",
-	"rG9YiC3jfmWR08pxzWdbTiS8o8HOsGYd9eWJZ6cOaPxweftvz04RoegeC3h5Ns9XHZJrQHLLEL43qYj5",
-	"ENXTs9Nvvum0NCcbLCGR4xVsMI4AFkukM43qvQCl4FSXFd29/hezWz5V62NXW+FVSnXuQNiy+GhUz9M4",
-	"SleoDKNezDlQb+e+9w25G69T5lzz6K7hKts1A6dOnaqPsMc6kdNplRQgZcKbe2la9UpJorCOEITRHlJh",
-	"646YRVMAtF5mDZqNoZpYhJ1ONzELDAyFKyJ5ocZHvsjHwqV2JohWSt6d5oopwOOWb3WQmnX+zJLczOUc",
-	"pQptlVt3JYHS5PlrbJUs+rLthGhSZ1N8HxBvlsoydxGHCku1UHPh0X8zQj8kF/kSc9UlONzM48klko4T",
-	"dNcznpCC3DL+0POthixGbTEvhJjnmHL/lMWm0DcB4i6ApXSJOeet0HDWNL0xm6DkPEnQppXbpqhXm+Xa",
-	"iIH4Lpf28BeS/hGRNLUwjoC+1nZYQNUSDjUi6RhaQcZsp1MM0jWG6QY5kkurvCg1m+m8QxtoYv4bYhrj",
-	"wBntUMz3zSZ6ti5dsxdf9qY83o2oI90Vyqz2nzNHem01eIbHg4gkTCIpBFcqA9ehEFzlsN/iEG7iAPqm",
-	"pOIgYNuhYWgvXEfoA92NOyEVNYEfISaB+xGJ3L/HnLgfbEnge6WcuHy5peqBM2tJ3j9Sg7KyUdrt+Shr",
-	"nsxmK2dLuviVjmhxiH6T+9rjWm+TZR9bzYDt/u+A9S1ZcQiXeUser61F2y0apNuw7jm8TX56xsmK1EWI",
-	"9MsPqfWHDXTH9/asl8v06NrE6qGYI53BjCxU5/2d8FkxYZkUMU8TQ+wZturUmpquEnrZR1cxdDk8US+L",
-	"VKts5AvEijRgTk0Kco9YCjVFUz6xPYr99ccamIymO77PV1ApwYwIfD9RdZL+tkvOgr7XoJpLRoMt0RoR",
-	"zVqNxzUGbLOzPwB8u6VQuTFA/V2T05G/B1YglNweNgS2ms2pybHxGmM/1NwNxz6xv6yAyiNb6cQdz57T",
-	"y4ZkmaSHMTASyCJtdrkRwDfEFmgxnxoLw8/tg9/GM4we+ngn8/Y001eagV82YPsOh+6tVAhwjgjd4ID4",
-	"c0SZvFuymPpzlHRimSMfKAF/jlaMgpLZeIOJxpw54ljCna6IrQZoHz7VRaCqqhvIom5f0tK6k30uxsCV",
-	"sEyFxPVVkELwdy3Jso64ESIDaGCZbezFvJ/PPVXQqIFf4vB0GRlwzeVokC6dx4TWbiam6A31wb97gN1d",
-	"rNQGNzXpthP8DsfGfRQQoDL9H/PhLis5ZPKbIs4keHofzUR1Njj/XW0ZByvGiVyH7m3rUhxH0emLl0ld",
-	"jqPo+TdnplTH0eni7Bv75/PFf53aP88W3+rR/umLF8++bdn9S4eMGsbJ1Gt3PDENNJFKZkPQl9I7Dptc",
-	"UzKXKTIWqbd/PPPIkJuG4ke2ck+z9auDa7MI/dzkbqwunHADlY6jwxiCn1KD0SvsY9usYzt/CBbyF2/4",
-	"krxhMJ0nN46xafvGNBn5YuVjlySQ5fS2scrA1Efr1lY8GdE51cCoWwyeBiYNPk9y1+B88xgVcVjzfUPA",
-	"6hUT+/4Ce6JB81qvZK1PnQdjlYYpuilzIMphwDyPK/WYNoZgt3xkOrluFhgo1pMI9frU/75dnuo9mN8u",
-	"/A4uzMmjcCeNtrzRHXaqQmMN3sOe8Qu18ejdY85vFJpW0Hkv5lFLiO71KWyHYWpnF81j3bo4eJ/GAJc9",
-	"pcDzRTjd6fwtLucqHeBYKm2KwtatKWULtq1ziGv9kmOvknbls/g+sFHjqdPaEeRo+890F0W/E1kpxVZZ",
-	"a3F82rLa0PS7Q91f2++kOSRJT+W3NhQeRy7laWJK8ZRbZ6CUOgR9pnKqzizfnVy/EOllNJV+y+J48WL+",
-	"9ZBYdykrWLAZaMrYI9+3tL/cTO5dKt15YnGXz+XPVK2Yigi8pPVz6lMp/PoAu0sWRpyFRLfHw8slCYi+",
-	"+F+uMV2VW0LPZx4IoZ+/W77THhLjYI842ZAAVvALkWuf4y11x1ZXDihLsu1Xo+w26WSMBCY+YtSDORJk",
-	"RcG3fSopemPsLegBHGVsuqcv3zN/11Jh/8zGdVXZAAtxpWtHh4D/3knQ1hbTXPV/cPqB4QTdokx6ZPsq",
-	"eGEZc2jrfuBW4ocn6lqwzMuZ3EniC0nsSTML/vxeXXT+Ia2LUYNlHcplDNHw9g0RmLTcbt/wpNGzpiZR",
-	"1myyf9KbOdl0Id6oJczIYMsYGpzFu+lUN7PAUMuCRf6eesMwJvW0M4S/fD6U22Zeh84uXPhHFvG3T0OV",
-	"3vGka0xoba+LIVyzY8OPLxoSWnBmjFXNfEijEca7HkJDpGoU84gJGKlknY3jFx11415SKHN93TXWZhtg",
-	"E29okhM9kHpMbI99TfvrOjC7APU81rSKKUvvo8TDJrxjeESsnWEMqVm7mZHEpkm9jRVHvFVL2oodgHly",
-	"Ny8UV6fo4v0VMtqm3qK2OpjR6dxrKSPT65TQJavOojOa50gTkyn+gINgjnTRtJ2t6qlwNl+WQejCzhjp",
-	"SkXHv9Jf6QWKsFyjCHMcggSO5BpL2+QaU1s2FEn8AAIRKfQT3bpXCkT8Y/SB6JEcfqU/f7g0JVyeP3/+",
-	"7d9eIT82t0X9GEn4JJGIvTXCAn38duF/VNN8fP5y/fEY6YAuO43tI4NMzJjIdW09Rte6eKnHQkCEogiv",
-	"QJyjJQsCtkUfc5D8ePyr0soC4gE1TMj2tr2IsLeGo9PjhY1DNucszk9OttvtMdaPjxlfndh3xcn11eWb",
-	"t7dv9DtZOJimR08GuRpw57NnxwsziEVAcURm57Pnx4vj5+ouiuVaI8UJjsjJ5tmJlsP6F3uPYMnt+sqf",
-	"nc/Ul16YIeplCx0xO/+nG9OzISeXBpkf560jr0lIZJeBeif65v5Tl+FZc/4um1BqXKeRpqXz42+lfsOn",
-	"i0VDr+F+PYazXneOLsMXGuOMsc8aXdyzpdsrdDsScRhivrPARTiBrsRKS7T1qMXsNzW2iCUnJvBUc0Em",
-	"HIkVtkaHAB/d73Qtlt8ZoUgncSpKUb+oa+0x+rAGJBQNm2eKTTzATqAVmBou+hmmYgsc4RUm9DgNjU1Q",
-	"01SIu7B6pC3S9Z21mYwChWLFwcciF7b1Bkoo8GzkxcF395lmaMdizdBMc2kWIsnQPQQENnughhUes/N/",
-	"/pZHlO9A8zpMUaK2d0AWBfojDd5m9pJmvj4JFnMA4i7mJk9O4BkJOql8ntJyETQm0iVLfZ6GxCppzwem",
-	"skoxAwc4FK/S5zfX9cqpaWev0yT3B9GP+AEQzgGpN3GdfCb+o+HFAZirbRGSxheQh2Q/Krt67aKHsyr7",
-	"f83oGEdi9jvgUD7rfx9ruc3/BZmIi34noN96j+X6AFK/DgNx0rV279PFPlKA6nOkJ7n6Am52cWEG/HW+",
-	"16AL0ZF+OHtSiufrql+l3oGk3J6eDrGNvkIB0tncx+js2QJt10BzQ4hAtul2VbV6C1t9VpeFCLYBME1Z",
-	"x/iSI18lt4PIGA+L8ofiwKWfdTqxblFmgtFG18bewhbdxwIV4wuH4dpJWiXATdYJJry1VQH2wYGJ4GG2",
-	"5oDELVlZWb0lck0owigkNJbjQ+TC0JlSwRVB9oMGNwEF9TCwEQeGIm1C3N4sdnyCLAVGHJgqD8Lbb/EO",
-	"bdfEWyMbfqE5vegLb8V1m8Ctnu8tSNuvOt8zrgjnD6DRqANToFgyjlaM+W0AichR0hGg3ur1/ko3A3gC",
-	"d9I05Xlqq5P+5MPcSq3luUA7ngei/UpqdjnRfdRM/oUuo2bxlpvoA+wmu4eWrgUJPByk0/HSmcLqq7hx",
-	"tn/+fRw8nOQdGfVs3IDxMj92GpTNN6s/sNDNtZh3YOs7CojrpygCrpt2zhGhiCXlUPaVxvF9SCSKI6V3",
-	"PZsvFouCjykHysLPBYCWYVkrDkqA/OIyIW2T3U5M2vf/U2f/SjcfiA7PGdmx8haH0McD0z7wjUkH+s44",
-	"obscK2DuddKeLri3JhvFp6cUyeWm35PL5W4UNK8zUGiPDZi4WKMcI4+FIZES/GP0lpnQWe3cXTGJMDr9",
-	"9EkNCpiQVTtEhYf2lyQ+hBGTQL2dEkRT3X0crY8PrDsU2rlXkeQGPMV2/VfaY266V2r3UUx94GiLd6be",
-	"etLV8s0HvKpb0g470WMe57PrXMp20/h0nN3fGMwfo3JHtD4c/4ToRij1Qtw0Siki4BT4U2zI8jRR5ytD",
-	"kA9KodVGn3w/EM154BMRsr9+cPI5979G5dfKhn0YV+7dOsO4Qx9OhNKrJBAHfLQkAQgkJN7pYBVdiHb/",
-	"47UrlXTmipio88NMfDSLQxHHh2K/maE08jiJX6cqtJP6cSUKx0SA0L6BJGjReAu2ilqw6bakThMTKpCn",
-	"E3R0C2cFfyNKNF0peUKZRDuQCJs4jssL/asNnHS4Gn7WofKjokMHlXj5oz6JA6gDpmTfoV0UHZDWpFk9",
-	"EeQ1SV/N6NuJK5/k25O5Zfp3hPofksapY3CeCa70pZZpTw97ngTWXBkZp+4Zums8oJBxQGlX3FEQ6eSz",
-	"ma9R4P9M70fEqq7X766jbyBkG/hLTpqLg2RRoh2pu6hpGsf3Zjw6W+Q4MnUvO6g9l2uTCTg5rvyCu1mU",
-	"/q6zTnq7GD4dRRAeJQUjM2QpR7BXUKLcyPFxPjtbfNuwko3I/s9+iJlhQdVBDBvgOEAm30a8slHlo5iU",
-	"r9WHYeojjRdJdAaFLQiJsnbd+6Gc4PVizlyQL29vnqyUu7y96SXhTkdb2RbkdrMprdEahZZIpMsAiiK/",
-	"+jIGD6C+UalvbzJ0+iSRt/OCvbmXn3Zw72wGf5175QBsrLcNfUppV2qfP6VVNnfMCuwjqMjmytYVzO/M",
-	"6D8bhLPi/1MC1xyuhevcFpBIWqjsCea0ukxdmAmF7aHv3YexxhdKfT1a2TKlKDGZik3yRIzipaawRZRt",
-	"98eMDXtojEBSz8c30U0B6XyZmwNrEYU0VWeWDrZhtjpnd8TI+CBAMTXRpX6iTO7NL9J5OgqGf2TrPj3R",
-	"MNl1ZxCKTC5HElj00RB8wP5RAFK2KQOvAfvXdtzkkQ/Tam3Jh0wOkF8YfzB3iC0WSIBEWBA/D5j0nBvA",
-	"0hpl9ZoID3M/+7AnH2pld4yIHHIWJ9qRsGsSXer5V3QeH7juRaZzXDudSLd72l6Xs/GZbbad7tnbOTEx",
-	"dkhSjzin6dNBD3iX1BE+fgE1EoTL/1qHcQkJSt5IgZLvsm8aiQBPJzjuOoXdz40Yhb41cZcU99rzhk0r",
-	"cb/ZDKJr/Vr3Wgu6Vkun+D67IwW5LrRny353or93uvBHt1g/tYfOIYQXnmTdgiJviYmwbh2oM786xTlq",
-	"K/ATYT8WK4QpHyPhkzQoeJSV0u9h1Deo+cpYMi48DyKJKnMibGIH7P+0mqR9ACZOYCdM4IGna0AoNEQK",
-	"x4703Ecay/amyjUg3VUNBWw1R7oYTW5LOTq15Ogg0ROeWYRrSfXGjvmq9eZcQ4LJpZM51JrcxhQYzRki",
-	"tu3BVCaHfMuDA4fqFZuQ1PlZs7ObLFOkCiadfKULvMSiF/10TCVJgfpVpJJ0Q+PcmZgKfc3M5MqO+XOU",
-	"STFfexiuQ9KTTWCU/NLGa8wupwoL1pN/IV5jv8xx9gn/+fJOUbOTkskrA12Vvk4+mz+6hO+moO3JcfRr",
-	"PYJ2R+I87ojcPB7XRaVM8qGLAyCidq+khRrHD6AtMIHYcXgmenWs83sSDORQcEsCUEeEn44xViD8d21y",
-	"TepjN/IFWyLxeIfDoCly610E9OL91azXeSWT9rhAaQME8+L9zA81dSo+KDUwnb3d2tghUmBoeMD4Kone",
-	"yXTmxWuygSeiGR0mNkErRiwBb4oq5gcHmqR6fC0J8fEU+MUBY8FGlC02xINI4QrzaDnbEw9TD4KGlHP9",
-	"/E98zOYASkLcdapRUlGjmbm9z4Z91Qac9DsOwzSi/LH1rO6RbnWiK1U6/xe6VWXf9/VdrFwVMTJYn3xO",
-	"/9ZiIE02c6nMeTD3I6z0zUkV5/wqh8/fakSSvPIcZQPHysHiLAChTeI+Efg+aEcA3dq9jZHaQX8O01W+",
-	"N/8BuG16tgmc0p/aua3p/D8VERW6/h+c05pv+/r4bA58DkJTfFb/1cWGlQG4L5fV7z0VK1YBoevuFxN9",
-	"6+IQGDm1JavIEepNWeOd4dNgJwcD3uHNWW4uwU3L26OIBcQj0Oadzvrjkj+NdK62Mz6AV1sviaLspBMw",
-	"VgDW7t3ON0+eMIOi3Dj54L7uQpPor06KOwDbQKcnn/Vfuy5CvYwBPVm1fu2pSHYn+tdJ+Ck/fHE4xJ1a",
-	"2LtZSr3QH/lYnxI7OjBUD68FNHMZU7qiWQn4YMc8lf5enbwxPxDqP5UA7lxX3ckVCZkCK0GA5Jc2tSEt",
-	"TjIFgRa79R5YUUh6EX91GkIGuirJdio7Y0XqwLoz+SIyX14RyONxnfyf5EMXB0DEqSV+gQnUC/qxzu9J",
-	"MJBDwe3wMt3NF3hsmLsljupGbXEZPTCN8pjrjiRZwyDdchU9wM6W7NPtEdAabwBFhFLwj9GFbfOX5S/i",
-	"rWl8EUBS1C85lCVIb617spqeQxh5jFLw1LbSGioeppRJ2xJ2bqvigPcgSi2MCBUSsKNIoCJ9/fkTIkGp",
-	"n1D1eO05Thac88uahQk8xJrFgZ/2c2xuZ9EpcXt4tvYEtct11+hpkgCnV/cOldP9PaFZcr8i37TZdoIM",
-	"KeCd6NAaj/OPtArV0woVSbtku+lwkzXRHl+QdjjSbpXe7EcMq/LW/4THrMK2b1VGKcyEafWznufbrTzJ",
-	"3tj7VzWSKbqmuAG8XTMcklp6+WXNLsKr2ZeKqPh/LB6j5MOamTwrpVzdQ8DoSiDJ6sIn1oADuW5iIX83",
-	"IyY8FbuC40iulAYJYgIlB+Ral9cjAkWcqQPRmZeiKRzZnNX/tB/W//yxTusiIFjXdEmwpeGM1CE2ntC1",
-	"HvCnPZ8QJCeeaDqhH+2Q1jPSGc1RoERbP2mbrLA/t3nPWahIKRYoTLdd+/EcsJFzzsvjeybkisPtT9dz",
-	"ZD5Gy262pSggQgIFLpAPHvHhFcK696i00kTfDImwaaZYDVtx7IOvZ1BA1xXhJX4wV8eL91eIxVLBTADf",
-	"EA+ct70bvd+JU5p3NajqYa1cvlg8P9RylMnJOK25f5s6pq0o0shAbsyIv6AyCsfiFsXdAClO8Xl2D5gD",
-	"V7Mp5VUD06q7MQ9m57MTrdTauT67VD9rUtC9T2bzGcWhYlWF8mDqfu3IRorlDkmGViB1jXWl22cTpNUN",
-	"y69eA96AyDVcyd5JdcTqW1khM92rmujWRGr1zPFhJ8kXUKnO85b5kBtszSbVca8xhGo5xa2EZBz0yrT4",
-	"drJ29fXL1NilVL1CpxlsenVLkp8pSUGrzqRhFGKlOZpsZD97K430cb0G1PbZ0p7A/GsV12D19SzBQZ9A",
-	"rilncnBGZXUtzJBPfF2pIxtuM9vdiBQFWC4ZDxGRAoI8DmWo//jb4/8PAAD//w==",
+	"7H1pc9y2luhfQfW8qpm8aS2WZU8s13xQbGeiiWM7lnNTr3JTMkSe7kaaBHgBsNsdl/77KyzcwbXJlpz4",
+	"SyI3SSxnw9nxeeaxMGIUqBSzi8+zFWAfuP7z1Qe8VP/3QXicRJIwOruYfVgBYrd/gCf/XSAOGyLU7/OZ",
+	"8FYQYvW+3EUwu5gJyQldzu7u5rPXzMPm8/Jov66AA5LpmIiIxrHu5rMIcxyCtIu89CTjP7sGZsgnPiJy",
+	"Np8R9cu/YuC72XxGcaiGxOrDwlwh/vQa6FKuZhePTk/njn1cLiTw6lxvabBDsFEgRFi9guSKCMQo1M2t",
+	"x8nPvWA8xHJ2MYtj4s+ccy+ByquXboTob/RMEZar3ETqo9l8xuFfMeHgzy4kj2HAxO/UsJWp3+AQEON7",
+	"TF+GeUho+u/axfzcZSVlkNul7Dn1tcQSfq4hAY11od6oWUTyLFsE0DicXfw2i4D6aqK5okuyUS95jC4C",
+	"4hn4SQ2+393rWnJYupf1I6E+YgvLXLWgsQPUgefczQzcW5GNQmp51uSJ4gCBCBUSsF5GQDagf6xbSTJk",
+	"fiE+LHAcyNnFAgcC0pXcMhYApnopL4BLsiAeljCMUL1sgFHJNbewIURbXNYey4i5YA7BReGTvPH0Q4Ue",
+	"JYYjvAR0CwvG64jYvF+3niduyfkSooDtwoNwkCI4HATmHxvgZEHAz37Xf3Om/ri5xd56Np8tMDE/izgC",
+	"LsCv47VXSsi/JiGR1Q1cSQjrCDvQnzip2iAQfyKh2sejU4tP+890EYRKWALPVqGIp5amDC71kVSzIv2/",
+	"Ghw+daLw1aeIcBDfGdqoTgxbEBJtgCuFAAH1RTMdgRnvJn3JcSj5WMKRJHqp1RV9z7jnWIkCD9qugCKm",
+	"aIpIJIBvQCDBQpCrhEiqK1ro8XrKnh9Y4AN3EjSglX5YM136sM9p3FcD0L/vc/xf+RBGTAL1dj/Crjr5",
+	"T3gNAmHEIQIswUdqMkUJK8zDAETKEkazzFaWG/hIjVxDjGddBNzV4icsvVWNVCGLvIYpJAkCtMLCSBut",
+	"5dYtcXFkxu3FKFdCxMCHHUREfzvqGWSWM+T4SRczfHKlgDQK+zWhddPbRz1Uktf4FgLHdGvY/fcGBzE8",
+	"RzgIUBgLiUKLWKe4VuMUpiZauBfX8Pisuggtys1JcJF7jDnHO7tEIbX8djHye4gCvEPbFZbIU9jJWRMF",
+	"YV4mVDXqkR726OplT4nSdJwhrBWCg5xqr5Xa66aUmC4IJWJlVcra5Wx6S++aU/QSqTHnijswijgsyCe0",
+	"JXKFMJIcE6VboP874GR9dOrkEnN21p6pC8JF7TluPu257bdaFNYcWo3GQvqwD4m95T7wA5hOW0wkocsb",
+	"HEWcbXCQ/80TRqxiX40aceaBEFYXUHLOnJOLWOi/PEw90LqiUw98xwLi7YaJ+Eh/O6qIf8dBAPUaoAui",
+	"DrCR/dYJW0YDor0YbLGwf1HYAK+BCifUIxEOBgIm+Xxk2NhRh5yA+SXtswS2IAEMhYr+eFSYvIeQuYTt",
+	"ZSAY4vqh1pjUxGJudGn1bx9DyCiiDAWMLoFrKan0KAhrAGgG6yuergFzlzb3AT5JRKiZ1kpnAZzgANE4",
+	"vK3VtP9Vq1w+eeyCz7Ue00Ew1/nJ1Eow3aFYxDhASgrWyS79Vd0avnWqMteEumybN0w2W1WClHm5ozGl",
+	"xHMs2sRzLBrkcyxaBHQmX33tDyh5vHxYcuxbSbxha/1XyCiRjOu/U//Q7/N2ZfAD5ksY6LiU+ttRec4s",
+	"Z4gQShezx+SAw8ajVwKuo177aPjkv1BJgurk3zWRcay/GUDGv2KXMqt+NRtVgkvxKiIS/QeWKGRCoqen",
+	"4puahSj1oX73c1eAgoOIGBWgmekdZ7cBhOpPj1GpdPiLzzMcRQExMZGTyLzxn38IEyDJpvo/HBazi9m/",
+	"nWQhmhPzVJwk4+oZy6EPLNEWC7TljC61+OYwR5j6xrKQDPkM/cf771+gZ+dP/usbDTc7rg6pvLuyln7E",
+	"WQRcErMVj2sD/wbLrviYp06ePt8Qv4NWOZ8FWMgbJU56DW7Q+rn6wGj5NY8SLaAFKe9hMbtLhVePdd3l",
+	"Jc1vxmmT1z2sTWHXOM+jItPErGp+N7cYfGFeevCIXBti+4pgN4INgOrR/JoY07GI49Rhkf7RtC/L8ndl",
+	"h8U8HyJwx3YL29Jz1S/1vXENagno+0TJKxy8y63bqoTFrSSkR2jFNdiA/16nVIkE+p5weRhUsOoEx9Ie",
+	"BCXGxBG+JQGpILGy3DKagNqIxiSC9hYCUY+0+uVlG9a8rA5A7PVYYIi9FaFwYxbai9WNTet6yAHbk9bx",
+	"SMdZewFRgBA2tSH9gFD59HxW9XLNrRvDCTKlZrke2IhKB+7zM0GSKG3Wa5Iz8vOUUkuaP8JO9OTS27js",
+	"H33ytMA56p8O6GEdqMtD73an15xn9PNTF6sLsqTtHz89b2PZW2O42NGyRdWCZxSRq0XAhBJXSggjxzJx",
+	"LFeME7nrxPzAOeM3HvPdVAufJHCKg5uYB84XEsdtP8FkAg+dhBNgATdxYmJ0lCsgBF66d5RntBzjslh6",
+	"rEbcWPve+Uhi3lfV2jK+hg64p7P03cJETmrII71IDwtCl8DVsSVvxAqfPXnq3EnHw4IyeYOTNKmOGhuT",
+	"SRC48zfRmtSSnFhh7gs3Guvlr4gNsLqJWTOOC9LfEePtqMA5CnDNiSQCJt1ngrH8uyilpUWmPgMzq52j",
+	"Yb3DVLN0Ty25c9keE6dQ4gWcz7jA6ljyfIEdbuU8EPZRy+woTgjEwfpKGhu9pI/l8m9akJDL9DEaSGr2",
+	"d7Pia9Y1DC39TqLc0pPpCnFME72rRDK7HUNmE0I7fPc7MFM03Q1ezIvr98MA6gleDv0/efL4aT8SVIM4",
+	"V1WkstJpbV2evU6QW8PTPWBrhZZDHRniLPCpuNE++p5GTIhJcIN9n4MQfT/ueD6RaPAEWinpDlPrKygP",
+	"s4bdTVinTo1hatVaRQOOZralTk1kPouw9uRnj9L4zTwNWXV1plDY4uDGxkU7e2BIH7Nrhbk9lF0qmg18",
+	"dBSSNlLSZLPFkd+baWJOelFku/WXy85PiHdeiCcWAJ8jzXkWzik4onLbahFkY1hIpSN1IjupmDtsoo6N",
+	"J0MpZHorgEq0IBD4OkS2QzqzDHYIc3iOaBwESBlixAZKj2flw8UtLQtRyifNiUZPTuczNRG+VVxnIlV9",
+	"hGthrvP956oVsvmg3Qh7conknn6/bMZv2+drF88tsWU9X/6Lp+e1s2YkmkrhclpkzZd5R1gqiZvh0jpS",
+	"VUrvOWBF3BU3d7ovddw183pXPbDI7R8NxX1ERCCxYlzqUKL9VXw0OWKMAlK7em7+SYHIFfC5zqDIWRRq",
+	"jDS4fYw+GgtFfERKexPmW510YSwlpG0tHcVTttRz9DHR8j4igXdqLA5V4TJUFexsCczrleOOemFfSTel",
+	"ZJtKkrkl1wB5NbbIa1JPE1s9qZ0qGjB9tNYhYrFWse253VrpOVxa7i0dnT4rq6BmaTP8Jq1aW2F3/Vfi",
+	"HhmJINwMnqi5PYfdX8I3Kry1wbWqqu6smNiuWADIW2FC54hRJAhdBkn2q3iOAiKklvJbk5iqRa8JHunC",
+	"EocilxY5dRe3WWGU0yLWoc8aM0s/LFo1uaeM+32sVZ2i+5rQtWsZDSGzOodqCVn1/tIXHHygkmAjQdyh",
+	"3z521B9bWRPco7DtNZLksWj1vuq0ZoO/0p7VQgqJE7k1JIO7IPISsP8apDXU90/d8InwMPenCQ4Tv0hj",
+	"rR9UdWo6IE4bBXjXc0Mb4Lcdvfv61XQFrek2GcLGMHtz6J/O6s2JnarLMUlOaMVlyT/e/v4Q6o1hCrpt",
+	"CgEOEHe9YjWK+YvuvJyraojrKCly7ftRxYNWB62tzarswDvFmuU0DpXMluUktDJVQqHjMFXTMTsSU73S",
+	"qRXDIgxrm3HRmjKgUzMOp3QXU3B61WUO1tglWwMdMF2Oott7eRSCg3rC1H2a2/PcIKYe2678yu4CdBEA",
+	"yBubAFnOYamKNlPAnrZSaQ/G14UCGsTYfjpPYYnz1HJMauIs62fbbtKDdD2jA7q6cYtr7frJjS4bdT5O",
+	"+1y4nvpY4npuqvHMdU2KqMMDS3MOWsdoSkCxJdd1eXJCPbbpcB2CJbVRDX2S7JHwmrxpohP5tiNZVWGy",
+	"1JRmkj49yf4tpmoJZozTwlDehAfFpyjANOXjEn33OMN7JChYzWPBAf6E7qD4Xr/vgoVpX9B9JNMoIb/1",
+	"uya/WIe9NMUgB0UVs1BgSyS/2JcliZUlEHGh/HsCgf+Kc8ZdGVgQONro/O/12zcoYoozuSnXePrs9NE3",
+	"/bTZ0srNVNkHzqUalI9ieybf3LpT/IH2NUuB+v3cASvMa0jkgOnPtQdAs6nBpdizxsAKUQ2E/JAFzNQT",
+	"wRjCtF6CjCRNzQQDawuGklORVZVsEwgHgpkSqxUWpvkMRhKoXCG2QEQKFJAFoAAWcjZ3EOQASisuI+f5",
+	"FEiaLhKc73TTC9MTKHyOKKNwgWADfIdKxtpIHveMqIsfOvMC96TyWi/wD4ADU/pZxHitjO+RaW/HcE5b",
+	"OeXc5sHeeUR+DG6xZtsKdaq8qlOVFWc6mzVSRCTSZZRsDT7CEulX5z1SffumIHG/XSEoeK8z8isvf2dX",
+	"78emt8eWBAG6hQtE2Y1F/hzZ4q552txSvZl33DY5lkvJIUJNuMUC+RxvaVZIHwBe6N/T1hNdi02oVOpx",
+	"z9S1hgT1rbteVgsxLdSIRLfYW1+gLaE+286R0SAVUKz+1caiaZ8r29BHUW5+Ky42ugojxuUwmX6IkHdR",
+	"7y4C792rn+YGw0njlrwf4+nZo/PzxpqHntL2LxN9xUJsGfcrk5xVwDWfbTmR8JYGO2Oa64oATzw6c2Dj",
+	"xxfX//boDBGKbrGAp+fzfEdKxYxyyxC+NW0q8uVLZ+dn337baWpONlhC4sepUINJBGGxRLoKvT4LpFS4",
+	"5MqicM9/b3Hrhxp97qolXKVc5y6SIj1M5azGxpVGzagXcw7U27n9/kOsq1Wq49Q8ummwL7pWZ9fqCLXV",
+	"lw1muQApE9ncy9NW75RKHJYjJOG2p9TaI8xMmiKgNZhhyGwMa8oS7HTWlJlgYJlEkcgL/d/yDeBOXW7H",
+	"hNBKjV2mCTEI8LiVWx1Ozbp8ttK5matHTx2aVWndlQVKg+fDGFW26Cu2E6ZJk43i24B4s/Qsczf4qohU",
+	"izUXHf0vI/RDEsgpCVfdns0tPB5ck5FxnD89FXYKcsv4uudXDR0udMaEB3W+0r7tLJpKHwSIG+3icBxz",
+	"zqiAkaxp64tsgFLyTEI2rdI2Jb3aDiiNFIhvciWxX4n0r0ikaYR5BPK1seMCqZZoqJFIx9AKMmE7nWKQ",
+	"zjFMN8ixXNoBUKnZTPeksInG5p8hpjEOnNmuxV4w2UCPViUz+/R+LeXxLKKOfFdowd9/zBzrtfVnHJ4P",
+	"LJI02aRJcKlFcIcmwRVgv8EhvI8D6NuuBAcB2w4tQ3jiAqEPdDfugFTUJP6GmAQ1Ma3I/XvMifvBlgS+",
+	"V+qXkG/FWQU4s5kE+2fqUlZOSnBnvpQ1T2Y72WRTuuTV28RxXA6v674oPcx620jlrtUN2J7/GDAxMIA6",
+	"ZcpkS4+XHgGFrknD3fu7NOVpMk6WxH2Msw1wTnyojQJssUBYrMHXFVx+rD5E2Dq33V7+fhXHtRlWAxM8",
+	"e+dq1mybSDFHul8OsnQy75/WmV1dIZMrc9JSY4uVVi1d8+dVwoH7aD+G04e3hciiR5WF3EP2cQPl8OYY",
+	"Tgc0qiGautdYUOyvkdbgZDRt9F2A6UvsaGfkl4Wxj2VLk6k6t7joYAPY0XP3dthP6xb9fV1/IOfC9+6t",
+	"Wee9bWyBZX1qpWbBi0rsgnGUbrwZkdZvmsw6N7t1wijfiLEEISLw7URNDvu7uTkL+lrMNfZog9vZws3M",
+	"1QiuMZg2g/2EjJu7JKBDtwU3Bai/a8q/8y6DCoYSQ3NDYKupVg2OTYIp9kN9bOHYJ/aXJVB5ZBsmuktf",
+	"cyr8kIL0FBgDiwYs0WZ2sAC+IbbPo9lqLMxBbR/8Pp4P/dDgnSww2MxfaSOvcqzDpV1eS0UAF4jQDQ6I",
+	"P0eUyZsFi6k/R8mFjnPkAyXgz9GSUVDKGN5goilnjjiWcKMv1lEv6NxPqnvJOlK/ZNEMLCn0PTL0stxU",
+	"V0ouFRLXN1MNwd+19NVxpJgTGUCDyGwTL+b7fJsahY0a/CWxcZc/CtfY0YPMrjwltF6KaHpn6vzXNexu",
+	"YnUuurlJ317Hb3BsIo0BASrTfzEfbrLOpaYVQsSZBE+vo5mpzge30VJLxsGScSJXoXvZuqPfUXT25GnS",
+	"3u8oevztuen4d3R2ev6t/fPx6X+d2T/PT5/pt/2zJ08ePWtZ/VPHGTVMkqnPbnjiRWpilczdpP0XNxw2",
+	"ubuNXV7rWKSJIeN50oaYkEoe2QagzY7SDlHwIvZzg7upugDhBi4dR4cxDD+lBqNn2McNXid2/hIi5Kts",
+	"uE/ZMJjPE4tjdN7WqQUKMI7KF87CPu3gP93kt1dVOVjMvS5VMGra0njp1649vDf3Ld7bTRoLEshyrdVY",
+	"HTHrixNrmz+OGIttOGxa/PsGJw0hfnLTEGv2GBVxWLO/gZVO+T4mX9GeWAG8Nghfm0LCg7E6YRaj8jkU",
+	"5ShgnqeVekobQzmxcmQ63cRMMFA1SQpy6zud9b3wtj5g/+zU7xCxnzzpfNLk4vf6stHqobECb71nuk7X",
+	"StWGSqX3ikwr5LyX8KhlRPf8FLbDKLVHRLI1EOhhSpkJjOlQoL44n+rigCQc+BwJiakvEDHVO6Ykad5a",
+	"3XZXt2scvAswdYUAdj0MHRsBcQiTRd8KmHxgwjVeLzUtaWVSdfs0xVXms1TJLuJJ308tFD5Mkip6cZkU",
+	"N7IQEKGSIX1zPwoB0+3KNDfutu1MNXXsutelIm4NM7nGUIMkt/+5QXUOU7830EpanFFOYQGevznD3Wev",
+	"JReoum0cS2W7UNi67ZJswrZ5hjnRooDtbkyxWXcC/lW/76yT7GlSLzj2Kg1WfBbfBrY+KE1PcqSz21to",
+	"e2ZCjLjbP4isVFdW1n56fNay+qGNew7lzmp3UeWoOIVKK4+No+LlmXZKTS83z0CF7xACJFX56qJ03eVJ",
+	"VTY46pO3puw9hKTiHYV4h24B2dZE4Ccl8DjYGiHck+eaFd77kjdlQeIADeM+oZjvUHIOJaDRCs3UgMlE",
+	"U0oSp8enT+ZfjqTqrvcb1uSwIYYJKh2siKtAXaPhAoV4DQIxCs/RKuZ8d6H0UX15gNZSCV0mlassUlhV",
+	"LwaAN3BR+BERgbCpN61L0piP1IugT4ZgnwY/+7QLaG9E6ihd7edoSLPgLEJzaUDZytsJZJQcuBLNDU+G",
+	"ew+CBZuB0Y09ugWWFpgbyb3KDVvD5NZjvpVE4rmIqYjA0/0282kWhV/XsHvBwoizkAjdxGyxIAHRsYAX",
+	"K0yX+iURR8AFmAvvPRBCP3+7eKuTJgxBRZxsSABL+JXIlW4i4a7MqwAoa9HX74aDaxaCXCkZIzDxEaMe",
+	"zJEgSwq+uZIAU/TKhGDQGhxNsLs3P7xl/q7l7s5zWxVQVQVYiCv3AXcoF+3dQtGGZ5rvEx1cvGqOsW4Z",
+	"xT16BSp8YRlzaLtX1e0TG97mz6JlXu4DmZRNkyTENLPoz6/Vxecf0q66NVTW4RQZYobumzU4cdOwfqno",
+	"o9fcT2Kw2VahllTSRRdyy1tSyg21jGHFWbqbznwzEwx11Fvi76n0DhNSD7u/zP1X07vD6HXk7KKFf2TV",
+	"Hftc1dy7GmmFCa29RXeI1Ox4lfC9FhQV8hvGuidxyBXG3S2VhjqnKOYREzDShRe2ClR01I17nUJZNsxN",
+	"480OA0LMDddvR2tST4ntdU52aCdlF7Cep5rWY8ry+yh2XyI7hht8doQxTs3axYx2bFpnU8+2NNzdDtB0",
+	"M2QRUHGBQkJjCWjFYo58vDtii6OQUblC5r/2py3A2qFD5w6IZ86CTI4dDsGzOu375k9GHRHLq8s3l0id",
+	"L8/RLx9eILJAWN8+WWob1prppeGRW1UV0KZDTqyOnmuFW9tYDzBPPHiFNocUXb67Qkat17SgXbzm7XTs",
+	"lZTR7O5OG2EL5tidkuFz45ucJ97aOdJ3W+zs5UtKOOQrkIQO2WKkG8of/5P+k16iCMsVijDHIUjgJlKo",
+	"S/KV6Wo2iKR2sREp9BNdxyQFIv4x+kD0mxz+SRWMddvlx48fP/vmOUrgpR8jCZ8kErG3Qligj89O/Y9q",
+	"mI+Pn64+HiOdTG+HsVeBI5OvL8yQz86f/Nc3x+i1vmPKxjFRhJcgLtCCBQHboo85lvl4/E+FsYB4QI20",
+	"N+rS7DLC3gqOzo5PbXGfgbO4ODnZbrfHWD8+Znx5Yr8VJ6+vXrx6c/1Kf5Ol4mvB58kgd1XHxezR8al5",
+	"SfEIjsjsYvb4+PT4sTL6sVxpojjBETnZPDrJPInWYGOJG+PK11FcIS/NK+pjix0xu/jNLVKyV05eGKlx",
+	"N299U4eKu7yoV6JdJD93ef0dBwHU6/bya6Uvd3rzA+Dw59nd74o7RcSo7Y9wdnpqm2nJxH8TRQExh+fJ",
+	"H/boNDK305UhWrRrzivxraY4E7Sw3i33aOnyChfWizgMMd9Z5CKcYFdipY7/lviWf1fvFqnkxBT96OOG",
+	"CVfjVKP4CvDR7U67sP9ghCLdayXJwrhl/u4YfVgBEoqHzTMlJtawE2gJxvWtn2EqtsARXmJCj9OypIQ0",
+	"zUUel1Zht3cpfGedU6NgoXgxzF1RHtu2YCUSeDTy5OC7KODXFUM7FmuBpkC3XbEQSYZuISCw2YM07OEx",
+	"u/jt9zyhfAda1mGKEvuoA7Eo1B9p9DaLl7RBzYMQMQdg7mILockZPGNBJ5fPU14uosZk6GYdiqZhsUp3",
+	"ogNzWaXnmAMdSlZp+M31tZJKjBGhXewjoOgnvAaEc0jqzVwnn4l/Z2RxAMaHUMSkCbrkMdmPy65euvjh",
+	"vCr+Xyr1d3+QmPUOAMpn/f+7WmnzPyCT46IfBPRX77BcHeDUr6NAI3nHgC72kUJUH5Ce5NqAucXFpXnh",
+	"K3xfg+4XTfrR7EmpDqGrfpWGYZLcAj0cYhswKbG66dIxOn90mnWxN68QgThIJWWrqtUb2GpYvShk3g/A",
+	"aSo6xj858peZdTgyxqOiPFActPSL7tEjV7BDJol+dG3sDWzRbSxQsS5iGK2dpM283GydUMIb27xrHxqY",
+	"CB9maQ5MXJOlPau3RK4IRdh6i0bHyKXhM6WCK4bshw1uMjfqcWBTOwxH2mYEe4vY8RmylIFyYK48iGy/",
+	"xju0XRFvhWyei7mYpC++ldRtQrd6vvdB2m7qfM+4Ypy/gEajAIZsIciSMb8NIRE5Sqod6r1e765+NOn/",
+	"926Tpu1mpvY66S0fxiq1nucC73geiHaT1KxyInvUDH5PxqiZvMUSXcNuMju0ZBYk+HCwTkejM8XVF2Fx",
+	"tm//Ng7WJ/lARr0YN2jMX+02Ecl+Fwfrezp0zdRCQd5BrW8pIK6fogg4IhLCOSLU1uGNcBrHtyGRKI6U",
+	"3vVofnp6Wogx5VBZ+LmA0DIua4+DEiLv/Uy4NhWiHd40N4P83Dm+0i0GovOgRg6svMEh9InAtL/4ypQx",
+	"f2ei/V3ACph7nbSnS+6tyEbJ6SmP5BzZHeZc7sZB8zoHhY7YgElAtrf2eSwMiZTgH6M3zOQo6+DukkmE",
+	"0dmnT+ZiQiGrfoiKDO1/kvgQRkwC9XbqIJrK9skt8Z50hzyQHETyHjwldv3nOmKuJbCJh8fUB462eGeu",
+	"RUquhn71AS/rprSvneh37uaz17l2OU3vp+/Z9Y0h/HH5LtReEv+E6PsK6w9xc59hkQCnoJ/ivYkPk3S+",
+	"MAL5oBRa7fTJt77Vkgc+ESH76wcnn3P/alR+7dmwj+DKfVvnGHfow8mh9Dwrm0QLEoBAQuKdTlbR90Xs",
+	"D147U0lnrhwTdXGYiUFzeijm+FBsrTyUR+4mietUD+2kd2+JwzERYCoV08tzt2lRLjaXoipoYkIF8nQl",
+	"lHiOAo1/c5RovlLnCWUS7UAmJYwvLvWvNkPVEWr4RdckjEoOHVTixU8aEgdQB0y75EOHKDoQralneyDE",
+	"a6rrmsm3k1Q+yd8i7D7TvyPUt3Ui40ieCUz60s3GD496HgTVXJkzTmcDm9rpkHFAMkHuKIR08tmM13jg",
+	"/0JvR6SqruZ317ffQ8g28PWcNIaDZFGiHSlb1NztzPcWPLos5zgyPcc7qD0vVqbkcnJa+RV38yj9oMt7",
+	"eocYPh1FEB4lzbozYinnsldIonzf+t18dn76rGEmm5H9n/0IM6OCaoAYNsBxgExhk3hus8pHcSm/VhvD",
+	"1EeaLpLsDApbEBIlqdr7kpzg9cecMZBfXL9/sKfci+v3vU64s9FmtrfcuMWU1miNQksk0i2YRVFe3Y/D",
+	"A6hvVOrr9xk5fZLI23nB3tLL9OgJW2sBcrTxMvfJAcRYbx/6lKddtvfJvbI5MCu0j6Aiw6cosF0YnHh+",
+	"ZZ5/MSa6Xi8tcFqZpyH/yt4osS0oiTA3KWmbV9c/gT+3+fhYohWOIqBCM+m+KDNWdlfOfGve/rsxZXYJ",
+	"2pT8aIBrWXFum6skl1PuieYIx6IhM+idevyX8pxZJ0RWKDqGcq9ZUd8LSf2ipr8vftLueHWZWxS2h3Zl",
+	"HSbAVej6e2fVtSm1M1Nl3aSiiVESPyhsEWXbUSjjJMq1jnNzsHnBdv16sJp5O7ZPx52r1FStJpmESAh1",
+	"KskadqMc49q7bbsqoi2LAx/5zMh0Fkvks7HEhojD5gTfOPwq2Jtw9T8MMYp0owaEkTkn98bKhq0bsaKe",
+	"j4+VKdg131XvwLZ0oSuGs1YV22IT3SJkxPqwIEAxNTUWfuJS2VsFS8fpqGv/I5v34Wnbkzn9BpHI5Kp5",
+	"gos+drIP2D8KQMo2++olYP+1fW/y/L9pfRfJRiZHyK+Mr40nbYsFEiARFsTPIyaFcwNaWnONXxLhYe5n",
+	"G3vwCcd2xUXdojMsTnQ4fdd0dKnnXxA8PnDtUdGdHjpBpJu3ci8X5fjCNltO9x4muWNi7MTcHtm+0zdF",
+	"OKBHVee5+gXSSAgu/2sdxSUsKHkjB0q+y/Y0EgOeTQDuOhXez70xCn9r5i7Z2rXwhk0rc7/aDOJr/Vn3",
+	"jkO6NVynLHe7IoW5LrxnL+3qxH9vtRnVLeNdraFzIv2lJ1m30oBrYuqMWl/U9c+dsv11LPSBiB9LFcI0",
+	"UZPwSRoSPMouwusR2jak+dw4hy89DyKJKmMibDLo7L+0mqQj4SZbbidyd2IYw1fR2JEe+0hT2d5cuQKk",
+	"73VHAVvOkW7JlltSjk8tOzpY9IRncdFaVn1v3/mi9ebcdYKTn04GqDUV/ikymusk7aWFU7kc8hcWHjhh",
+	"vXiFaJ0LKoPdZPWSVTSld9HdxqIX/3QsqEyR+kUUVHYj4xxMzMV9zcLke/tOBQZlGmACsrxk3REFC7SF",
+	"INCN7mcXs3/FwHdJR/OLGdZPKmI+vfPoS4uHGkBNLrAsPgyoVyzwlY6nDpMt0QBN8G397EcRC4hHoF2A",
+	"mYEnEmBm8HsSYHZnDqwkQu3+842+g6WunjEsOU+QGmDjT2jAapWfTz6bPxoF3Cvqpxhv5Ow3Se9XP2Hk",
+	"COsr8S0fL/J0kyE0z9r9OsUfUnK+ouUqjmYImxbqzRLzyr7z92ivaHZ7GD2NpJBNsJX80ibcrpIrpyYp",
+	"J9SD35Nwszt70MLNrKTEaBnqqvx18tn80aXsL0VtTx1Nf9aj2G8kieOu5MvTcV02+yQbPT0AIeockrFC",
+	"047Cu4IQiB3AM1VvY8HvQQiQQ+Ft9NSC96Y2UaHw33WQKrnAqJdc6JS790UzzOiAvxTrpGkXNY0hegO9",
+	"W2bNV7A7wG7c8XUZNU7w2+sEjnc4DJqqnN5GQC/fXc16wSwZtIebVYcpmBfvF6So6en4YUVENnp7TLJD",
+	"ivbQvOzx1XC9kumCkK/JBh6INXCYpHBtDLAEvSmpmB8cZJJ6+2pZiI/n5js9YN3UiPqUza0nUrjy61tg",
+	"e+Jh6kHQ0J5NP/8bg9kAoKS4uqAaJd0nm4Xbu+y1LzrMk+7jMEIjyoOtZyfMdKkTuRHS8e/Jk5Dt78tz",
+	"Jri6R2a4Pvmc/q2PgbQxi8tMzKO5H2OlX05qLOZnOXyvk0YiySvQUfbiWP1KOAtA6MC5TwS+DdoJgOlu",
+	"TC2C1L7093DX2u0eStqmsE3wlP7ULm31i5PJWj36vUlas7cvT87m0OdgNCVn9V9d/LYZgvtKWf3dQ/Hc",
+	"Fgi6zr6YaK+nh6DIqb23RYlQ774dD4YPQ5wcDHmHd+G6pUQaWQ0wbTLGkxJF9VpLbPoHtkULzBFWErAm",
+	"z8THuu19Bsp0989O9ZWwJIxDHZg2kWn7z+rtzOoAL1dJBjvTHIQIZG/ody3BPqoPiFduom2ciSQOVtdc",
+	"6cN9Z9PuAD2fvtt+jtaw++8NDmJ4joRt5RPGQurKsIUurXCtR39cWE56SXJuXY+dt/yG+JO9/jn3OLm5",
+	"+fcDVMkGuLbHhabiEUroSRgHplUqJLWxAkmmr7vtnJZQedqcHmo2l7z791B887veHSqt1JQ6RxmkB2dn",
+	"FZY/m7AOPZnj3pJN8/v88hTkfnx68ln/teuiL5cpoKcWpD97KEqzk/zb9IEpNn56OMKdWo92i5R6fXpk",
+	"sD4kcXRgrB5ewW6WMqaDarMS8MG+81Cume8U6PyRUP+hVFAaAB5GkZApshICSH5pUxvSHrlTMKgZ/J4U",
+	"BbuzL09DyFBXZdlO3Y/tkTqw/XG+l/H9KwJ5Oq47/yfZ6OkBCHHqE78gBOoP+rHg9yAEyKHwdvgz3S0X",
+	"eGyEu2WO6kJtj2P9YppANdcX42b3Vi8CAInWsLMVWvqWTrTCG0ARoRT8Y3RJ7U3VaQMRvDX3rwaQ3C2R",
+	"AGUB0luB0J3gdaEX8hil4Kllpa18PUwp082XyWI3t82ZwVuL0k3ahAoJ2HFXhWJ9vf0JiaB0rXUVvBaO",
+	"k+W9/bpiYYIPsdI90W4hILBpuzG+U+ek4e2SJrhCDzjBwTRdOKZX9w7VVOl7QrPuWop9hQZbjhhSxDvJ",
+	"oTXV7R9pM/SHlYWVrKuGD5Me7pMcpB1A2u3CAbuJYZcN9IfwmJcB7Hs5iBRmwLQJf0/4dusPuDf1fm0H",
+	"OMXlvW4Eb1cMh6SWX35dscvwanZfyUr/j8WjdDVlJkimlKtbCBhdCiRZXWbSCnAgV00i5AfzxoRQsTM4",
+	"QHKlNEgQEyg5IFf6lgciUMSZAohufSKaMv0NrP5sB9affy1oXQYE66aKCbU0wEgBsRFCr/ULf1v4hCA5",
+	"8UQThH6yr7TCSLcUSu9y6HHaJjPsL23ecRYqVooFCtNl126eAzbnnNN4fMeEXHK4/vn1HJnN6LObbSkK",
+	"iJBAgQvkg0d8eI4wuo1tzwliLUMibJ8XrF5bcuyDr0dQSNeXNEi8Nqbj5bsrxGKpcCaAb4gHTmvvvV7v",
+	"xD2FdjWk6plw/pPTx4eajjI5maQ19re5TqeVRP5szsbRb3zFyigSi1sSdyOkOMTn2S1gDlyNppRXjUyr",
+	"7sY8mF3MTrRSa8f67FL9rEtBX8Gb5eQU+vNW0390oV8sd0gytASpr/pTun02QHojQPnT14A3SXOa0qSp",
+	"jlj9KuskTJW8IPqGbDV7FvhIkrlyHQyr47xhPuRetm6T6nsvMYRqOiWthGQc9My0+HUyd/XzF6mzy2Tq",
+	"5C48xrFcMU4kyY+UVHdWR9I4CrHSHE1Wl599lSbRuT4Daq/EsRfhZJ9VQoPVz7PaIQ0BJZ3XsMsDzqis",
+	"rokZ8om5cSd73baWchNSFGC5YDxERAoI8jSUkf7d73f/PwAA//8=",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,

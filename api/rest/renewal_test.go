@@ -1,0 +1,75 @@
+package rest_test
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+)
+
+func TestFreezes(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	made := w.as(http.MethodPost, "/api/v1/freezes", map[string]any{"name": "december", "labels": map[string]string{"env": "prod"}, "ends_at": "2099-01-01T00:00:00Z"}).
+		want(http.StatusCreated)
+	if !strings.HasPrefix(made.header.Get("Location"), "/api/v1/freezes/") {
+		t.Errorf("location %q", made.header.Get("Location"))
+	}
+	var list struct {
+		Items []struct {
+			Name string `json:"name"`
+			By   string `json:"created_by"`
+		} `json:"items"`
+	}
+	w.as(http.MethodGet, "/api/v1/freezes", nil).want(http.StatusOK).into(&list)
+	if len(list.Items) != 1 || list.Items[0].Name != "december" || list.Items[0].By == "" {
+		t.Errorf("%+v", list)
+	}
+	w.as(http.MethodPost, "/api/v1/freezes", map[string]any{"name": "past", "ends_at": "2020-01-01T00:00:00Z"}).want(http.StatusBadRequest)
+	w.as(http.MethodDelete, "/api/v1/freezes/december", nil).want(http.StatusNoContent)
+	w.as(http.MethodDelete, "/api/v1/freezes/december", nil).want(http.StatusNotFound)
+}
+
+func TestPlanAndExplanation(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.as(http.MethodPost, "/api/v1/certificates", map[string]any{"name": "mail", "issuer": "local", "csr": csr(t, "mail.example.com")}).want(http.StatusCreated)
+	var plan struct {
+		Keys     int   `json:"keys"`
+		Renewals int   `json:"renewals"`
+		Rules    []any `json:"rules"`
+	}
+	w.as(http.MethodGet, "/api/v1/renewal-plan?days=1000", nil).want(http.StatusOK).into(&plan)
+	if plan.Keys != 1 || plan.Renewals < 10 || len(plan.Rules) == 0 {
+		t.Errorf("%+v", plan)
+	}
+	w.as(http.MethodGet, "/api/v1/renewal-plan?days=0", nil).want(http.StatusBadRequest)
+	var why struct {
+		Holders []struct {
+			Sentences []string `json:"sentences"`
+		} `json:"holders"`
+	}
+	w.as(http.MethodGet, "/api/v1/certificates/mail/explain", nil).want(http.StatusOK).into(&why)
+	if len(why.Holders) != 1 || len(why.Holders[0].Sentences) < 2 {
+		t.Errorf("%+v", why)
+	}
+	w.as(http.MethodPost, "/api/v1/certificates/mail/pause", nil).want(http.StatusOK)
+	w.as(http.MethodPost, "/api/v1/certificates/mail/renew", nil).want(http.StatusConflict)
+	w.as(http.MethodPost, "/api/v1/certificates/mail/resume", nil).want(http.StatusOK)
+	w.as(http.MethodPost, "/api/v1/certificates/mail/renew/preview", nil).want(http.StatusOK)
+}
+
+func TestWindowsOfPolicies(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	window := func(cron, duration string) map[string]any {
+		return map[string]any{"name": "nights", "deploy_windows": []any{map[string]any{"cron": cron, "duration": duration, "time_zone": "Europe/Berlin"}}}
+	}
+	bad := w.as(http.MethodPost, "/api/v1/renewal-policies", window("0 25 * * *", "4h")).want(http.StatusBadRequest)
+	if !strings.Contains(string(bad.body), "/deploy_windows/0/cron") {
+		t.Errorf("%s", bad.body)
+	}
+	made := w.as(http.MethodPost, "/api/v1/renewal-policies", window("0 22 * * mon-fri", "4h")).want(http.StatusCreated)
+	if !strings.Contains(string(made.body), `"cron":"0 22 * * mon-fri"`) {
+		t.Errorf("%s", made.body)
+	}
+}

@@ -1,0 +1,68 @@
+package certctl_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/certctl/certctl"
+)
+
+func planned(name string, lifetime time.Duration, change func(*certctl.PlannedHolder)) certctl.PlannedHolder {
+	h := certctl.PlannedHolder{
+		Certificate: certctl.Ref{Name: name}, Issuer: certctl.Ref{Name: "local"}, Trust: certctl.TrustPrivate,
+		Policy: certctl.DefaultRenewalPolicy(), Validity: certctl.Duration(lifetime),
+		Facts: certctl.HolderFacts{Revision: 1, VersionRevision: 1, NotBefore: epoch, NotAfter: epoch.Add(lifetime), IssuedAt: epoch},
+	}
+	h.Facts.RenewAt, _ = certctl.RenewAt(epoch, epoch.Add(lifetime), h.Policy, 0)
+	if change != nil {
+		change(&h)
+	}
+	return h
+}
+
+func TestPlanCountsWhatWillBe(t *testing.T) {
+	t.Parallel()
+	plan := certctl.PlanRenewals([]certctl.PlannedHolder{planned("a", 90*certctl.Day, nil), planned("b", 47*certctl.Day, nil)}, epoch, 400)
+	// Every 60 days, and every 31 days and 8 hours.
+	if plan.Renewals != 6+12 || len(plan.Days) != 18 || len(plan.Findings) != 0 {
+		t.Errorf("%d renewals on %d days, %+v", plan.Renewals, len(plan.Days), plan.Findings)
+	}
+	if first := plan.Days[0]; !first.Date.Equal(time.Date(2026, 12, 24, 0, 0, 0, 0, time.UTC)) {
+		t.Errorf("the first on %s", first.Date)
+	}
+}
+
+func TestPlanFinds(t *testing.T) {
+	t.Parallel()
+	yearly := []certctl.Window{{Cron: "0 0 1 1 *", Duration: certctl.Duration(time.Hour)}}
+	var crowd []certctl.PlannedHolder
+	for range 50 {
+		crowd = append(crowd, planned("crowd", 398*certctl.Day, nil))
+	}
+	for kind, holders := range map[certctl.FindingKind][]certctl.PlannedHolder{
+		certctl.FindingWindow: {planned("a", 90*certctl.Day, func(h *certctl.PlannedHolder) { h.Facts.Holds.Windows = yearly })},
+		certctl.FindingLate: {planned("a", 90*certctl.Day, func(h *certctl.PlannedHolder) {
+			h.Facts.Holds.Freezes = []certctl.Freeze{{Hard: true, StartsAt: epoch, EndsAt: epoch.Add(100 * certctl.Day)}}
+		})},
+		certctl.FindingNever: {planned("a", 90*certctl.Day, func(h *certctl.PlannedHolder) { h.Facts.RenewAt = time.Time{} })},
+		certctl.FindingPeak:  crowd,
+		certctl.FindingShorter: {planned("a", 200*certctl.Day, func(h *certctl.PlannedHolder) {
+			h.Trust = certctl.TrustPublic
+		})},
+	} {
+		plan := certctl.PlanRenewals(holders, epoch, 400)
+		if len(plan.Findings) == 0 || plan.Findings[0].Kind != kind {
+			t.Errorf("%s: %+v", kind, plan.Findings)
+		}
+	}
+}
+
+func TestPublicValidityShrinks(t *testing.T) {
+	t.Parallel()
+	for date, want := range map[string]string{"2026-03-14": "398d", "2026-11-24": "200d", "2027-03-15": "100d", "2029-03-14": "100d", "2029-03-15": "47d"} {
+		at, _ := time.Parse(time.DateOnly, date)
+		if got := certctl.MaxPublicValidity(at); got.String() != want {
+			t.Errorf("%s: %s", date, got)
+		}
+	}
+}
