@@ -101,6 +101,9 @@ const (
 	EventSystemStarted       EventName = "system_started"
 	EventFreezeCreated       EventName = "freeze_created"
 	EventFreezeEnded         EventName = "freeze_ended"
+	EventIssuerDown          EventName = "issuer_down"
+	EventIssuerUp            EventName = "issuer_up"
+	EventOrderSwitched       EventName = "order_issuer_switched"
 	EventIssuerPaused        EventName = "issuer_paused"
 	EventIssuerResumed       EventName = "issuer_resumed"
 )

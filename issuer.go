@@ -34,14 +34,22 @@ type Issuer struct {
 	Kind         string // a row of handlers/issuer's table
 	Settings     json.RawMessage
 	Trust        TrustClass
-	Concurrency  int // live attempts at once over all replicas; 0: no limit
+	Concurrency  int  // live attempts at once over all replicas; 0: no limit
+	Rate         Rate // attempts over all replicas
 	Health       Health
 	HealthReason string
+	DownSince    time.Time // while it is down
 	Paused       bool
 	Authorities  []Authority // local issuers
 	CreatedAt    time.Time
 	UpdatedAt    time.Time
 	ArchivedAt   time.Time
+}
+
+// Rate is how often something may happen in a time; a zero Count is no limit.
+type Rate struct {
+	Count int
+	Per   Duration
 }
 
 // AuthorityState is where an authority stands: one of an issuer is active.

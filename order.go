@@ -145,6 +145,7 @@ type IssueError struct {
 	Kind       FailureKind
 	Code       string
 	Message    string
+	Outage     bool // the issuer itself failed: it counts for its health
 	RetryAfter time.Duration
 	Cause      error
 }

@@ -19,7 +19,10 @@ type RenewalPolicy struct {
 	// IssueWindows are when ordinary renewals may be ordered, DeployWindows when
 	// what came of them may be installed; none: always. Both end for a certificate
 	// when a tenth of its life is left.
-	IssueWindows  []Window  `json:"issue_windows,omitempty"`
+	IssueWindows []Window `json:"issue_windows,omitempty"`
+	// FailoverAfter is how long an issuer must be down before the certificate's
+	// next one takes over; 0: an hour.
+	FailoverAfter Duration  `json:"failover_after,omitempty"`
 	DeployWindows []Window  `json:"deploy_windows,omitempty"`
 	CreatedAt     time.Time `json:"created_at,omitzero"`
 	UpdatedAt     time.Time `json:"updated_at,omitzero"`
@@ -59,6 +62,9 @@ func (p RenewalPolicy) Validate() error {
 		if alert <= 0 {
 			bad.Add("/alert_before/"+strconv.Itoa(i), "must be positive")
 		}
+	}
+	if time.Duration(p.FailoverAfter) > 365*Day {
+		bad.Add("/failover_after", "must be at most 365d")
 	}
 	checkWindows(&bad, "/issue_windows", p.IssueWindows)
 	checkWindows(&bad, "/deploy_windows", p.DeployWindows)

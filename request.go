@@ -184,6 +184,7 @@ type IssuerRequest struct {
 	Sealed      []byte // secrets, under the "secrets" KEK
 	Trust       TrustClass
 	Concurrency int
+	Rate        Rate
 }
 
 // PrincipalPatch changes a principal; nil fields stay as they are.

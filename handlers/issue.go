@@ -206,7 +206,9 @@ func issueError(err error) *certctl.IssueError {
 	case certctl.Conflict, certctl.NotFound:
 		kind = certctl.FailMisconfigured
 	}
-	return &certctl.IssueError{Kind: kind, Code: code, Message: certctl.ErrorMessage(err), Cause: err}
+	return &certctl.IssueError{
+		Kind: kind, Code: code, Message: certctl.ErrorMessage(err), Outage: certctl.ErrorCode(err) == certctl.Unavailable, Cause: err,
+	}
 }
 
 // parallel calls do for 0…n-1 on as many goroutines as there are cores.

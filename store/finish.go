@@ -69,6 +69,9 @@ func (s *Store) FinishIssue(ctx context.Context, ends []certctl.AttemptEnd) ([]c
 		if err := t.closeFailed(ctx, failures); err != nil {
 			return err
 		}
+		if err := t.judgeIssuers(ctx, all); err != nil {
+			return err
+		}
 		return t.refreshStatus(ctx, certificatesOfEnds(all)...)
 	})
 	if err != nil {

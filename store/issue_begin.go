@@ -8,9 +8,6 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// slotAgain is when an order that found no free slot at its issuer is tried again.
-const slotAgain = 5 * time.Second
-
 // starting is an order about to be asked for, as it stands now.
 type starting struct {
 	start       certctl.AttemptStart
@@ -20,7 +17,7 @@ type starting struct {
 	revision    int64
 	attempts    int
 	lostLeases  int
-	concurrency int
+	limited     bool // by a concurrency, a rate, or because the issuer is down
 	paused      bool
 	last        certctl.Attempt // the newest attempt; N = 0 without one
 }
@@ -92,7 +89,8 @@ func (t *tx) startings(ctx context.Context, starts []certctl.AttemptStart) ([]*s
 		return nil, err
 	}
 	rows, err := t.Query(ctx, `
-		select o.id, o.certificate_id, o.state, o.wait, o.revision, o.attempts, o.lost_leases, i.concurrency, i.paused or c.paused,
+		select o.id, o.certificate_id, o.state, o.wait, o.revision, o.attempts, o.lost_leases,
+			i.concurrency > 0 or i.rate_count > 0 or i.health = 'down', i.paused or c.paused,
 			coalesce(a.n, 0), coalesce(a.outcome, ''), a.lease_until, coalesce(a.external_url, ''), a.state
 		from cert_order o join issuer i on i.id = o.issuer_id join certificate c on c.id = o.certificate_id
 		left join attempt a on a.order_id = o.id and a.n = o.attempts
@@ -103,7 +101,7 @@ func (t *tx) startings(ctx context.Context, starts []certctl.AttemptStart) ([]*s
 	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (*starting, error) {
 		s := &starting{}
 		var id certctl.ID
-		err := row.Scan(&id, &s.certificate, &s.state, &s.wait, &s.revision, &s.attempts, &s.lostLeases, &s.concurrency, &s.paused,
+		err := row.Scan(&id, &s.certificate, &s.state, &s.wait, &s.revision, &s.attempts, &s.lostLeases, &s.limited, &s.paused,
 			&s.last.N, &s.last.Outcome, &s.last.LeaseUntil, &s.last.ExternalURL, &s.last.State)
 		s.start = byOrder[id]
 		return s, err
@@ -116,58 +114,6 @@ func (t *tx) startings(ctx context.Context, starts []certctl.AttemptStart) ([]*s
 func (t *tx) lockOrders(ctx context.Context, ids []certctl.ID) error {
 	_, err := t.Exec(ctx, `select from cert_order where id = any($1) order by id for no key update`, ids)
 	return err
-}
-
-// takeSlots keeps those of the orders for which their issuer has a free slot,
-// and lets the others wait.
-func (t *tx) takeSlots(ctx context.Context, all []*starting, until time.Time) ([]*starting, error) {
-	var mine []*starting
-	limited := map[certctl.ID][]*starting{}
-	for _, s := range all {
-		if s.concurrency == 0 {
-			mine = append(mine, s)
-			continue
-		}
-		limited[s.start.Issuer] = append(limited[s.start.Issuer], s)
-	}
-	for _, issuer := range sortedIDs(limited) {
-		got, err := t.slotsOf(ctx, issuer, limited[issuer], until)
-		if err != nil {
-			return nil, err
-		}
-		mine = append(mine, got...)
-	}
-	return mine, nil
-}
-
-// slotsOf is takeSlots for one issuer. Counting and taking are one step for all
-// replicas, by a lock.
-func (t *tx) slotsOf(ctx context.Context, issuer certctl.ID, wanting []*starting, until time.Time) ([]*starting, error) {
-	if _, err := t.Exec(ctx, `select pg_advisory_xact_lock($1)`, lockKey("slots/"+issuer.String())); err != nil {
-		return nil, err
-	}
-	var taken int
-	if err := t.QueryRow(ctx, `
-		with gone as (delete from issuer_slot where issuer_id = $1 and until < now())
-		select count(*) from issuer_slot where issuer_id = $1 and until >= now()`, issuer).Scan(&taken); err != nil {
-		return nil, err
-	}
-	free := min(len(wanting), max(0, wanting[0].concurrency-taken))
-	ids := make([]certctl.ID, len(wanting))
-	for i, s := range wanting {
-		ids[i] = s.start.Order
-	}
-	if _, err := t.Exec(ctx, `
-		insert into issuer_slot (issuer_id, order_id, until) select $1, unnest($2::uuid[]), $3
-		on conflict (issuer_id, order_id) do update set until = excluded.until`, issuer, ids[:free], until); err != nil {
-		return nil, err
-	}
-	if _, err := t.Exec(ctx, `update cert_order set wait = $2, updated_at = now() where id = any($1) and state = 'ready'`,
-		ids[free:], string(certctl.WaitSlot)); err != nil {
-		return nil, err
-	}
-	_, err := t.Exec(ctx, `update due set due_at = $2 where kind = 'order' and id = any($1)`, ids[free:], t.now.Add(slotAgain))
-	return wanting[:free], err
 }
 
 // begin writes the attempts, and the orders as being processed until the lease

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"time"
 
 	"github.com/certctl/certctl"
 	"github.com/jackc/pgx/v5"
@@ -29,9 +30,10 @@ func (s *Store) CreateIssuer(ctx context.Context, actor certctl.Actor, request c
 			id = certctl.NewID(t.now)
 		}
 		if _, err := t.Exec(ctx, `
-			insert into issuer (id, team_id, name, kind, settings, sealed, trust, concurrency)
-			values ($1, $2, $3, $4, $5::text::jsonb, $6, $7, $8)`,
-			id, teamID, request.Name, request.Kind, string(request.Settings), request.Sealed, string(request.Trust), request.Concurrency); err != nil {
+			insert into issuer (id, team_id, name, kind, settings, sealed, trust, concurrency, rate_count, rate_period)
+			values ($1, $2, $3, $4, $5::text::jsonb, $6, $7, $8, $9, $10)`,
+			id, teamID, request.Name, request.Kind, string(request.Settings), request.Sealed, string(request.Trust), request.Concurrency,
+			request.Rate.Count, int64(request.Rate.Per)); err != nil {
 			return nameTaken(err, certctl.ObjectIssuer, request.Name)
 		}
 		t.event(team, certctl.AggregateIssuer, id, certctl.EventIssuerCreated, map[string]any{"name": request.Name, "kind": request.Kind})
@@ -108,8 +110,11 @@ func (s *Store) UpdateIssuer(ctx context.Context, actor certctl.Actor, ref strin
 			return err
 		}
 		if _, err := t.Exec(ctx, `
-			update issuer set name = $2, settings = $3::text::jsonb, sealed = coalesce($4, sealed), concurrency = $5, updated_at = now()
-			where id = $1`, f.id, request.Name, string(request.Settings), request.Sealed, request.Concurrency); err != nil {
+			update issuer set name = $2, settings = $3::text::jsonb, sealed = coalesce($4, sealed), concurrency = $5,
+				rate_count = $6, rate_period = $7,
+				probe_at = case when health = 'down' then now() end, updated_at = now()
+			where id = $1`, f.id, request.Name, string(request.Settings), request.Sealed, request.Concurrency,
+			request.Rate.Count, int64(request.Rate.Per)); err != nil {
 			return nameTaken(err, certctl.ObjectIssuer, request.Name)
 		}
 		if err := t.askAgain(ctx, f.id); err != nil {
@@ -208,6 +213,9 @@ func checkIssuer(request *certctl.IssuerRequest) error {
 	if request.Concurrency < 0 {
 		bad.Add("/concurrency", "must not be negative; 0 means no limit")
 	}
+	if r := request.Rate; r.Count < 0 || r.Count > 0 && (time.Duration(r.Per) < time.Second || time.Duration(r.Per) > 31*certctl.Day) {
+		bad.Add("/rate", "must be a number of requests per a time of 1s to 31d")
+	}
 	return bad.Err()
 }
 
@@ -240,14 +248,14 @@ func (t *tx) issuers(ctx context.Context, ids []certctl.ID) ([]certctl.Issuer, e
 		return nil, nil
 	}
 	rows, err := t.Query(ctx, `
-		select i.id, team.name, i.name, i.kind, i.settings, i.trust, i.concurrency, i.health, i.health_reason, i.paused,
+		select i.id, team.name, i.name, i.kind, i.settings, i.trust, i.concurrency, i.rate_count, i.rate_period, i.down_since, i.health, i.health_reason, i.paused,
 			i.created_at, i.updated_at, i.archived_at
 		from issuer i join team on team.id = i.team_id where i.id = any($1)`, ids)
 	if err != nil {
 		return nil, err
 	}
 	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (i certctl.Issuer, err error) {
-		return i, row.Scan(&i.ID, &i.Team, &i.Name, &i.Kind, (*[]byte)(&i.Settings), &i.Trust, &i.Concurrency, &i.Health, &i.HealthReason,
+		return i, row.Scan(&i.ID, &i.Team, &i.Name, &i.Kind, (*[]byte)(&i.Settings), &i.Trust, &i.Concurrency, &i.Rate.Count, (*int64)(&i.Rate.Per), &i.DownSince, &i.Health, &i.HealthReason,
 			&i.Paused, &i.CreatedAt, &i.UpdatedAt, &i.ArchivedAt)
 	})
 	read := make(map[certctl.ID]certctl.Issuer, len(all))

@@ -18,11 +18,15 @@ type IssuerKinds interface {
 }
 
 func issuerOf(i certctl.Issuer) gen.Issuer {
-	return gen.Issuer{
+	out := gen.Issuer{
 		ID: i.ID, Name: i.Name, Team: i.Team, Kind: i.Kind, Settings: fields(i.Settings), Trust: string(i.Trust),
 		Concurrency: i.Concurrency, Health: string(i.Health), HealthReason: i.HealthReason, Paused: i.Paused,
-		Authorities: each(i.Authorities, authorityOf), CreatedAt: i.CreatedAt, UpdatedAt: i.UpdatedAt,
+		Authorities: each(i.Authorities, authorityOf), DownSince: i.DownSince, CreatedAt: i.CreatedAt, UpdatedAt: i.UpdatedAt,
 	}
+	if i.Rate.Count > 0 {
+		out.Rate = gen.Rate{Requests: i.Rate.Count, Per: i.Rate.Per.String()}
+	}
+	return out
 }
 
 func authorityOf(a certctl.Authority) gen.Authority {
@@ -42,6 +46,12 @@ func (s *Server) issuerRequest(id certctl.ID, b gen.IssuerRequest) (certctl.Issu
 		ID: id, Team: b.Team, Name: b.Name, Kind: b.Kind, Trust: certctl.TrustClass(b.Trust), Concurrency: b.Concurrency,
 	}
 	var err error
+	if b.Rate.Requests > 0 {
+		request.Rate.Count = b.Rate.Requests
+		if request.Rate.Per, err = certctl.ParseDuration(b.Rate.Per); err != nil {
+			return request, asField("/rate/per", err)
+		}
+	}
 	if request.Settings, err = object(b.Settings); err != nil {
 		return request, err
 	}

@@ -15,6 +15,9 @@ func policyOf(p certctl.RenewalPolicy) gen.RenewalPolicy {
 		AlertBefore: each(p.AlertBefore, certctl.Duration.String), CreatedAt: p.CreatedAt, UpdatedAt: p.UpdatedAt,
 		IssueWindows: each(p.IssueWindows, windowOf), DeployWindows: each(p.DeployWindows, windowOf),
 	}
+	if p.FailoverAfter != 0 {
+		out.FailoverAfter = p.FailoverAfter.String()
+	}
 	if p.Before != 0 {
 		out.Before = p.Before.String()
 	}
@@ -31,6 +34,10 @@ func policyRequest(b gen.RenewalPolicyRequest) (certctl.RenewalPolicy, error) {
 	if b.Before != "" {
 		policy.Before, err = certctl.ParseDuration(b.Before)
 		bad.AddError("/before", err)
+	}
+	if b.FailoverAfter != "" {
+		policy.FailoverAfter, err = certctl.ParseDuration(b.FailoverAfter)
+		bad.AddError("/failover_after", err)
 	}
 	for i, text := range b.AlertBefore {
 		alert, err := certctl.ParseDuration(text)

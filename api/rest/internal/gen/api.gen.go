@@ -1052,19 +1052,25 @@ type ImportRequest struct {
 
 // Issuer defines model for Issuer.
 type Issuer struct {
-	Authorities  []Authority            `json:"authorities,omitempty,omitzero"`
-	Concurrency  int                    `json:"concurrency,omitempty,omitzero"`
-	CreatedAt    time.Time              `json:"created_at"`
-	Health       string                 `json:"health"`
-	HealthReason string                 `json:"health_reason,omitempty,omitzero"`
-	ID           certctl.ID             `json:"id"`
-	Kind         string                 `json:"kind"`
-	Name         string                 `json:"name"`
-	Paused       bool                   `json:"paused,omitempty,omitzero"`
-	Settings     map[string]interface{} `json:"settings,omitempty,omitzero"`
-	Team         string                 `json:"team"`
-	Trust        string                 `json:"trust"`
-	UpdatedAt    time.Time              `json:"updated_at,omitempty,omitzero"`
+	Authorities []Authority `json:"authorities,omitempty,omitzero"`
+	Concurrency int         `json:"concurrency,omitempty,omitzero"`
+	CreatedAt   time.Time   `json:"created_at"`
+
+	// DownSince While it does not answer
+	DownSince    time.Time  `json:"down_since,omitempty,omitzero"`
+	Health       string     `json:"health"`
+	HealthReason string     `json:"health_reason,omitempty,omitzero"`
+	ID           certctl.ID `json:"id"`
+	Kind         string     `json:"kind"`
+	Name         string     `json:"name"`
+	Paused       bool       `json:"paused,omitempty,omitzero"`
+
+	// Rate How often it may be asked, by all replicas together
+	Rate      Rate                   `json:"rate,omitempty,omitzero"`
+	Settings  map[string]interface{} `json:"settings,omitempty,omitzero"`
+	Team      string                 `json:"team"`
+	Trust     string                 `json:"trust"`
+	UpdatedAt time.Time              `json:"updated_at,omitempty,omitzero"`
 }
 
 // IssuerList defines model for IssuerList.
@@ -1075,13 +1081,16 @@ type IssuerList struct {
 
 // IssuerRequest defines model for IssuerRequest.
 type IssuerRequest struct {
-	Concurrency int                    `json:"concurrency,omitempty,omitzero"`
-	Kind        string                 `json:"kind"`
-	Name        string                 `json:"name"`
-	Secrets     map[string]string      `json:"secrets,omitempty,omitzero"`
-	Settings    map[string]interface{} `json:"settings,omitempty,omitzero"`
-	Team        string                 `json:"team,omitempty,omitzero"`
-	Trust       IssuerRequestTrust     `json:"trust,omitempty,omitzero"`
+	Concurrency int    `json:"concurrency,omitempty,omitzero"`
+	Kind        string `json:"kind"`
+	Name        string `json:"name"`
+
+	// Rate How often it may be asked, by all replicas together
+	Rate     Rate                   `json:"rate,omitempty,omitzero"`
+	Secrets  map[string]string      `json:"secrets,omitempty,omitzero"`
+	Settings map[string]interface{} `json:"settings,omitempty,omitzero"`
+	Team     string                 `json:"team,omitempty,omitzero"`
+	Trust    IssuerRequestTrust     `json:"trust,omitempty,omitzero"`
 }
 
 // IssuerRequestTrust defines model for IssuerRequest.Trust.
@@ -1331,6 +1340,13 @@ type PublicRule struct {
 	Source      string    `json:"source"`
 }
 
+// Rate How often it may be asked, by all replicas together
+type Rate struct {
+	// Per A duration of 1s to 31d
+	Per      string `json:"per"`
+	Requests int    `json:"requests"`
+}
+
 // Reader defines model for Reader.
 type Reader struct {
 	CreatedAt time.Time  `json:"created_at,omitempty,omitzero"`
@@ -1416,6 +1432,7 @@ type RenewalPolicy struct {
 	CreatedAt     time.Time  `json:"created_at,omitempty,omitzero"`
 	DeployWindows []Window   `json:"deploy_windows,omitempty,omitzero"`
 	Description   string     `json:"description,omitempty,omitzero"`
+	FailoverAfter string     `json:"failover_after,omitempty,omitzero"`
 	Fraction      float64    `json:"fraction,omitempty,omitzero"`
 	ID            certctl.ID `json:"id"`
 	IssueWindows  []Window   `json:"issue_windows,omitempty,omitzero"`
@@ -1440,7 +1457,10 @@ type RenewalPolicyRequest struct {
 	// DeployWindows When what came of them may be installed; none: always
 	DeployWindows []Window `json:"deploy_windows,omitempty,omitzero"`
 	Description   string   `json:"description,omitempty,omitzero"`
-	Fraction      float64  `json:"fraction,omitempty,omitzero"`
+
+	// FailoverAfter How long an issuer must be down before the certificate's next one takes over; an hour if absent
+	FailoverAfter string  `json:"failover_after,omitempty,omitzero"`
+	Fraction      float64 `json:"fraction,omitempty,omitzero"`
 
 	// IssueWindows When ordinary renewals may be ordered; none: always
 	IssueWindows []Window `json:"issue_windows,omitempty,omitzero"`
@@ -12301,179 +12321,182 @@ func (sh *strictHandler) GetReadyz(w http.ResponseWriter, r *http.Request) {
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"7H1pc9y2luhfQfW8qpm8aS2WZU8s13xQbGeiiWM7lnNTr3JTMkSe7kaaBHgBsNsdl/77KyzcwbXJlpz4",
-	"SyI3SSxnw9nxeeaxMGIUqBSzi8+zFWAfuP7z1Qe8VP/3QXicRJIwOruYfVgBYrd/gCf/XSAOGyLU7/OZ",
-	"8FYQYvW+3EUwu5gJyQldzu7u5rPXzMPm8/Jov66AA5LpmIiIxrHu5rMIcxyCtIu89CTjP7sGZsgnPiJy",
-	"Np8R9cu/YuC72XxGcaiGxOrDwlwh/vQa6FKuZhePTk/njn1cLiTw6lxvabBDsFEgRFi9guSKCMQo1M2t",
-	"x8nPvWA8xHJ2MYtj4s+ccy+ByquXboTob/RMEZar3ETqo9l8xuFfMeHgzy4kj2HAxO/UsJWp3+AQEON7",
-	"TF+GeUho+u/axfzcZSVlkNul7Dn1tcQSfq4hAY11od6oWUTyLFsE0DicXfw2i4D6aqK5okuyUS95jC4C",
-	"4hn4SQ2+393rWnJYupf1I6E+YgvLXLWgsQPUgefczQzcW5GNQmp51uSJ4gCBCBUSsF5GQDagf6xbSTJk",
-	"fiE+LHAcyNnFAgcC0pXcMhYApnopL4BLsiAeljCMUL1sgFHJNbewIURbXNYey4i5YA7BReGTvPH0Q4Ue",
-	"JYYjvAR0CwvG64jYvF+3niduyfkSooDtwoNwkCI4HATmHxvgZEHAz37Xf3Om/ri5xd56Np8tMDE/izgC",
-	"LsCv47VXSsi/JiGR1Q1cSQjrCDvQnzip2iAQfyKh2sejU4tP+890EYRKWALPVqGIp5amDC71kVSzIv2/",
-	"Ghw+daLw1aeIcBDfGdqoTgxbEBJtgCuFAAH1RTMdgRnvJn3JcSj5WMKRJHqp1RV9z7jnWIkCD9qugCKm",
-	"aIpIJIBvQCDBQpCrhEiqK1ro8XrKnh9Y4AN3EjSglX5YM136sM9p3FcD0L/vc/xf+RBGTAL1dj/Crjr5",
-	"T3gNAmHEIQIswUdqMkUJK8zDAETKEkazzFaWG/hIjVxDjGddBNzV4icsvVWNVCGLvIYpJAkCtMLCSBut",
-	"5dYtcXFkxu3FKFdCxMCHHUREfzvqGWSWM+T4SRczfHKlgDQK+zWhddPbRz1Uktf4FgLHdGvY/fcGBzE8",
-	"RzgIUBgLiUKLWKe4VuMUpiZauBfX8Pisuggtys1JcJF7jDnHO7tEIbX8djHye4gCvEPbFZbIU9jJWRMF",
-	"YV4mVDXqkR726OplT4nSdJwhrBWCg5xqr5Xa66aUmC4IJWJlVcra5Wx6S++aU/QSqTHnijswijgsyCe0",
-	"JXKFMJIcE6VboP874GR9dOrkEnN21p6pC8JF7TluPu257bdaFNYcWo3GQvqwD4m95T7wA5hOW0wkocsb",
-	"HEWcbXCQ/80TRqxiX40aceaBEFYXUHLOnJOLWOi/PEw90LqiUw98xwLi7YaJ+Eh/O6qIf8dBAPUaoAui",
-	"DrCR/dYJW0YDor0YbLGwf1HYAK+BCifUIxEOBgIm+Xxk2NhRh5yA+SXtswS2IAEMhYr+eFSYvIeQuYTt",
-	"ZSAY4vqh1pjUxGJudGn1bx9DyCiiDAWMLoFrKan0KAhrAGgG6yuergFzlzb3AT5JRKiZ1kpnAZzgANE4",
-	"vK3VtP9Vq1w+eeyCz7Ue00Ew1/nJ1Eow3aFYxDhASgrWyS79Vd0avnWqMteEumybN0w2W1WClHm5ozGl",
-	"xHMs2sRzLBrkcyxaBHQmX33tDyh5vHxYcuxbSbxha/1XyCiRjOu/U//Q7/N2ZfAD5ksY6LiU+ttRec4s",
-	"Z4gQShezx+SAw8ajVwKuo177aPjkv1BJgurk3zWRcay/GUDGv2KXMqt+NRtVgkvxKiIS/QeWKGRCoqen",
-	"4puahSj1oX73c1eAgoOIGBWgmekdZ7cBhOpPj1GpdPiLzzMcRQExMZGTyLzxn38IEyDJpvo/HBazi9m/",
-	"nWQhmhPzVJwk4+oZy6EPLNEWC7TljC61+OYwR5j6xrKQDPkM/cf771+gZ+dP/usbDTc7rg6pvLuyln7E",
-	"WQRcErMVj2sD/wbLrviYp06ePt8Qv4NWOZ8FWMgbJU56DW7Q+rn6wGj5NY8SLaAFKe9hMbtLhVePdd3l",
-	"Jc1vxmmT1z2sTWHXOM+jItPErGp+N7cYfGFeevCIXBti+4pgN4INgOrR/JoY07GI49Rhkf7RtC/L8ndl",
-	"h8U8HyJwx3YL29Jz1S/1vXENagno+0TJKxy8y63bqoTFrSSkR2jFNdiA/16nVIkE+p5weRhUsOoEx9Ie",
-	"BCXGxBG+JQGpILGy3DKagNqIxiSC9hYCUY+0+uVlG9a8rA5A7PVYYIi9FaFwYxbai9WNTet6yAHbk9bx",
-	"SMdZewFRgBA2tSH9gFD59HxW9XLNrRvDCTKlZrke2IhKB+7zM0GSKG3Wa5Iz8vOUUkuaP8JO9OTS27js",
-	"H33ytMA56p8O6GEdqMtD73an15xn9PNTF6sLsqTtHz89b2PZW2O42NGyRdWCZxSRq0XAhBJXSggjxzJx",
-	"LFeME7nrxPzAOeM3HvPdVAufJHCKg5uYB84XEsdtP8FkAg+dhBNgATdxYmJ0lCsgBF66d5RntBzjslh6",
-	"rEbcWPve+Uhi3lfV2jK+hg64p7P03cJETmrII71IDwtCl8DVsSVvxAqfPXnq3EnHw4IyeYOTNKmOGhuT",
-	"SRC48zfRmtSSnFhh7gs3Guvlr4gNsLqJWTOOC9LfEePtqMA5CnDNiSQCJt1ngrH8uyilpUWmPgMzq52j",
-	"Yb3DVLN0Ty25c9keE6dQ4gWcz7jA6ljyfIEdbuU8EPZRy+woTgjEwfpKGhu9pI/l8m9akJDL9DEaSGr2",
-	"d7Pia9Y1DC39TqLc0pPpCnFME72rRDK7HUNmE0I7fPc7MFM03Q1ezIvr98MA6gleDv0/efL4aT8SVIM4",
-	"V1WkstJpbV2evU6QW8PTPWBrhZZDHRniLPCpuNE++p5GTIhJcIN9n4MQfT/ueD6RaPAEWinpDlPrKygP",
-	"s4bdTVinTo1hatVaRQOOZralTk1kPouw9uRnj9L4zTwNWXV1plDY4uDGxkU7e2BIH7Nrhbk9lF0qmg18",
-	"dBSSNlLSZLPFkd+baWJOelFku/WXy85PiHdeiCcWAJ8jzXkWzik4onLbahFkY1hIpSN1IjupmDtsoo6N",
-	"J0MpZHorgEq0IBD4OkS2QzqzDHYIc3iOaBwESBlixAZKj2flw8UtLQtRyifNiUZPTuczNRG+VVxnIlV9",
-	"hGthrvP956oVsvmg3Qh7conknn6/bMZv2+drF88tsWU9X/6Lp+e1s2YkmkrhclpkzZd5R1gqiZvh0jpS",
-	"VUrvOWBF3BU3d7ovddw183pXPbDI7R8NxX1ERCCxYlzqUKL9VXw0OWKMAlK7em7+SYHIFfC5zqDIWRRq",
-	"jDS4fYw+GgtFfERKexPmW510YSwlpG0tHcVTttRz9DHR8j4igXdqLA5V4TJUFexsCczrleOOemFfSTel",
-	"ZJtKkrkl1wB5NbbIa1JPE1s9qZ0qGjB9tNYhYrFWse253VrpOVxa7i0dnT4rq6BmaTP8Jq1aW2F3/Vfi",
-	"HhmJINwMnqi5PYfdX8I3Kry1wbWqqu6smNiuWADIW2FC54hRJAhdBkn2q3iOAiKklvJbk5iqRa8JHunC",
-	"EocilxY5dRe3WWGU0yLWoc8aM0s/LFo1uaeM+32sVZ2i+5rQtWsZDSGzOodqCVn1/tIXHHygkmAjQdyh",
-	"3z521B9bWRPco7DtNZLksWj1vuq0ZoO/0p7VQgqJE7k1JIO7IPISsP8apDXU90/d8InwMPenCQ4Tv0hj",
-	"rR9UdWo6IE4bBXjXc0Mb4Lcdvfv61XQFrek2GcLGMHtz6J/O6s2JnarLMUlOaMVlyT/e/v4Q6o1hCrpt",
-	"CgEOEHe9YjWK+YvuvJyraojrKCly7ftRxYNWB62tzarswDvFmuU0DpXMluUktDJVQqHjMFXTMTsSU73S",
-	"qRXDIgxrm3HRmjKgUzMOp3QXU3B61WUO1tglWwMdMF2Oott7eRSCg3rC1H2a2/PcIKYe2678yu4CdBEA",
-	"yBubAFnOYamKNlPAnrZSaQ/G14UCGsTYfjpPYYnz1HJMauIs62fbbtKDdD2jA7q6cYtr7frJjS4bdT5O",
-	"+1y4nvpY4npuqvHMdU2KqMMDS3MOWsdoSkCxJdd1eXJCPbbpcB2CJbVRDX2S7JHwmrxpohP5tiNZVWGy",
-	"1JRmkj49yf4tpmoJZozTwlDehAfFpyjANOXjEn33OMN7JChYzWPBAf6E7qD4Xr/vgoVpX9B9JNMoIb/1",
-	"uya/WIe9NMUgB0UVs1BgSyS/2JcliZUlEHGh/HsCgf+Kc8ZdGVgQONro/O/12zcoYoozuSnXePrs9NE3",
-	"/bTZ0srNVNkHzqUalI9ieybf3LpT/IH2NUuB+v3cASvMa0jkgOnPtQdAs6nBpdizxsAKUQ2E/JAFzNQT",
-	"wRjCtF6CjCRNzQQDawuGklORVZVsEwgHgpkSqxUWpvkMRhKoXCG2QEQKFJAFoAAWcjZ3EOQASisuI+f5",
-	"FEiaLhKc73TTC9MTKHyOKKNwgWADfIdKxtpIHveMqIsfOvMC96TyWi/wD4ADU/pZxHitjO+RaW/HcE5b",
-	"OeXc5sHeeUR+DG6xZtsKdaq8qlOVFWc6mzVSRCTSZZRsDT7CEulX5z1SffumIHG/XSEoeK8z8isvf2dX",
-	"78emt8eWBAG6hQtE2Y1F/hzZ4q552txSvZl33DY5lkvJIUJNuMUC+RxvaVZIHwBe6N/T1hNdi02oVOpx",
-	"z9S1hgT1rbteVgsxLdSIRLfYW1+gLaE+286R0SAVUKz+1caiaZ8r29BHUW5+Ky42ugojxuUwmX6IkHdR",
-	"7y4C792rn+YGw0njlrwf4+nZo/PzxpqHntL2LxN9xUJsGfcrk5xVwDWfbTmR8JYGO2Oa64oATzw6c2Dj",
-	"xxfX//boDBGKbrGAp+fzfEdKxYxyyxC+NW0q8uVLZ+dn337baWpONlhC4sepUINJBGGxRLoKvT4LpFS4",
-	"5MqicM9/b3Hrhxp97qolXKVc5y6SIj1M5azGxpVGzagXcw7U27n9/kOsq1Wq49Q8ummwL7pWZ9fqCLXV",
-	"lw1muQApE9ncy9NW75RKHJYjJOG2p9TaI8xMmiKgNZhhyGwMa8oS7HTWlJlgYJlEkcgL/d/yDeBOXW7H",
-	"hNBKjV2mCTEI8LiVWx1Ozbp8ttK5matHTx2aVWndlQVKg+fDGFW26Cu2E6ZJk43i24B4s/Qsczf4qohU",
-	"izUXHf0vI/RDEsgpCVfdns0tPB5ck5FxnD89FXYKcsv4uudXDR0udMaEB3W+0r7tLJpKHwSIG+3icBxz",
-	"zqiAkaxp64tsgFLyTEI2rdI2Jb3aDiiNFIhvciWxX4n0r0ikaYR5BPK1seMCqZZoqJFIx9AKMmE7nWKQ",
-	"zjFMN8ixXNoBUKnZTPeksInG5p8hpjEOnNmuxV4w2UCPViUz+/R+LeXxLKKOfFdowd9/zBzrtfVnHJ4P",
-	"LJI02aRJcKlFcIcmwRVgv8EhvI8D6NuuBAcB2w4tQ3jiAqEPdDfugFTUJP6GmAQ1Ma3I/XvMifvBlgS+",
-	"V+qXkG/FWQU4s5kE+2fqUlZOSnBnvpQ1T2Y72WRTuuTV28RxXA6v674oPcx620jlrtUN2J7/GDAxMIA6",
-	"ZcpkS4+XHgGFrknD3fu7NOVpMk6WxH2Msw1wTnyojQJssUBYrMHXFVx+rD5E2Dq33V7+fhXHtRlWAxM8",
-	"e+dq1mybSDFHul8OsnQy75/WmV1dIZMrc9JSY4uVVi1d8+dVwoH7aD+G04e3hciiR5WF3EP2cQPl8OYY",
-	"Tgc0qiGautdYUOyvkdbgZDRt9F2A6UvsaGfkl4Wxj2VLk6k6t7joYAPY0XP3dthP6xb9fV1/IOfC9+6t",
-	"Wee9bWyBZX1qpWbBi0rsgnGUbrwZkdZvmsw6N7t1wijfiLEEISLw7URNDvu7uTkL+lrMNfZog9vZws3M",
-	"1QiuMZg2g/2EjJu7JKBDtwU3Bai/a8q/8y6DCoYSQ3NDYKupVg2OTYIp9kN9bOHYJ/aXJVB5ZBsmuktf",
-	"cyr8kIL0FBgDiwYs0WZ2sAC+IbbPo9lqLMxBbR/8Pp4P/dDgnSww2MxfaSOvcqzDpV1eS0UAF4jQDQ6I",
-	"P0eUyZsFi6k/R8mFjnPkAyXgz9GSUVDKGN5goilnjjiWcKMv1lEv6NxPqnvJOlK/ZNEMLCn0PTL0stxU",
-	"V0ouFRLXN1MNwd+19NVxpJgTGUCDyGwTL+b7fJsahY0a/CWxcZc/CtfY0YPMrjwltF6KaHpn6vzXNexu",
-	"YnUuurlJ317Hb3BsIo0BASrTfzEfbrLOpaYVQsSZBE+vo5mpzge30VJLxsGScSJXoXvZuqPfUXT25GnS",
-	"3u8oevztuen4d3R2ev6t/fPx6X+d2T/PT5/pt/2zJ08ePWtZ/VPHGTVMkqnPbnjiRWpilczdpP0XNxw2",
-	"ubuNXV7rWKSJIeN50oaYkEoe2QagzY7SDlHwIvZzg7upugDhBi4dR4cxDD+lBqNn2McNXid2/hIi5Kts",
-	"uE/ZMJjPE4tjdN7WqQUKMI7KF87CPu3gP93kt1dVOVjMvS5VMGra0njp1649vDf3Ld7bTRoLEshyrdVY",
-	"HTHrixNrmz+OGIttOGxa/PsGJw0hfnLTEGv2GBVxWLO/gZVO+T4mX9GeWAG8Nghfm0LCg7E6YRaj8jkU",
-	"5ShgnqeVekobQzmxcmQ63cRMMFA1SQpy6zud9b3wtj5g/+zU7xCxnzzpfNLk4vf6stHqobECb71nuk7X",
-	"StWGSqX3ikwr5LyX8KhlRPf8FLbDKLVHRLI1EOhhSpkJjOlQoL44n+rigCQc+BwJiakvEDHVO6Ykad5a",
-	"3XZXt2scvAswdYUAdj0MHRsBcQiTRd8KmHxgwjVeLzUtaWVSdfs0xVXms1TJLuJJ308tFD5Mkip6cZkU",
-	"N7IQEKGSIX1zPwoB0+3KNDfutu1MNXXsutelIm4NM7nGUIMkt/+5QXUOU7830EpanFFOYQGevznD3Wev",
-	"JReoum0cS2W7UNi67ZJswrZ5hjnRooDtbkyxWXcC/lW/76yT7GlSLzj2Kg1WfBbfBrY+KE1PcqSz21to",
-	"e2ZCjLjbP4isVFdW1n56fNay+qGNew7lzmp3UeWoOIVKK4+No+LlmXZKTS83z0CF7xACJFX56qJ03eVJ",
-	"VTY46pO3puw9hKTiHYV4h24B2dZE4Ccl8DjYGiHck+eaFd77kjdlQeIADeM+oZjvUHIOJaDRCs3UgMlE",
-	"U0oSp8enT+ZfjqTqrvcb1uSwIYYJKh2siKtAXaPhAoV4DQIxCs/RKuZ8d6H0UX15gNZSCV0mlassUlhV",
-	"LwaAN3BR+BERgbCpN61L0piP1IugT4ZgnwY/+7QLaG9E6ihd7edoSLPgLEJzaUDZytsJZJQcuBLNDU+G",
-	"ew+CBZuB0Y09ugWWFpgbyb3KDVvD5NZjvpVE4rmIqYjA0/0282kWhV/XsHvBwoizkAjdxGyxIAHRsYAX",
-	"K0yX+iURR8AFmAvvPRBCP3+7eKuTJgxBRZxsSABL+JXIlW4i4a7MqwAoa9HX74aDaxaCXCkZIzDxEaMe",
-	"zJEgSwq+uZIAU/TKhGDQGhxNsLs3P7xl/q7l7s5zWxVQVQVYiCv3AXcoF+3dQtGGZ5rvEx1cvGqOsW4Z",
-	"xT16BSp8YRlzaLtX1e0TG97mz6JlXu4DmZRNkyTENLPoz6/Vxecf0q66NVTW4RQZYobumzU4cdOwfqno",
-	"o9fcT2Kw2VahllTSRRdyy1tSyg21jGHFWbqbznwzEwx11Fvi76n0DhNSD7u/zP1X07vD6HXk7KKFf2TV",
-	"Hftc1dy7GmmFCa29RXeI1Ox4lfC9FhQV8hvGuidxyBXG3S2VhjqnKOYREzDShRe2ClR01I17nUJZNsxN",
-	"480OA0LMDddvR2tST4ntdU52aCdlF7Cep5rWY8ry+yh2XyI7hht8doQxTs3axYx2bFpnU8+2NNzdDtB0",
-	"M2QRUHGBQkJjCWjFYo58vDtii6OQUblC5r/2py3A2qFD5w6IZ86CTI4dDsGzOu375k9GHRHLq8s3l0id",
-	"L8/RLx9eILJAWN8+WWob1prppeGRW1UV0KZDTqyOnmuFW9tYDzBPPHiFNocUXb67Qkat17SgXbzm7XTs",
-	"lZTR7O5OG2EL5tidkuFz45ucJ97aOdJ3W+zs5UtKOOQrkIQO2WKkG8of/5P+k16iCMsVijDHIUjgJlKo",
-	"S/KV6Wo2iKR2sREp9BNdxyQFIv4x+kD0mxz+SRWMddvlx48fP/vmOUrgpR8jCZ8kErG3Qligj89O/Y9q",
-	"mI+Pn64+HiOdTG+HsVeBI5OvL8yQz86f/Nc3x+i1vmPKxjFRhJcgLtCCBQHboo85lvl4/E+FsYB4QI20",
-	"N+rS7DLC3gqOzo5PbXGfgbO4ODnZbrfHWD8+Znx5Yr8VJ6+vXrx6c/1Kf5Ol4mvB58kgd1XHxezR8al5",
-	"SfEIjsjsYvb4+PT4sTL6sVxpojjBETnZPDrJPInWYGOJG+PK11FcIS/NK+pjix0xu/jNLVKyV05eGKlx",
-	"N299U4eKu7yoV6JdJD93ef0dBwHU6/bya6Uvd3rzA+Dw59nd74o7RcSo7Y9wdnpqm2nJxH8TRQExh+fJ",
-	"H/boNDK305UhWrRrzivxraY4E7Sw3i33aOnyChfWizgMMd9Z5CKcYFdipY7/lviWf1fvFqnkxBT96OOG",
-	"CVfjVKP4CvDR7U67sP9ghCLdayXJwrhl/u4YfVgBEoqHzTMlJtawE2gJxvWtn2EqtsARXmJCj9OypIQ0",
-	"zUUel1Zht3cpfGedU6NgoXgxzF1RHtu2YCUSeDTy5OC7KODXFUM7FmuBpkC3XbEQSYZuISCw2YM07OEx",
-	"u/jt9zyhfAda1mGKEvuoA7Eo1B9p9DaLl7RBzYMQMQdg7mILockZPGNBJ5fPU14uosZk6GYdiqZhsUp3",
-	"ogNzWaXnmAMdSlZp+M31tZJKjBGhXewjoOgnvAaEc0jqzVwnn4l/Z2RxAMaHUMSkCbrkMdmPy65euvjh",
-	"vCr+Xyr1d3+QmPUOAMpn/f+7WmnzPyCT46IfBPRX77BcHeDUr6NAI3nHgC72kUJUH5Ce5NqAucXFpXnh",
-	"K3xfg+4XTfrR7EmpDqGrfpWGYZLcAj0cYhswKbG66dIxOn90mnWxN68QgThIJWWrqtUb2GpYvShk3g/A",
-	"aSo6xj858peZdTgyxqOiPFActPSL7tEjV7BDJol+dG3sDWzRbSxQsS5iGK2dpM283GydUMIb27xrHxqY",
-	"CB9maQ5MXJOlPau3RK4IRdh6i0bHyKXhM6WCK4bshw1uMjfqcWBTOwxH2mYEe4vY8RmylIFyYK48iGy/",
-	"xju0XRFvhWyei7mYpC++ldRtQrd6vvdB2m7qfM+4Ypy/gEajAIZsIciSMb8NIRE5Sqod6r1e765+NOn/",
-	"926Tpu1mpvY66S0fxiq1nucC73geiHaT1KxyInvUDH5PxqiZvMUSXcNuMju0ZBYk+HCwTkejM8XVF2Fx",
-	"tm//Ng7WJ/lARr0YN2jMX+02Ecl+Fwfrezp0zdRCQd5BrW8pIK6fogg4IhLCOSLU1uGNcBrHtyGRKI6U",
-	"3vVofnp6Wogx5VBZ+LmA0DIua4+DEiLv/Uy4NhWiHd40N4P83Dm+0i0GovOgRg6svMEh9InAtL/4ypQx",
-	"f2ei/V3ACph7nbSnS+6tyEbJ6SmP5BzZHeZc7sZB8zoHhY7YgElAtrf2eSwMiZTgH6M3zOQo6+DukkmE",
-	"0dmnT+ZiQiGrfoiKDO1/kvgQRkwC9XbqIJrK9skt8Z50hzyQHETyHjwldv3nOmKuJbCJh8fUB462eGeu",
-	"RUquhn71AS/rprSvneh37uaz17l2OU3vp+/Z9Y0h/HH5LtReEv+E6PsK6w9xc59hkQCnoJ/ivYkPk3S+",
-	"MAL5oBRa7fTJt77Vkgc+ESH76wcnn3P/alR+7dmwj+DKfVvnGHfow8mh9Dwrm0QLEoBAQuKdTlbR90Xs",
-	"D147U0lnrhwTdXGYiUFzeijm+FBsrTyUR+4mietUD+2kd2+JwzERYCoV08tzt2lRLjaXoipoYkIF8nQl",
-	"lHiOAo1/c5RovlLnCWUS7UAmJYwvLvWvNkPVEWr4RdckjEoOHVTixU8aEgdQB0y75EOHKDoQralneyDE",
-	"a6rrmsm3k1Q+yd8i7D7TvyPUt3Ui40ieCUz60s3GD496HgTVXJkzTmcDm9rpkHFAMkHuKIR08tmM13jg",
-	"/0JvR6SqruZ317ffQ8g28PWcNIaDZFGiHSlb1NztzPcWPLos5zgyPcc7qD0vVqbkcnJa+RV38yj9oMt7",
-	"eocYPh1FEB4lzbozYinnsldIonzf+t18dn76rGEmm5H9n/0IM6OCaoAYNsBxgExhk3hus8pHcSm/VhvD",
-	"1EeaLpLsDApbEBIlqdr7kpzg9cecMZBfXL9/sKfci+v3vU64s9FmtrfcuMWU1miNQksk0i2YRVFe3Y/D",
-	"A6hvVOrr9xk5fZLI23nB3tLL9OgJW2sBcrTxMvfJAcRYbx/6lKddtvfJvbI5MCu0j6Aiw6cosF0YnHh+",
-	"ZZ5/MSa6Xi8tcFqZpyH/yt4osS0oiTA3KWmbV9c/gT+3+fhYohWOIqBCM+m+KDNWdlfOfGve/rsxZXYJ",
-	"2pT8aIBrWXFum6skl1PuieYIx6IhM+idevyX8pxZJ0RWKDqGcq9ZUd8LSf2ipr8vftLueHWZWxS2h3Zl",
-	"HSbAVej6e2fVtSm1M1Nl3aSiiVESPyhsEWXbUSjjJMq1jnNzsHnBdv16sJp5O7ZPx52r1FStJpmESAh1",
-	"KskadqMc49q7bbsqoi2LAx/5zMh0Fkvks7HEhojD5gTfOPwq2Jtw9T8MMYp0owaEkTkn98bKhq0bsaKe",
-	"j4+VKdg131XvwLZ0oSuGs1YV22IT3SJkxPqwIEAxNTUWfuJS2VsFS8fpqGv/I5v34Wnbkzn9BpHI5Kp5",
-	"gos+drIP2D8KQMo2++olYP+1fW/y/L9pfRfJRiZHyK+Mr40nbYsFEiARFsTPIyaFcwNaWnONXxLhYe5n",
-	"G3vwCcd2xUXdojMsTnQ4fdd0dKnnXxA8PnDtUdGdHjpBpJu3ci8X5fjCNltO9x4muWNi7MTcHtm+0zdF",
-	"OKBHVee5+gXSSAgu/2sdxSUsKHkjB0q+y/Y0EgOeTQDuOhXez70xCn9r5i7Z2rXwhk0rc7/aDOJr/Vn3",
-	"jkO6NVynLHe7IoW5LrxnL+3qxH9vtRnVLeNdraFzIv2lJ1m30oBrYuqMWl/U9c+dsv11LPSBiB9LFcI0",
-	"UZPwSRoSPMouwusR2jak+dw4hy89DyKJKmMibDLo7L+0mqQj4SZbbidyd2IYw1fR2JEe+0hT2d5cuQKk",
-	"73VHAVvOkW7JlltSjk8tOzpY9IRncdFaVn1v3/mi9ebcdYKTn04GqDUV/ikymusk7aWFU7kc8hcWHjhh",
-	"vXiFaJ0LKoPdZPWSVTSld9HdxqIX/3QsqEyR+kUUVHYj4xxMzMV9zcLke/tOBQZlGmACsrxk3REFC7SF",
-	"INCN7mcXs3/FwHdJR/OLGdZPKmI+vfPoS4uHGkBNLrAsPgyoVyzwlY6nDpMt0QBN8G397EcRC4hHoF2A",
-	"mYEnEmBm8HsSYHZnDqwkQu3+842+g6WunjEsOU+QGmDjT2jAapWfTz6bPxoF3Cvqpxhv5Ow3Se9XP2Hk",
-	"COsr8S0fL/J0kyE0z9r9OsUfUnK+ouUqjmYImxbqzRLzyr7z92ivaHZ7GD2NpJBNsJX80ibcrpIrpyYp",
-	"J9SD35Nwszt70MLNrKTEaBnqqvx18tn80aXsL0VtTx1Nf9aj2G8kieOu5MvTcV02+yQbPT0AIeockrFC",
-	"047Cu4IQiB3AM1VvY8HvQQiQQ+Ft9NSC96Y2UaHw33WQKrnAqJdc6JS790UzzOiAvxTrpGkXNY0hegO9",
-	"W2bNV7A7wG7c8XUZNU7w2+sEjnc4DJqqnN5GQC/fXc16wSwZtIebVYcpmBfvF6So6en4YUVENnp7TLJD",
-	"ivbQvOzx1XC9kumCkK/JBh6INXCYpHBtDLAEvSmpmB8cZJJ6+2pZiI/n5js9YN3UiPqUza0nUrjy61tg",
-	"e+Jh6kHQ0J5NP/8bg9kAoKS4uqAaJd0nm4Xbu+y1LzrMk+7jMEIjyoOtZyfMdKkTuRHS8e/Jk5Dt78tz",
-	"Jri6R2a4Pvmc/q2PgbQxi8tMzKO5H2OlX05qLOZnOXyvk0YiySvQUfbiWP1KOAtA6MC5TwS+DdoJgOlu",
-	"TC2C1L7093DX2u0eStqmsE3wlP7ULm31i5PJWj36vUlas7cvT87m0OdgNCVn9V9d/LYZgvtKWf3dQ/Hc",
-	"Fgi6zr6YaK+nh6DIqb23RYlQ774dD4YPQ5wcDHmHd+G6pUQaWQ0wbTLGkxJF9VpLbPoHtkULzBFWErAm",
-	"z8THuu19Bsp0989O9ZWwJIxDHZg2kWn7z+rtzOoAL1dJBjvTHIQIZG/ody3BPqoPiFduom2ciSQOVtdc",
-	"6cN9Z9PuAD2fvtt+jtaw++8NDmJ4joRt5RPGQurKsIUurXCtR39cWE56SXJuXY+dt/yG+JO9/jn3OLm5",
-	"+fcDVMkGuLbHhabiEUroSRgHplUqJLWxAkmmr7vtnJZQedqcHmo2l7z791B887veHSqt1JQ6RxmkB2dn",
-	"FZY/m7AOPZnj3pJN8/v88hTkfnx68ln/teuiL5cpoKcWpD97KEqzk/zb9IEpNn56OMKdWo92i5R6fXpk",
-	"sD4kcXRgrB5ewW6WMqaDarMS8MG+81Cume8U6PyRUP+hVFAaAB5GkZApshICSH5pUxvSHrlTMKgZ/J4U",
-	"BbuzL09DyFBXZdlO3Y/tkTqw/XG+l/H9KwJ5Oq47/yfZ6OkBCHHqE78gBOoP+rHg9yAEyKHwdvgz3S0X",
-	"eGyEu2WO6kJtj2P9YppANdcX42b3Vi8CAInWsLMVWvqWTrTCG0ARoRT8Y3RJ7U3VaQMRvDX3rwaQ3C2R",
-	"AGUB0luB0J3gdaEX8hil4Kllpa18PUwp082XyWI3t82ZwVuL0k3ahAoJ2HFXhWJ9vf0JiaB0rXUVvBaO",
-	"k+W9/bpiYYIPsdI90W4hILBpuzG+U+ek4e2SJrhCDzjBwTRdOKZX9w7VVOl7QrPuWop9hQZbjhhSxDvJ",
-	"oTXV7R9pM/SHlYWVrKuGD5Me7pMcpB1A2u3CAbuJYZcN9IfwmJcB7Hs5iBRmwLQJf0/4dusPuDf1fm0H",
-	"OMXlvW4Eb1cMh6SWX35dscvwanZfyUr/j8WjdDVlJkimlKtbCBhdCiRZXWbSCnAgV00i5AfzxoRQsTM4",
-	"QHKlNEgQEyg5IFf6lgciUMSZAohufSKaMv0NrP5sB9affy1oXQYE66aKCbU0wEgBsRFCr/ULf1v4hCA5",
-	"8UQThH6yr7TCSLcUSu9y6HHaJjPsL23ecRYqVooFCtNl126eAzbnnNN4fMeEXHK4/vn1HJnN6LObbSkK",
-	"iJBAgQvkg0d8eI4wuo1tzwliLUMibJ8XrF5bcuyDr0dQSNeXNEi8Nqbj5bsrxGKpcCaAb4gHTmvvvV7v",
-	"xD2FdjWk6plw/pPTx4eajjI5maQ19re5TqeVRP5szsbRb3zFyigSi1sSdyOkOMTn2S1gDlyNppRXjUyr",
-	"7sY8mF3MTrRSa8f67FL9rEtBX8Gb5eQU+vNW0390oV8sd0gytASpr/pTun02QHojQPnT14A3SXOa0qSp",
-	"jlj9KuskTJW8IPqGbDV7FvhIkrlyHQyr47xhPuRetm6T6nsvMYRqOiWthGQc9My0+HUyd/XzF6mzy2Tq",
-	"5C48xrFcMU4kyY+UVHdWR9I4CrHSHE1Wl599lSbRuT4Daq/EsRfhZJ9VQoPVz7PaIQ0BJZ3XsMsDzqis",
-	"rokZ8om5cSd73baWchNSFGC5YDxERAoI8jSUkf7d73f/PwAA//8=",
+	"7H1pc9w2tuhfQfV9VXPn3dZiWfbEct0Piu3c6MaxFcszqVczKRlNnu5GRAIcAOx2x6X//goLd3BtsiUn",
+	"+ZLITRLL2XB2fJl5LIwYBSrF7OLLbA3YB67/fPMRr9T/fRAeJ5EkjM4uZh/XgNjiV/DkXwTisCFC/T6f",
+	"CW8NIVbvy10Es4uZkJzQ1ez+fj57yzxsPi+P9vMaOCCZjomIaBzrfj6LMMchSLvIS08y/pNrYIZ84iMi",
+	"Z/MZUb/8Owa+m81nFIdqSKw+LMwV4s9vga7kenbx5PR07tjH5VICr871ngY7BBsFQoTVK0iuiUCMQt3c",
+	"epz83EvGQyxnF7M4Jv7MOfcKqLx67UaI/kbPFGG5zk2kPprNZxz+HRMO/uxC8hgGTHythq1M/Q6HgBjf",
+	"Y/oyzENC03/XLuanLispg9wuZc+pbySW8FMNCWisC/VGzSKSZ9kigMbh7OKfswioryaaK7okG/WSx+gy",
+	"IJ6Bn9Tg+8W9rhWHlXtZPxDqI7a0zFULGjtAHXjO3czAvTXZKKSWZ02eKA4QiFAhAetlBGQD+se6lSRD",
+	"5hfiwxLHgZxdLHEgIF3JgrEAMNVLeQVckiXxsIRhhOplA4xKrrmFDSHa4rL2WEbMBXMILgqf5a2nHyr0",
+	"KDEc4RWgBSwZryNi837dep65JedriAK2Cw/CQYrgcBCYf2yAkyUBP/td/82Z+uN2gb272Xy2xMT8LOII",
+	"uAC/jtfeKCH/loREVjdwJSGsI+xAf+KkaoNA/JmEah9PTi0+7T/TRRAqYQU8W4UinlqaMrjUR1LNivT/",
+	"anD43InCN58jwkF8a2ijOjFsQUi0Aa4UAgTUF810BGa82/Qlx6HkYwlHkuilVlf0HeOeYyUKPGi7BoqY",
+	"oikikQC+AYEEC0GuEyKprmipx+spe75ngQ/cSdCA1vphzXTpwz6ncV8NQP++z/F/5UMYMQnU2/0Au+rk",
+	"P+I7EAgjDhFgCT5SkylKWGMeBiBSljCaZbay3MBHauQaYjzrIuCulj9i6a1rpApZ5jVMIUkQoDUWRtpo",
+	"LbduicsjM24vRrkSIgY+7CAi+ttRzyCznCHHT7qY4ZMrBaRR2N8RWje9fdRDJXmLFxA4pruD3X9vcBDD",
+	"S4SDAIWxkCi0iHWKazVOYWqihXtxDU/PqovQotycBBe5x5hzvLNLFFLLbxcjf4AowDu0XWOJPIWdnDVR",
+	"EOZlQlWjHulhj65e95QoTccZwlohOMip9lapvW5KiemSUCLWVqWsXc6mt/SuOUUvkRpzrrgDo4jDknxG",
+	"WyLXCCPJMVG6Bfq/A07WJ6dOLjFnZ+2ZuiRc1J7j5tOe236vRWHNodVoLKQP+5DYe+4DP4DptMVEErq6",
+	"xVHE2QYH+d88YcQq9tWoEWceCGF1ASXnzDm5jIX+y8PUA60rOvXAaxYQbzdMxEf621FF/DUHAdRrgC6I",
+	"OsBG9lsnbBkNiPZisOXS/kVhA7wGKpxQj0Q4GAiY5PORYWNHHXIC5pe0zxLYkgQwFCr641Fh8gFC5hK2",
+	"l4FgiOuHWmNSE4u50aXVv30MIaOIMhQwugKupaTSoyCsAaAZrK94ugHMXdrcR/gsEaFmWiudBXCCA0Tj",
+	"cFGraf+7Vrl89tQFnxs9poNgbvKTqZVgukOxiHGAlBSsk136q7o1fONUZW4Iddk275hstqoEKfNyR2NK",
+	"iedYtInnWDTI51i0COhMvvraH1DyePmw4ti3knjD7vRfIaNEMq7/Tv1Dv8zblcGPmK9goONS6m9H5Tmz",
+	"nCFCKF3MHpMDDhuPXgm4jnrto+GT/51KElQn/7aJjGP9zQAy/hm7lFn1q9moElyKVxGR6D+xRCETEj0/",
+	"FX+tWYhSH+p3P3cFKDiIiFEBmpmuOVsEEKo/PUal0uEvvsxwFAXExEROIvPGf/0qTIAkm+r/cFjOLmb/",
+	"cZKFaE7MU3GSjKtnLIc+sERbLNCWM7rS4pvDHGHqG8tCMuQz9J8fvnuFXpw/+9tfNdzsuDqkcn1lLf2I",
+	"swi4JGYrHtcG/i2WXfExT508fb4hfgetcj4LsJC3Spz0Gtyg9Uv1gdHyax4lWkALUj7AcnafCq8e67rP",
+	"S5p/GqdNXvewNoVd4zyPikwTs6r5/dxi8JV56dEj8s4Q258IdiPYAKgezW+JMR2LOE4dFukfTfuyLH9f",
+	"dljM8yECd2y3sC09V/1SPxjXoJaAvk+UvMLBdW7dViUsbiUhPUIrrsEG/Pc6pUok0PeEy8OgglUnOFb2",
+	"ICgxJo7wggSkgsTKcstoAmojGpMI2gUEoh5p9cvLNqx5WR2A2OuxwBB7a0Lh1iy0F6sbm9b1kAO2J63j",
+	"kY6z9gKiACFsakP6AaHy+fms6uWaWzeGE2RKzXI9sBGVDtznZ4IkUdqs1yRn5OcppZY0f4Cd6Mmli7js",
+	"H332vMA56p8O6GEdqMtDb7HTa84z+vmpi9UFWdH2j5+ft7HswhgudrRsUbXgGUXkahEwocSVEsLIsUwc",
+	"yzXjRO46MT9wzvitx3w31cJnCZzi4DbmgfOFxHHbTzCZwEMn4QRYwG2cmBgd5QoIgVfuHeUZLce4LJYe",
+	"qxE31r53PpKY91W1tozfQQfc01n6bmEiJzXkkV6khyWhK+Dq2JK3Yo3Pnj137qTjYUGZvMVJmlRHjY3J",
+	"JAjc+ZvojtSSnFhj7gs3Guvlr4gNsLqJWTOOC9LfEuPtqMA5CnDNiSQCJt1ngrH8uyilpUWmPgMzq52j",
+	"Yb3DVLN0Ty25c9keE6dQ4gWcz7jA6ljyfIEdbuU8EPZRy+woTgjEwd2VNDZ6SR/L5d+0ICGX6WM0kNTs",
+	"72bF16xrGFr6nUS5pSfTFeKYJnpXiWR2O4bMJoR2+O53YKZouh+8mFc3H4YB1BO8HPp/9uzp834kqAZx",
+	"rqpIZaXT2ro8e50gC8PTPWBrhZZDHRniLPCpuNU++p5GTIhJcIt9n4MQfT/ueD6RaPAEWinpDlPrKygP",
+	"cwe727BOnRrD1Kq1igYczWxLnZrIfBZh7cnPHqXxm3kasurqTKGwxcGtjYt29sCQPmbXGnN7KLtUNBv4",
+	"6CgkbaSkyWaLI78308Sc9KLIdusvl52fEO+8EE8sAD5HmvMsnFNwROW21SLIxrCQSkfqRHZSMXfYRB0b",
+	"T4ZSyHQhgEq0JBD4OkS2QzqzDHYIc3iJaBwESBlixAZKj2flw8UtLQtRymfNiUbPTuczNRFeKK4zkao+",
+	"wrUw1/n+c9UK2XzQboQ9uURyT79fNuM37fO1i+eW2LKeL//F8/PaWTMSTaVwOS2y5su8IyyVxM1waR2p",
+	"KqX3HLAi7oqbO92XOu6beb2rHljk9k+G4j4hIpBYMy51KNH+Kj6ZHDFGAaldvTT/pEDkGvhcZ1DkLAo1",
+	"RhrcPkafjIUiPiGlvQnzrU66MJYS0raWjuIpW+ol+pRoeZ+QwDs1FoeqcBmqCna2BOb1ynFHvbCvpJtS",
+	"sk0lydySa4C8GlvkNamnia2e1E4VDZg+WusQsVir2Pbcbq30HC4t95aOTp+VVVCztBl+m1atrbG7/itx",
+	"j4xEEG4GT9TcnsPuL+EbFd7a4FpVVXdWTGzXLADkrTGhc8QoEoSugiT7VbxEARFSS/mtSUzVotcEj3Rh",
+	"iUORS4ucuovbrDDKaRHr0GeNmaUfFq2a3FPG/T7Wqk7RfUvonWsZDSGzOodqCVn1/tJXHHygkmAjQdyh",
+	"3z521K9bWRPco7DtNZLksWj1vuq0ZoO/0p7VQgqJE7k1JIO7IPIasP8WpDXU90/d8InwMPenCQ4Tv0hj",
+	"rR9UdWo6IE4bBXjXc0Mb4IuO3n39arqC1nSbDGFjmL059E9n9ebETtXlmCQntOKy5B9vf38I9cYwBd02",
+	"hQAHiLtesRrF/EV3Xs5VNcR1lBS59v2o4kGrg9bWZlV24J1izXIah0pmy3ISWpkqodBxmKrpmB2Jqd7o",
+	"1IphEYY7m3HRmjKgUzMOp3QXU3B61WUO1tgluwM6YLocRbf38igEB/WEqfs0t+e5QUw9tl35ld0F6DIA",
+	"kLc2AbKcw1IVbaaAPW2l0h6MrwsFNIix/XSewhLnqeWY1MRZ1s+23aQH6XpGB3R14xbX2vWTW1026nyc",
+	"9rlwPfWxxPXcVOOZ65oUUYcHluYctI7RlIBiS67r8uSEemzT4ToES2qjGvok2SPhNXnTRCfybUeyqsJk",
+	"qSnNJH16kv1bTNUSzBinhaG8CQ+Kz1GAacrHJfrucYb3SFCwmseSA/wG3UHxnX7fBQvTvqD7SKZRQn7r",
+	"901+sQ57aYpBDooqZqHAlkh+sS9LEitLIOJC+XcEAv8N54y7MrAgcLTR+d+b9+9QxBRnclOu8fzF6ZO/",
+	"9tNmSys3U2UfOJdqUD6K7Zl8s3Cn+APta5YC9fu5A9aY15DIAdOfaw+AZlODS7FnjYEVohoI+SELmKkn",
+	"gjGEab0EGUmamgkG1hYMJaciqyrZJhAOBDMlVmssTPMZjCRQuUZsiYgUKCBLQAEs5WzuIMgBlFZcRs7z",
+	"KZA0XSQ43+mmF6YnUPgSUUbhAsEG+A6VjLWRPO4ZURc/dOYF7knltV7g7wEHpvSziPFaGd8j096O4Zy2",
+	"csq5zYO984j8GNxizbYV6lR5VacqK850NmukiEikyyjZHfgIS6RfnfdI9e2bgsT9doWg4L3OyK+8/J1d",
+	"vR+b3h5bEgRoAReIsluL/DmyxV3ztLmlejPvuG1yLJeSQ4SacIsF8jne0qyQPgC81L+nrSe6FptQqdTj",
+	"nqlrDQnqW3e9rBZiWqgRiRbYu7tAW0J9tp0jo0EqoFj9q41F0z5XtqGPotz8VlxsdBVGjMthMv0QIe+i",
+	"3l0E3vWbH+cGw0njlrwf4/nZk/PzxpqHntL2dxN9xUJsGfcrk5xVwDWfbTmR8J4GO2Oa64oATzw5c2Dj",
+	"h1c3//HkDBGKFljA8/N5viOlYka5ZQgvTJuKfPnS2fnZN990mpqTDZaQ+HEq1GASQVgska5Cr88CKRUu",
+	"ubIo3PM/WNz6sUafu2oJVynXuYukSA9TOauxcaVRM+rFnAP1dm6//6DYCNvSW+HuFPLzmgSgCM5nIBBl",
+	"EmEqtloOd9R0UwWq5tFtg/HStfS7VgGpLe1ssvm7uEFsNqkAKZNDopfLr947lnhOR8gGbs/ttWepmTRF",
+	"VmtUxdD7GGad5ZzpzDozwcB6jSK3FRrR5TvRnbr8nwlRljrMTBPr6EezHrfCtsNRX5eEVzrsc0X0qRe2",
+	"esR0ZZfS4PnYS5WF+p41CYOlGVLxIiDeLD2A3V3JKueAxbCL5v6XEfoxiT6VTgTdU84tlB5dZ5RxPFY9",
+	"rQwKcsv4Xc+vGtpy6DQPD+ocvH17cDTVawgQt9ov4zibnaEMI4XTfh3ZAKWMn4RsWiVzSnq1bVsaKRDf",
+	"5up4/yTS3yORpmHxEcjXBrwLpFqioUYiHUODyITtdEpEOscwPSLHcmnbQmUbMN1Iw2ZHm3+GmMY4cKbo",
+	"FhvYZAM9WZd8A6cPa96PZ8Z15LvCvQH9x8yxXltTyeFJzCLJ7U06G5f6GnfobFwB9jscwoc4gL49VnAQ",
+	"sO3Q2olnLhD6QHfjDkhFTbZyiElQE4iL3L/HnLgfbEnge6UmD/n+oVWAM2sj759eTFk5k8KdrlPWPJlt",
+	"v5NN6ZJX7xNvdzknQDdz6eGLsN1f7lt9l+1JmwETA6O+U+Z5tjSm6REF6Zrp3L0pTVNyKeNkRdzHONsA",
+	"58SH2tDFFguExR34uuzMj9WHCFuPvDs00a9MujYtbGBWau8E05ptEynmSDf5QZZO5v1zUbP7NmRyz09a",
+	"H22x0qqla/68SjhwH+3HcPrwXhZZyKuykAdImW6gHN4ceOqARjVEU8sdC4r9NdIanIymjV4HmL7Gjh5M",
+	"flkY+1i2dMaq8+WLDjaAHT132Yj9tG7R39U1NXIufO+GoHVe4ca+Xdb/VupwvKwEXBhH6cabEWl9rMms",
+	"c7NbJ4zy3SNLECICLybqzNjffc5Z0NdirrFHG1zUFm5mrkZwjcG0GewnZNzczQYdWkS4KUD9XVOznncZ",
+	"VDCUGJobAiZ+owbHJisW+6E+tnDsE/vLCqg8sl0e3fW6ORV+SBV9CoyBlQ6WaDM7WADfENuc0mw1Fuag",
+	"tg9+GdHffmDwThbNbOavtPtYOS7i0i5vpCKAC0ToBgfEnyPK5O2SxdSfo+QWyjnygRLw52jFKChlDG8w",
+	"0ZQzRxxLuNW3AakXdMIq1Q1wHflqsmgGlhT6HmmFWUKtK4+YConrO8CG4O9amgE58uKJDKBBZLaJF/N9",
+	"vreOwkYN/pKAvssfhWvs6EFmV54SWm9yNA0/ddLuHexuY3UuurlJX7nHb3FsopIBASrTfzEfbrN2q6Z/",
+	"Q8SZBE+vo5mpzgf3/lJLxsGKcSLXoXvZug3hUXT27HnSk/AoevrNuWlTeHR2ev6N/fPp6d/O7J/npy/0",
+	"2/7Zs2dPXrSs/rnjjBomydRntzzxIjWxSuZu0v6LWw6b3IXMLq91LNJslvE8aUNMSCWPbNfSZkdph4h5",
+	"Efu5wd1UXYBwA5eOo8MYhp9Sg9Ez7OMGrxM7vwsR8qdseEjZMJjPE4tjdN7WqQUKMI5yHc7CPj3sP9/m",
+	"t1dVOVjMvS6lO2ra0njp1649fLC2eY/+Vt+zLWJLadK8Q7xDCzAOxzlamDICDvrmGoEkW4Fca4W51BPY",
+	"dUX+JfJjrskKsSV6oj5HT5/4HeJftrZRVPN4OkRe8vBLB5rrJTohZq7VfLALU5YkkOWSurEan9bXoNb2",
+	"+Bwxet1wPLdERAxOGpIiyG1DdN5jVMRhzf4GFrTl29X8ifbEbuK1aQu1STc8GKvhaTGPIYeiHAXM87RS",
+	"T2ljqHNWjkynzZkJBipzSd11fUO7vvca16c4vDjtIuMnry2YNIf8g75TtnporMG72zPBqWtBckNB2gdF",
+	"phVy3kt41DKie34K22GU2iOG2xo69TClzIQSdfBUrgEB1TUgSQD1JRISU18gYoq0TOXZvLWI8b5u1zi4",
+	"DjB1BU12PUxDGzNyCJNl30KnfCjHNV4vxTbpWFN1lDVFouaz1Cwp4klfQy4UPkxaL3p1mdSwshAQoZIp",
+	"xHmAQsB0uzY9rLttO1PmHbvudXeMWydPbqvUIMntf25QncPULw20ktbglJN+gOcvSHG3U2zJnqpuG8dS",
+	"WXsUtm5LLpuwbZ5hbscoYLtbU1PYnYB/1u87y2F7OiGWmARMuxeSctTqKxx7lVY7PosXga0USy0PRz2B",
+	"vY+4Z3rJiAD5lchKnW1l7afHZy2rH9rC6VA+wna/X47QU6i0suE4WmCer6dUBnPzDNQJDyFjUq2wLvTZ",
+	"XeRUxYejUn1rGiCEkPQ+SDwatkkV+EkzBBxsjZzuyXPNOvH+IqnqnNHXF2NqMxhQGAupduSzLbX3gpfz",
+	"Hf4idIm+7kou8R0IpOZ4qQZZs5gjskRY32HQQU8fSyKWRZ0DeYz7hGK+Q8lhmiBPa2VToy4TninRnh6f",
+	"Ppt/PbK0u/FihAeHDTFsWum2RlzNFDQaLlBoKIrCS7SOOd9dKKVaX3ShVW1CV0mVNYsUVtWLAeANXBR+",
+	"REQgbGqj63Jz5iP1zeiTGNqnGdU+rS3am+Y6yqz7eUvS5EeL0Fz2V7bydgIZJfWxRHPDcyA/gGDBZmBQ",
+	"a4/OlqUF5kZyr3LD7mByEzjf9iRxv8RURODp3rD57JrCr3ewe8XCiLOQCN1wb7kkAdG++ldrTFf6JRFH",
+	"wAX4YNJqhdDP3y/f61wZQ1ARJxsSwAp+JnKtG564CzIrAMraSfaLVtywEORayRiBiY8Y9WCOBFlR8M31",
+	"GZiiNybyhu7A0bC9e6POBfN3LffMntuQhKNKP8SVu6s7VBT3bvdpo3LNd98Orm82x1i3RPIefS0VvrCM",
+	"ObTdAex27A1vSWnRMi/3LE0q60kSWZxZ9OfX6uLzj2kH6Boq63CKDLGl900WnbjBXb8KhNHbMkxiUtq2",
+	"tpZU0kUXSgpaKgkMtYxhZ1q6m87ANBMMjTZY4u+p9A4TUo+7F9LDN1FwZ0/UkbOLFv6RFfXsc6147yK0",
+	"NSa09sbnIVKz47XXD1pHVkhrGetOzyHXbXe3VBrK26KYR0zASJez2OJf0VE37nUKZUlQt423kAyIkzdc",
+	"FR/dkXpKbC9vs0M7KbuA9TzVtB5Tlt9HsfsS2THc4LMjjHFq1i5mtGPTOpt6di7i7taVJiWLRUDFBQoJ",
+	"jSUY/52Pd0dseRQyKtfI/Nf+tAW4c+jQuQPihbMOl2OHy/KsTvu+/Y1RR9j16vLdJVLny0v094+v6ryM",
+	"z1sT/DQ8cquqAto0RorV0XOjcGubQALmzkQ0ii6vr5BR6zUtaCe0eTsdey1lNLu/10bYkjl2p2T43Pgm",
+	"54k/eY70PSw7e1GYEg55R6zQcWeM9OUHx/+i/6KXKMJyjSLMcQgSuAl36k4MynQ1G7ROWyKFfqLL16RA",
+	"xD9GH4l+k8O/qIKxbhH+9OnTF399mWbb6cdIwmeJROytERbo04tT/5Ma5tPT5+tPx0jXUNhh7LX1yJRp",
+	"CDPki/Nnf/vrMXqr70OzwVgU4RWIC7RkQcC26FOOZT4d/0thLCAeUCPtjbo0u4ywt4ajs+NTW9Np4Cwu",
+	"Tk622+0x1o+PGV+d2G/FydurV2/e3bzR32QVGFrweTLIXStzMXtyfGpeUjyCIzK7mD09Pj1+qox+LNea",
+	"KE5wRE42T04yT6I12FjixrjydShayEvzivrYYkfMLv7pFinZKyevjNS4n7e+qePdXV7UK9Eukp+6vH7N",
+	"QQD1ur38VunLnd78CDj8aXb/i+JOETFq22KcnZ7afmsy8d9EOkFUAfPkV3t0Gpnb6XobLdo155UTSBXF",
+	"mbCK9W65R0uXd5JUQWkJEYch5juLXIQT7Eqs1PF/Jr7lX9S7RSo5MbVe+rhhwtXk1yi+Any02GkX9q+M",
+	"UKRb7CSpJAvm747RxzUgoXjYPFNi4g52Aq3AuL71M9OlEeEVJvQ4rUZLSNNcOnNpFXab0vqtdU6NgoXi",
+	"JUb3RXlsu8GVSODJyJOD76KAn9cM7VisBZoC3XbNQiQZWkBAYLMHadjDY3bxz1/yhPItaFmHKUrsow7E",
+	"olB/pNHbLF7SvkSPQsQcgLmLnaMmZ/CMBZ1cPk95uYgak2acNaaahsUqTakOzGWVVnMOdChZpeE311eg",
+	"KjFGhHaxj4CiH/EdIJxDUm/mOvlC/HsjiwMwPoQiJk3QJY/Jflx29drFD+dV8f9aqb/7g8SsdwBQvuj/",
+	"39dKm/8BmRwX/SCgv7rGcn2AU7+OAo3kHQO62EcKUX1AepLr/uYWF5fmhT/h+xZ0b3PSj2ZPSsUUXfWr",
+	"NAyT5Bbo4XRei/6n7rV1jM6fnGY3LphXiEAcpJKyVdXqHWw1rF4VygcG4DQVHeOfHPmL9zocGeNRUR4o",
+	"Dlr6u27NJNewQ6YSYHRt7B1s0SIWqFjcMYzWTtIebm62Tijhne3Ztg8NTIQPszQHJm7Iyp7VWyLXhCJs",
+	"vUWjY+TS8JlSwRVD9sMGN5kb9TiwqR2GI20Pir1F7PgMWcpAOTBXHkS23+Ad2q6Jt0Y2z8VcotMX30rq",
+	"NqFbPd/7IG03db5jXDHO70CjUQBDtpplxZjfhpCIHCUlG/Ver+urH0wNw4PbpGmXoam9TnrLh7FKree5",
+	"wDueB6LdJDWrnMgeNYM/kDFqJm+xRO9gN5kdWjILEnw4WKej0Zni6quwONu3v4iDu5N8IKNejBs05q8h",
+	"nIhkv42Duwc6dM3UQkHeQa3vKSCun6IIOCISwjki1BYTjnAax4uQSBRHSu96Mj89PS3EmHKoLPxcQGgZ",
+	"l7XHQQmRD34m3Jgy1w5vmstjfuocX+kWA9F5UCMHVt7hEPpEYNpffGNqsb810f4uYAXMvU7a0yX31mSj",
+	"5PSUR3KO7A5zLnfjoHmdg0JHbMAkINsbJj0WhkRK8I/RO2ZylHVwd8Ukwujs82dziaaQVT9ERYb2P0l8",
+	"CCMmgXo7dRBNZfvklvhAukMeSA4i+QCeErv+Sx0x1xLYxMNj6gNHW7wzN2cl15i/+YhXdVPa1070O/fz",
+	"2dtcl6Sm99P37PrGEP64fG9vL4l/QvTdmvWHuLl7s0iAU9BP8Y7Px0k6XxmBfFQKrXb65Dsea8kDn4mQ",
+	"/fWDky+5fzUqv/Zs2Edw5b6tc4w79OHkUHqZFXaiJQlAICHxTier6GtC9gevnamkM1eOibo4zMSgOT0U",
+	"c3wsVpgO5ZH7SeI61UM7adlc4nBMBJhKxfSi521aNozNBb4KmphQgTxdCSVeokDj3xwlmq/UeUKZRDuQ",
+	"SQnjq0v9q81QdYQa/q5rEkYlhw4q8fJHDYkDqAOmS/ahQxQdiNbUsz0S4jXVdc3k20kqn+RvvHaf6d8S",
+	"6ts6kXEkzwQmfekW7sdHPY+Caq7MGaezgU3tdKir/hPkjkJIJ1/MeI0H/t/pYkSq6mp+d337A4RsA3+e",
+	"k8ZwkCxKtCNli5p7yPnegkeX5RxHptV8B7Xn1dqUXE5OKz/jbh6l73V5T+8Qw+ejCMKjpEd7RizlXPYK",
+	"SVy/+XFuVIsl4UIHgs5PXzTMZDOy/6sfYWZUUA0QwwY4DpApbBIvbVb5KC7lt2pjmPpI00WSnUFhC0Ki",
+	"JFV7X5ITvP6YMwbyq5sPj/aUe3XzodcJdzbazPZyI7eY0hqtUWiJRLrztijKq4dxeAD1jUp98yEjp88S",
+	"eTsv2Ft6mS5CYWstQI42Xuc+OYAY6+1Dn/K0y/Y+uVc2B2aF9hFUZPgcBbYLgxPPb8zzr8ZE1+ulBU4r",
+	"8zTkX9kbJbaPJhHmAi1t8+r6J/DnNh8fS7TGUQTUtJzaF2XGyu7Kme/N2380pszuvpuSHw1wLSvObXOV",
+	"5E7SPdEc4Vg0ZAZdq8e/K8+ZdUJkhaJjKPeaFfV1oNQvavr74ift31eXuUVhe2hX1mECXIXWxfdWXZtS",
+	"OzNV1k0qmhgl8YPCFlG2HYUyTqJc6zg3B5sXbNevR6uZt2P7dNy5Sk3VapJJiIRQp5LcwW6UY1x7t21X",
+	"RbRlceAjnxmZzmKJfDaW2BBx2JzgG4d/CvYmXP0PQ4wi3agBYWTOyb2xsmF3jVhRz8fHyhTsmu+qd2Bb",
+	"utAVw1mrim2xiW4RMmJ9WBCgmJoaCz9xqeytgqXjdNS1/5HN+/i07cmcfoNIZHLVPMFFHzvZB+wfBSBl",
+	"m331GrD/1r43ef7ftL6LZCOTI+Rnxu+MJ22LBRIgERbEzyMmhXMDWlpzjV8T4WHuZxt79AnHdsVF3aIz",
+	"LE50OH3XdHSp518RPD5y7VHRnR46QaSbt3IvF+X4wjZbTvceJrljYuzE3B7ZvtM3RTigR1XnufoF0kgI",
+	"Lv9rHcUlLCh5IwdKvsv2NBIDnk0A7joV3s+9MQp/a+Yu2dq18IZNK3O/2Qzia/1Z945DujVcpyx3uyKF",
+	"uS68Z28e68R/77UZ1S3jXa2hcyL9pSdZt9KAG2LqjFpf1PXPnbL9dSz0kYgfSxXCNFGT8FkaEjzKbvPr",
+	"Edo2pPnSOIcvPQ8iiSpjImwy6Oy/tJqkI+EmW24ncrd2GMNX0diRHvtIU9neXLkGpK/zRwFbzZFuyZZb",
+	"Uo5PLTs6WPSEZ3HRWlb9YN/5qvXm3J2Ik59OBqg1Ff4pMprrJO3Ni1O5HPK3Lh44Yb14D2qdCyqD3WT1",
+	"klU0pRfqLWLRi386FlSmSP0qCiq7kXEOJub2wWZh8p19pwKDMg0wAVlesu6IggXaQhDoRvezi9m/Y+C7",
+	"pKP5xQzrJxUxn97K9LXFQw2gJhdYFh8G1GsW+ErHU4fJlmiAJvi2fvajiAXEI9AuwMzAEwkwM/gDCTC7",
+	"MwdWEqH28PlG38JKV88YlpwnSA2w8Sc0YLXKzydfzB+NAu4N9VOMN3L2u6T3q58wcoTlOuPjZZ5uMoTm",
+	"Wbtfp/hDSs43tFzF0Qxh00K9WWJe2Xf+GO0VzW4Po6eRFLIJtpJf2oTbVXLl1CTlhHrwBxJudmePWriZ",
+	"lZQYLUNdlb9Ovpg/upT9pajtqaPpz3oU+40kcdyVfHk6rstmn2SjpwcgRJ1DMlZo2lF4VxACsQN4pupt",
+	"LPg9CgFyKLyNnlrwwdQmKhT+RQepkguMesmFTrl7XzXDjA74S3GXNO2ipjFEb6B3y6z5E+wOsBt3fF1G",
+	"jRP89jqB4x0Og6Yqp/cR0Mvrq1kvmCWD9nCz6jAF8+L9ghQ1PR0/ronIRm+PSXZI0R6alz2+Gq5XMl0Q",
+	"8i3ZwCOxBg6TFK6NAZagNyUV84ODTFJvXy0L8fHcfKcHrJsaUZ+yufVECld+fQtsTzxMPQga2rPp539g",
+	"MBsAlBRXF1SjpPtks3C7zl77qsM86T4OIzSiPNh6dsJMlzqRGyEd/4E8Cdn+vj5ngqt7ZIbrky/p3/oY",
+	"SBuzuMzEPJr7MVb65aTGYn6Ww/c6aSSSvAIdZS+O1a+EswCEDpz7ROBF0E4ATHdjahGk9qU/hrvWbvdQ",
+	"0jaFbYKn9Kd2aatfnEzW6tEfTNKavX19cjaHPgejKTmr/+rit80Q3FfK6u8ei+e2QNB19sVEez09BEVO",
+	"7b0tSoR69+14MHwc4uRgyDu8C9ctJdLIaoBpkzGelCiq11pi09+zLVpijrCSgDV5Jj7Wbe8zUKa7f3Gq",
+	"r4QlYRzqwLSJTNt/Vm9nVgd4uUoy2JnmIEQge0O/awn2UX1AvHITbeNMJHGwuuZKH+47m3YH6Pn03fZz",
+	"dAe7/97gIIaXSNhWPmEspK4MW+rSCtd69MeF5aSXJOfW9dR5y2+IP9vrn3OPk5ubfzlAlWyAa3tcaCoe",
+	"oYSehHFgWqVCUhsrkGT6utvOaQmVp83poWZzybt/DMU3v+vdodJKTalzlEF6cHZWYfmzCevQkzkeLNk0",
+	"v8+vT0Hux6cnX/Rfuy76cpkCempB+rPHojQ7yb9NH5hi46eHI9yp9Wi3SKnXp0cG62MSRwfG6uEV7GYp",
+	"YzqoNisBH+07j+Wa+U6Bzh8I9R9LBaUB4GEUCZkiKyGA5Jc2tSHtkTsFg5rBH0hRsDv7+jSEDHVVlu3U",
+	"/dgeqQPbH+d7GT+8IpCn47rzf5KNnh6AEKc+8QtCoP6gHwt+j0KAHApvhz/T3XKBx0a4W+aoLtT2ONYv",
+	"pglUc30xbnZv9TIAkOgOdrZCS9/SidZ4AygilIJ/jC6pvak6bSCCt+b+1QCSuyUSoCxBemsQuhO8LvRC",
+	"HqMUPLWstJWvhylluvkyWe7mtjkzeHeidJM2oUICdtxVoVhfb39CIihda10Fr4XjZHlvP69ZmOBDrHVP",
+	"tAUEBDZtN8Z36pw0vF3SBFfoASc4mKYLx/Tq3qGaKn1HaNZdS7Gv0GDLEUOKeCc5tKa6/SNthv64srCS",
+	"ddXwYdLDfZKDtANIu104YDcx7LKB/hAe8zKAfS8HkcIMmDbh7wnfbv0B96beP9sBTnF5rxvB2zXDIanl",
+	"l5/X7DK8mj1UstL/Y/EoXU2ZCZIp5WoBAaMrgSSry0xaAw7kukmEfG/emBAqdgYHSK6UBgliAiUH5Frf",
+	"8kAEijhTANGtT0RTpr+B1W/twPrt9wWty4Bg3VQxoZYGGCkgNkLorX7hDwufECQnnmiC0I/2lVYY6ZZC",
+	"6V0OPU7bZIb9pc01Z6FipVigMF127eY5YHPOOY3HaybkisPNT2/nyGxGn91sS1FAhAQKXCAfPOLDS4TR",
+	"IrY9J4i1DImwfV6wem3FsQ++HkEhXV/SIPGdMR0vr68Qi6XCmQC+IR44rb0Per0T9xTa1ZCqZ8L5z06f",
+	"Hmo6yuRkktbY3+Y6nVYS+a05G0e/8SdWRpFY3JK4GyHFIb7MFoA5cDWaUl41Mq26G/NgdjE70UqtHeuL",
+	"S/WzLgV9BW+Wk1Poz1tN/9GFfrHcIcnQCqS+6k/p9tkA6Y0A5U/fAt4kzWlKk6Y6YvWrrJMwVfKC6Buy",
+	"1exZ4CNJ5sp1MKyO8475kHvZuk2q773GEKrplLQSknHQM9Pi18nc1c9fpc4uk6mTu/AYx3LNOJEkP1JS",
+	"3VkdSeMoxEpzNFldfvZVmkTn+gyovRLHXoSTfVYJDVY/z2qHNASUdL6DXR5wRmV1TcyQT8yNO9nrtrWU",
+	"m5CiAMsl4yEiUkCQp6GM9O9/uf//AQAA//8=",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,
