@@ -19,7 +19,7 @@ const (
 	stopGrace   = 20 * time.Second // for batches that run when the agent is asked to stop
 	askMost     = certctl.OfflineAfter / 3
 	askLeast    = time.Second
-	callTimeout = 20 * time.Second // of one request over the bus
+	callTimeout = 20 * time.Second // of one request over the bus, at most; see patience
 	tidyEvery   = time.Hour
 )
 
@@ -56,7 +56,8 @@ type Agent struct {
 	fault                 func(string)
 	lock                  *os.File
 	session               certctl.ID
-	retryUnit             time.Duration // see spread
+	retryUnit             time.Duration // see pause
+	callFirst             time.Duration // see patience
 
 	reports   chan struct{} // capacity 1: something is to be reported
 	broken    chan error    // capacity 1: the journal cannot be written
@@ -83,7 +84,7 @@ func New(o Options) (*Agent, error) {
 	}
 	a := &Agent{
 		dir: o.Dir, version: o.Version, machine: o.MachineID, policy: o.Policy, targets: o.Targets, dial: o.Dial,
-		link: newLink(), log: o.Log, now: o.Now, fault: o.Fault, retryUnit: 30 * time.Second,
+		link: newLink(), log: o.Log, now: o.Now, fault: o.Fault, retryUnit: 30 * time.Second, callFirst: 3 * time.Second,
 		reports: make(chan struct{}, 1), broken: make(chan error, 1), opened: map[certctl.ID]openTarget{},
 	}
 	if a.now == nil {

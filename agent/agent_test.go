@@ -102,6 +102,18 @@ func TestRepeatedAndOlderNumbers(t *testing.T) {
 	}
 }
 
+// A server that dies with a request in hand costs moments: another one is asked.
+func TestAnUnansweredRequestIsAskedAgainSoon(t *testing.T) {
+	t.Parallel()
+	n := enrolled(t)
+	n.start()
+	n.swallow.Store(1)
+	n.csr(certctl.ID{1}, 1)
+	if n.swallow.Load() > 0 {
+		t.Error("nothing was swallowed")
+	}
+}
+
 // Receipts are repeated until the server has recorded them, also by the next
 // process; a final refusal ends that.
 func TestReceiptsAreRepeatedUntilRecorded(t *testing.T) {

@@ -27,7 +27,7 @@ func (a *Agent) askMailbox(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		again, pause, err := a.askOnce(ctx, conn)
+		again, pause, err := a.askOnce(ctx, conn, failures)
 		var stopped *StoppedError
 		switch {
 		case ctx.Err() != nil:
@@ -37,7 +37,7 @@ func (a *Agent) askMailbox(ctx context.Context) error {
 		case err != nil:
 			failures++
 			a.problem("mailbox", err)
-			pause = max(spread(failures, a.retryUnit), retryAfter(err))
+			pause = max(a.pause(failures), retryAfter(err))
 			// The log-in, the addresses or the CA may be stale; HTTPS has new ones.
 			if failures == 3 || failures%32 == 0 {
 				a.credentials.Renew()
@@ -79,14 +79,30 @@ func (a *Agent) awaitReason(ctx context.Context, conn Conn, changed <-chan struc
 	}
 }
 
+// patience is how long a request may take after so many failures in a row. Who
+// was to answer the first one may have died with it, and another one answers
+// the second; a server that is slow gets its time by and by.
+func (a *Agent) patience(failures int) time.Duration {
+	return min(a.callFirst<<min(failures, 10), callTimeout)
+}
+
+// pause is how long to wait after so many failures in a row, at least one: after
+// the first one hardly at all, for the same reason.
+func (a *Agent) pause(failures int) time.Duration {
+	if failures == 1 {
+		return spread(1, a.retryUnit/30)
+	}
+	return spread(failures-1, a.retryUnit)
+}
+
 // askOnce asks, hands the work out, and returns whether the answer was cut and
 // how long to wait.
-func (a *Agent) askOnce(ctx context.Context, conn Conn) (again bool, pause time.Duration, err error) {
+func (a *Agent) askOnce(ctx context.Context, conn Conn, failures int) (again bool, pause time.Duration, err error) {
 	request, err := a.statement(certctl.ReportMailbox, certctl.NoID, 0, a.mailboxRequest())
 	if err != nil {
 		return false, askMost, err
 	}
-	call, cancel := context.WithTimeout(ctx, callTimeout)
+	call, cancel := context.WithTimeout(ctx, a.patience(failures))
 	defer cancel()
 	answer, err := conn.Mailbox(call, request)
 	if err != nil {

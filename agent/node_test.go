@@ -122,7 +122,7 @@ func (n *node) run() {
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	agent.retryUnit = time.Millisecond
+	agent.retryUnit, agent.callFirst = time.Millisecond, 20*time.Millisecond
 	n.running = agent
 	n.mu.Lock()
 	n.asked, n.reported = nil, nil

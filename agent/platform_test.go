@@ -15,6 +15,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -84,7 +85,8 @@ type platform struct {
 	installation certctl.ID
 	agent        certctl.ID
 
-	mu        sync.Mutex // guards all below
+	swallow   atomic.Int32 // requests that nobody answers
+	mu        sync.Mutex   // guards all below
 	document  certctl.TrustDocument
 	enrolled  []certctl.Enrolment
 	apiError  func(http.ResponseWriter, *http.Request) bool // true: answered
@@ -317,7 +319,11 @@ func (c *memoryConn) check(s certctl.Statement) {
 	}
 }
 
-func (c *memoryConn) Mailbox(_ context.Context, s certctl.Statement) (certctl.Mailbox, error) {
+func (c *memoryConn) Mailbox(ctx context.Context, s certctl.Statement) (certctl.Mailbox, error) {
+	if c.p.swallow.Add(-1) >= 0 { // whoever was to answer has died
+		<-ctx.Done()
+		return certctl.Mailbox{}, ctx.Err()
+	}
 	c.p.mu.Lock()
 	defer c.p.mu.Unlock()
 	c.check(s)
@@ -335,7 +341,11 @@ func (c *memoryConn) Mailbox(_ context.Context, s certctl.Statement) (certctl.Ma
 	return answer, nil
 }
 
-func (c *memoryConn) Report(_ context.Context, s certctl.Statement) (certctl.ReportAnswer, error) {
+func (c *memoryConn) Report(ctx context.Context, s certctl.Statement) (certctl.ReportAnswer, error) {
+	if c.p.swallow.Add(-1) >= 0 {
+		<-ctx.Done()
+		return certctl.ReportAnswer{}, ctx.Err()
+	}
 	c.p.mu.Lock()
 	defer c.p.mu.Unlock()
 	c.check(s)

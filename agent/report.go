@@ -63,7 +63,7 @@ func (a *Agent) sendReports(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		left, pause, err := a.sendOnce(ctx, conn)
+		left, pause, err := a.sendOnce(ctx, conn, failures)
 		if err != nil {
 			return err
 		}
@@ -71,7 +71,7 @@ func (a *Agent) sendReports(ctx context.Context) error {
 			failures, changed = 0, nil
 		} else {
 			failures++
-			pause = max(pause, spread(failures, a.retryUnit))
+			pause = max(pause, a.pause(failures))
 		}
 		if !a.awaitReports(ctx, changed, left > 0, pause) {
 			return ctx.Err()
@@ -100,11 +100,11 @@ func (a *Agent) awaitReports(ctx context.Context, changed <-chan struct{}, left 
 
 // sendOnce sends everything that is to be reported. It returns how many reports
 // are left, and the longest pause that the server asked for.
-func (a *Agent) sendOnce(ctx context.Context, conn Courier) (left int, pause time.Duration, err error) {
+func (a *Agent) sendOnce(ctx context.Context, conn Courier, failures int) (left int, pause time.Duration, err error) {
 	keys := a.journal.Keys("report/")
 	for start := 0; start < len(keys); start += reportsAtOnce {
 		batch := keys[start:min(start+reportsAtOnce, len(keys))]
-		recorded, wait := a.sendBatch(ctx, conn, batch)
+		recorded, wait := a.sendBatch(ctx, conn, batch, failures)
 		pause = max(pause, wait)
 		if err := a.dropReports(recorded); err != nil {
 			return len(keys), pause, err
@@ -118,7 +118,7 @@ func (a *Agent) sendOnce(ctx context.Context, conn Courier) (left int, pause tim
 }
 
 // sendBatch sends reports together and returns those that are done with.
-func (a *Agent) sendBatch(ctx context.Context, conn Courier, keys []string) (done []certctl.Statement, pause time.Duration) {
+func (a *Agent) sendBatch(ctx context.Context, conn Courier, keys []string, failures int) (done []certctl.Statement, pause time.Duration) {
 	var mu sync.Mutex // guards the results
 	var group sync.WaitGroup
 	for _, key := range keys {
@@ -128,7 +128,7 @@ func (a *Agent) sendBatch(ctx context.Context, conn Courier, keys []string) (don
 		}
 		group.Go(func() {
 			a.at(FaultBeforeReport)
-			ended, wait := a.send(ctx, conn, record.Statement)
+			ended, wait := a.send(ctx, conn, record.Statement, a.patience(failures))
 			mu.Lock()
 			defer mu.Unlock()
 			if ended {
@@ -145,8 +145,8 @@ func (a *Agent) sendBatch(ctx context.Context, conn Courier, keys []string) (don
 }
 
 // send sends one report and reports whether it need not be repeated.
-func (a *Agent) send(ctx context.Context, conn Courier, s certctl.Statement) (done bool, pause time.Duration) {
-	call, cancel := context.WithTimeout(ctx, callTimeout)
+func (a *Agent) send(ctx context.Context, conn Courier, s certctl.Statement, patience time.Duration) (done bool, pause time.Duration) {
+	call, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	answer, err := conn.Report(call, s)
 	switch {
