@@ -27,6 +27,11 @@ func (e *StatusError) Error() string { return fmt.Sprintf("the API answered %d: 
 // Call sends body as JSON and decodes the answer into out; both may be nil. A
 // *[]byte as out gets the answer as it is.
 func (a *API) Call(ctx context.Context, method, path string, body, out any) error {
+	return a.CallOnce(ctx, method, path, "", body, out)
+}
+
+// CallOnce is Call under an idempotency key: repeated, it changes nothing.
+func (a *API) CallOnce(ctx context.Context, method, path, key string, body, out any) error {
 	var reader io.Reader
 	if body != nil {
 		encoded, err := json.Marshal(body)
@@ -42,6 +47,9 @@ func (a *API) Call(ctx context.Context, method, path string, body, out any) erro
 	request.Header.Set("Authorization", "Bearer "+a.Key)
 	if body != nil {
 		request.Header.Set("Content-Type", "application/json")
+	}
+	if key != "" {
+		request.Header.Set("Idempotency-Key", key)
 	}
 	response, err := a.HTTP.Do(request)
 	if err != nil {

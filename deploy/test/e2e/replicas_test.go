@@ -21,7 +21,7 @@ func TestTwoServersIssueOncePerHolder(t *testing.T) {
 	f := startFleet(t)
 	f.addAgent("a")
 	f.addAgent("b")
-	second, err := f.servers[1].API()
+	second, err := f.Servers[1].API()
 	f.must(err)
 	const certificates = 20
 	for n := range certificates {
@@ -35,11 +35,11 @@ func TestTwoServersIssueOncePerHolder(t *testing.T) {
 		}, nil))
 		switch n {
 		case certificates / 2:
-			f.servers[1].Kill()
-			f.must(f.servers[1].Start(t.Context()))
+			f.Servers[1].Kill()
+			f.must(f.Servers[1].Start(t.Context()))
 		case certificates * 3 / 4:
-			f.nats.Kill()
-			f.must(f.nats.Start(t.Context()))
+			f.NATS[0].Kill()
+			f.must(f.NATS[0].Start(t.Context()))
 		}
 	}
 	f.eventually(2*time.Minute, "all are active", func() bool { return f.count("?status=active&name=c*&limit=100") == certificates })
@@ -84,7 +84,7 @@ func (f *fleet) eventually(limit time.Duration, what string, condition func() bo
 	if await(f.t.Context(), limit, condition) {
 		return
 	}
-	for _, server := range f.servers {
+	for _, server := range f.Servers {
 		f.t.Logf("server: %s", server.Process().Log())
 	}
 	f.t.Fatalf("not within %s: %s", limit, what)
@@ -117,15 +117,15 @@ func TestASecondServerAlonePutsUpWithTheLossOfTheFirst(t *testing.T) {
 	t.Parallel()
 	f := startFleet(t)
 	f.addAgent("a")
-	f.servers[0].Kill()
+	f.Servers[0].Kill()
 	var err error
-	f.API, err = f.servers[1].API()
+	f.API, err = f.Servers[1].API()
 	f.must(err)
 	f.must(f.API.Call(t.Context(), http.MethodPost, "/api/v1/certificates", map[string]any{
 		"name": "shop", "dns_names": []string{"shop.example.com"}, "issuer": "local", "targets": []string{"files-a"},
 	}, nil))
 	f.eventually(time.Minute, "it is active", func() bool { return f.count("?status=active&name=shop") == 1 })
-	f.must(f.servers[0].Start(t.Context()))
+	f.must(f.Servers[0].Start(t.Context()))
 	f.consistent()
 }
 
@@ -133,26 +133,25 @@ func TestASecondServerAlonePutsUpWithTheLossOfTheFirst(t *testing.T) {
 // the API serves a certificate from files.
 func TestRolesApart(t *testing.T) {
 	t.Parallel()
-	f := &fleet{t: t, Installation: &local.Installation{Binaries: binaries, Dir: folder(t)}}
-	f.stopAtEnd()
-	f.startDatabase()
-	f.startNATS()
+	f := newFleet(t)
+	f.must(f.StartDatabase(t.Context()))
+	f.must(f.StartNATS(t.Context()))
 	api := f.port()
 	apart := func(name, listen string, env ...string) *local.Server {
 		server := &local.Server{
 			Binary: filepath.Join(binaries, "certctl-server"), Dir: filepath.Join(f.Dir, name), DatabaseURL: f.DatabaseURL, Listen: listen,
-			AdminKeyFile: filepath.Join(f.Dir, "admin.key"), CAFile: f.natsFile("tls.crt"),
-			Env: append(append(f.env(), "CERTCTL_API_URL=https://"+api), env...),
+			AdminKeyFile: filepath.Join(f.Dir, "admin.key"), CAFile: f.NATSFile("tls.crt"),
+			Env: append(append(f.Env(), "CERTCTL_API_URL=https://"+api), env...),
 		}
-		f.servers = append(f.servers, server)
+		f.Servers = append(f.Servers, server)
 		return server
 	}
 	credentials := "CERTCTL_NATS_CREDENTIALS=" + filepath.Join(f.Dir, "nats", "credentials")
-	f.must(apart("signer", f.port(), "CERTCTL_ROLES=signer").Launch(&f.stack))
+	f.must(apart("signer", f.port(), "CERTCTL_ROLES=signer").Launch(&f.Stack))
 	front := apart("api", api, "CERTCTL_ROLES=api,worker,scheduler", credentials, "CERTCTL_KEK_CA=/nonexistent",
-		"CERTCTL_TLS_CERT="+f.natsFile("tls.crt"), "CERTCTL_TLS_KEY="+f.natsFile("tls.key"), "CERTCTL_CA_FINGERPRINT="+f.fingerprint(f.natsFile("tls.crt")))
+		"CERTCTL_TLS_CERT="+f.NATSFile("tls.crt"), "CERTCTL_TLS_KEY="+f.NATSFile("tls.key"), "CERTCTL_CA_FINGERPRINT="+f.fingerprint(f.NATSFile("tls.crt")))
 	f.must(front.Start(t.Context()))
-	f.stack.Push(front)
+	f.Stack.Push(front)
 	f.Server = front
 	var err error
 	f.API, err = front.API()
