@@ -83,6 +83,8 @@ type Installed struct {
 	Binding ID    `json:"binding"`
 	Version ID    `json:"version"`
 	Number  int64 `json:"number"`
+	// Drift says how the files differ from what was installed; empty: they do not.
+	Drift string `json:"drift,omitempty"`
 }
 
 // Mailbox is the answer to a MailboxRequest: every open command, the newest per

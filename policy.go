@@ -16,6 +16,8 @@ type RenewalPolicy struct {
 	Before      Duration   `json:"before,omitempty"`   // before notAfter; excludes Fraction
 	Jitter      float64    `json:"jitter"`             // share of the lifetime over which renewals are spread, 0 to 0.2
 	AlertBefore []Duration `json:"alert_before,omitempty"`
+	// Drift says what is done when installed files are found changed; "" = repair.
+	Drift DriftAction `json:"drift,omitempty"`
 	// IssueWindows are when ordinary renewals may be ordered, DeployWindows when
 	// what came of them may be installed; none: always. Both end for a certificate
 	// when a tenth of its life is left.
@@ -27,6 +29,15 @@ type RenewalPolicy struct {
 	CreatedAt     time.Time `json:"created_at,omitzero"`
 	UpdatedAt     time.Time `json:"updated_at,omitzero"`
 }
+
+// DriftAction is what is done about drift.
+type DriftAction string
+
+// What may be done about drift.
+const (
+	DriftRepair DriftAction = "repair" // installed again
+	DriftReport DriftAction = "report" // only told
+)
 
 // shortLifetime is the lifetime below which a certificate is renewed at half of
 // it instead of two thirds: a third of a few days leaves no time to repair.
@@ -62,6 +73,9 @@ func (p RenewalPolicy) Validate() error {
 		if alert <= 0 {
 			bad.Add("/alert_before/"+strconv.Itoa(i), "must be positive")
 		}
+	}
+	if p.Drift != "" && p.Drift != DriftRepair && p.Drift != DriftReport {
+		bad.Add("/drift", "must be repair or report")
 	}
 	if time.Duration(p.FailoverAfter) > 365*Day {
 		bad.Add("/failover_after", "must be at most 365d")

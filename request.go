@@ -56,6 +56,13 @@ type RenewRequest struct {
 	Override string // why it cannot wait for the end of a freeze
 }
 
+// RollbackRequest goes back to an earlier version.
+type RollbackRequest struct {
+	Version ID   // absent: the one before the current, of each holder
+	Holder  ID   // absent: all of them
+	Force   bool // also to one that is revoked
+}
+
 // RevokeRequest revokes versions: exactly one of Version and Certificate says
 // which; Holder narrows a certificate's to one of its holders.
 type RevokeRequest struct {

@@ -58,6 +58,7 @@ type Agent struct {
 	session               certctl.ID
 	retryUnit             time.Duration // see pause
 	callFirst             time.Duration // see patience
+	driftEvery            time.Duration
 
 	reports   chan struct{} // capacity 1: something is to be reported
 	broken    chan error    // capacity 1: the journal cannot be written
@@ -67,6 +68,7 @@ type Agent struct {
 
 	workCtx  context.Context // of batches; outlives Run's by stopGrace
 	workStop context.CancelFunc
+	drift    drift
 	openMu   sync.Mutex
 	opened   map[certctl.ID]openTarget // guarded by openMu
 }
@@ -85,6 +87,7 @@ func New(o Options) (*Agent, error) {
 	a := &Agent{
 		dir: o.Dir, version: o.Version, machine: o.MachineID, policy: o.Policy, targets: o.Targets, dial: o.Dial,
 		link: newLink(), log: o.Log, now: o.Now, fault: o.Fault, retryUnit: 30 * time.Second, callFirst: 3 * time.Second,
+		driftEvery: driftEvery, drift: drift{news: make(chan struct{}, 1)},
 		reports: make(chan struct{}, 1), broken: make(chan error, 1), opened: map[certctl.ID]openTarget{},
 	}
 	if a.now == nil {
@@ -160,7 +163,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		Str("policy", a.policy.Source()).Int("journal_damaged", a.journal.Damaged()).Msg("agent starts")
 	a.recover(ctx)
 	a.tidy()
-	err = runTasks(ctx, serve, a.renewCredentials, a.keepLink, a.askMailbox, a.sendReports, a.journalFails)
+	err = runTasks(ctx, serve, a.renewCredentials, a.keepLink, a.askMailbox, a.sendReports, a.watchFiles, a.journalFails)
 	grace := time.AfterFunc(stopGrace, a.workStop)
 	defer grace.Stop()
 	a.lanes.end()

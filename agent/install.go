@@ -26,6 +26,12 @@ type Target interface {
 	Forget(ctx context.Context, command certctl.ForgetCommand) error
 }
 
+// Inspector is a target that can tell whether its files are as they were
+// installed. The error says how they differ, for a person.
+type Inspector interface {
+	Inspect(place string, slot certctl.Slot, fingerprint, spki certctl.Digest) error
+}
+
 // Targets opens targets by their description, whose secrets are in the clear.
 // An error says why this node will not or cannot serve it.
 type Targets struct {
@@ -188,6 +194,7 @@ func (a *Agent) receiptChanges(j job, receipt certctl.Receipt) []Change {
 	changes := []Change{}
 	if receipt.Outcome == certctl.OutcomeVerified || receipt.Outcome == certctl.OutcomeInstalled {
 		record.Version, record.Fingerprint, record.Pending = c.Version, c.Fingerprint, certctl.Digest{}
+		record.Place, record.Slot = c.Place, c.Slot
 		record.Keys = usedKeys(record.Keys, c)
 		changes = append(changes, a.claimed(c.SPKI)...)
 	} else {

@@ -71,6 +71,8 @@ func (a *Agent) awaitReason(ctx context.Context, conn Conn, changed <-chan struc
 			bells = nil // the connection is closed; another one follows
 		case <-settled:
 			return true
+		case <-a.drift.news:
+			return true
 		case <-changed:
 			return true
 		case <-timer.C:
@@ -143,6 +145,7 @@ func (a *Agent) mailboxRequest() certctl.MailboxRequest {
 		var record bindingRecord
 		if a.journal.Get(key, &record) && !record.Forgotten {
 			installed := certctl.Installed{Binding: idOf(key), Version: record.Version, Number: record.Number}
+			installed.Drift = a.drift.of(installed.Binding)
 			all = append(all, dated{installed, record.At})
 		}
 	}

@@ -30,6 +30,8 @@ type bindingRecord struct {
 	Number      int64             `json:"number"`           // of the newest command carried out
 	Version     certctl.ID        `json:"version,omitzero"` // in place
 	Fingerprint certctl.Digest    `json:"fingerprint,omitzero"`
+	Place       string            `json:"place,omitempty"`
+	Slot        certctl.Slot      `json:"slot,omitempty"`
 	Keys        []keyUse          `json:"keys,omitempty"`   // of the current and the previous generation
 	Pending     certctl.Digest    `json:"pending,omitzero"` // key of a version that could not be installed yet
 	Answer      certctl.Statement `json:"answer"`           // to the newest command

@@ -42,7 +42,7 @@ func (t *tx) closeIssued(ctx context.Context, issued []*finishing) error {
 		return err
 	}
 	if _, err := t.Exec(ctx, `
-		update holder h set version_id = new.version, sealed_key = null -- an imported key was for the version before
+		update holder h set version_id = new.version, kept_revision = 0, sealed_key = null -- an imported key was for the version before
 		from unnest($1::uuid[], $2::uuid[]) as new(id, version)
 		where h.id = new.id and h.ended_at is null`, holders, versions); err != nil {
 		return err

@@ -125,7 +125,7 @@ func (t *tx) thaw(ctx context.Context, labels map[string]string) error {
 	_, err := t.Exec(ctx, `
 		update due set due_at = now() from holder h join certificate c on c.id = h.certificate_id join version v on v.id = h.version_id
 		where due.kind = 'holder' and due.id = h.id and due.due_at > now() and c.labels @> $1
-			and (v.renew_at <= now() or v.revision < c.revision)`, labels)
+			and (v.renew_at <= now() or greatest(v.revision, h.kept_revision) < c.revision)`, labels)
 	if err != nil {
 		return err
 	}

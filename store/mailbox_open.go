@@ -67,7 +67,8 @@ func (t *tx) openWork(ctx context.Context, asking map[certctl.ID]*contact) ([]op
 }
 
 // lostDeployments returns the deployments that are recorded as done while the
-// agent says that their bindings have another version, or none.
+// agent says that their bindings have another version, or none, or that
+// somebody has changed the files and the policy says to repair that.
 func (t *tx) lostDeployments(ctx context.Context, asking map[certctl.ID]*contact) ([]openItem, error) {
 	rows, err := t.Query(ctx, `
 		select target.agent_id, d.id, d.certificate_id, d.version_id, b.id
@@ -78,25 +79,35 @@ func (t *tx) lostDeployments(ctx context.Context, asking map[certctl.ID]*contact
 	if err != nil {
 		return nil, err
 	}
-	installed := make(map[certctl.ID]map[certctl.ID]certctl.ID, len(asking))
+	installed := make(map[certctl.ID]map[certctl.ID]certctl.Installed, len(asking))
 	for id, c := range asking {
-		installed[id] = make(map[certctl.ID]certctl.ID, len(c.last.Installed))
+		installed[id] = make(map[certctl.ID]certctl.Installed, len(c.last.Installed))
 		for _, i := range c.last.Installed {
-			installed[id][i.Binding] = i.Version
+			installed[id][i.Binding] = i
 		}
 	}
 	var lost []openItem
+	drifted := map[certctl.ID]string{}
+	byID := map[certctl.ID]openItem{}
 	item, binding := openItem{kind: dueDeployment, lost: true}, certctl.NoID
 	_, err = pgx.ForEachRow(rows, []any{&item.agent, &item.id, &item.certificate, &item.version, &binding}, func() error {
-		version, told := installed[item.agent][binding]
-		if !told && len(installed[item.agent]) >= toldInstalled {
-			return nil
-		}
-		if version != item.version {
+		there, told := installed[item.agent][binding]
+		switch {
+		case !told && len(installed[item.agent]) >= toldInstalled:
+		case there.Version != item.version:
 			lost = append(lost, item)
+		case there.Drift != "":
+			drifted[item.id], byID[item.id] = there.Drift, item
 		}
 		return nil
 	})
+	if err != nil || len(drifted) == 0 {
+		return lost, err
+	}
+	repair, err := t.noteDrift(ctx, drifted)
+	for _, id := range repair {
+		lost = append(lost, byID[id])
+	}
 	return lost, err
 }
 

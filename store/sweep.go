@@ -84,7 +84,7 @@ func (t *tx) sweep(ctx context.Context, specs []orderSpec) (int, error) {
 // sweptHolders reads what decides about holders that have not ended.
 func (t *tx) sweptHolders(ctx context.Context, ids []certctl.ID) ([]sweptHolder, error) {
 	rows, err := t.Query(ctx, `
-		select h.id, h.certificate_id, c.policy_id, c.labels, c.paused, c.revision, coalesce(v.revision, 0),
+		select h.id, h.certificate_id, c.policy_id, c.labels, c.paused, c.revision, coalesce(greatest(v.revision, h.kept_revision), 0),
 			coalesce(v.revoked_at is not null or exists (select from blocked_key where spki = v.spki), false),
 			v.not_before, v.not_after, v.created_at, v.renew_at, c.issuers = '{}' or c.archived_at is not null or c.purpose = 'system',
 			served.bindings, served.verified

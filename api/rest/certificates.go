@@ -23,6 +23,8 @@ type CertificateStore interface {
 	ImportCertificate(ctx context.Context, actor certctl.Actor, request certctl.ImportRequest) (certctl.Certificate, error)
 	BindTarget(ctx context.Context, actor certctl.Actor, ref string, binding certctl.BindingRequest) (certctl.Certificate, error)
 	UnbindTarget(ctx context.Context, actor certctl.Actor, ref, target string, remove bool) (certctl.Certificate, error)
+	RedeployCertificate(ctx context.Context, actor certctl.Actor, ref, target string) ([]certctl.Deployment, error)
+	RollBackCertificate(ctx context.Context, actor certctl.Actor, ref string, request certctl.RollbackRequest) ([]certctl.Deployment, error)
 	RevokeVersions(ctx context.Context, actor certctl.Actor, request certctl.RevokeRequest) ([]certctl.Version, error)
 	CurrentVersions(ctx context.Context, actor certctl.Actor, ref string) ([]certctl.HolderVersion, error)
 }
@@ -185,6 +187,26 @@ func (s *Server) UnbindTarget(ctx context.Context, r gen.UnbindTargetRequestObje
 	}
 	body, err := s.certificateWithStatus(ctx, changed)
 	return gen.UnbindTarget200JSONResponse{Body: body, Headers: gen.UnbindTarget200ResponseHeaders{ETag: etag(changed.Revision)}}, err
+}
+
+// RedeployCertificate installs the current leaf once more.
+func (s *Server) RedeployCertificate(ctx context.Context, r gen.RedeployCertificateRequestObject) (gen.RedeployCertificateResponseObject, error) {
+	target := ""
+	if r.Body != nil {
+		target = r.Body.Target
+	}
+	deployments, err := s.store.RedeployCertificate(ctx, actorOf(ctx), r.Certificate, target)
+	return gen.RedeployCertificate202JSONResponse{Items: each(deployments, deploymentOf)}, err
+}
+
+// RollBackCertificate goes back to an earlier leaf.
+func (s *Server) RollBackCertificate(ctx context.Context, r gen.RollBackCertificateRequestObject) (gen.RollBackCertificateResponseObject, error) {
+	var request certctl.RollbackRequest
+	if r.Body != nil {
+		request = certctl.RollbackRequest{Version: r.Body.Version, Holder: r.Body.Holder, Force: r.Body.Force}
+	}
+	deployments, err := s.store.RollBackCertificate(ctx, actorOf(ctx), r.Certificate, request)
+	return gen.RollBackCertificate202JSONResponse{Items: each(deployments, deploymentOf)}, err
 }
 
 // RevokeCertificate revokes all unexpired versions, or one holder's.

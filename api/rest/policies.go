@@ -15,6 +15,7 @@ func policyOf(p certctl.RenewalPolicy) gen.RenewalPolicy {
 		AlertBefore: each(p.AlertBefore, certctl.Duration.String), CreatedAt: p.CreatedAt, UpdatedAt: p.UpdatedAt,
 		IssueWindows: each(p.IssueWindows, windowOf), DeployWindows: each(p.DeployWindows, windowOf),
 	}
+	out.Drift = string(p.Drift)
 	if p.FailoverAfter != 0 {
 		out.FailoverAfter = p.FailoverAfter.String()
 	}
@@ -27,7 +28,7 @@ func policyOf(p certctl.RenewalPolicy) gen.RenewalPolicy {
 func policyRequest(b gen.RenewalPolicyRequest) (certctl.RenewalPolicy, error) {
 	policy := certctl.RenewalPolicy{
 		Team: b.Team, Name: b.Name, Description: b.Description, AutoRenew: b.AutoRenew,
-		Fraction: b.Fraction, Jitter: b.Jitter,
+		Fraction: b.Fraction, Jitter: b.Jitter, Drift: certctl.DriftAction(b.Drift),
 	}
 	var bad certctl.FieldErrors
 	var err error

@@ -18,22 +18,24 @@ const certificatesPath = "/api/v1/certificates"
 var certificateColumns = columns{"name", "STATUS=status.state", "NAMES=dns_names", "ISSUER=issuers.name", "TARGETS=bindings.target.name", "EXPIRES=not_after", "REASON=status.reason"}
 
 type certificatesCmd struct {
-	List    certListCmd    `cmd:"" help:"List certificates."`
-	Get     certGetCmd     `cmd:"" help:"Show one with its whole status."`
-	Create  certCreateCmd  `cmd:"" help:"Submit one."`
-	Update  certUpdateCmd  `cmd:"" help:"Change one."`
-	Import  certImportCmd  `cmd:"" help:"Take in one that exists."`
-	Renew   certRenewCmd   `cmd:"" help:"Renew now."`
-	CSR     certCSRCmd     `cmd:"" name:"csr" help:"Send the CSR of the next cycle."`
-	Revoke  certRevokeCmd  `cmd:"" help:"Revoke all unexpired versions."`
-	Archive certArchiveCmd `cmd:"" aliases:"delete" help:"Stop managing one; installed files stay."`
-	Bind    certBindCmd    `cmd:"" help:"Install it on one more target."`
-	Unbind  certUnbindCmd  `cmd:"" help:"Stop installing it on a target."`
-	Chain   certChainCmd   `cmd:"" help:"Print leaf and chain as PEM."`
-	Explain certExplainCmd `cmd:"" help:"Say why it is or is not renewed, and what happens next."`
-	Pause   certPauseCmd   `cmd:"" help:"Stop renewing and installing it."`
-	Resume  certResumeCmd  `cmd:"" help:"Go on after a pause."`
-	Status  certStatusCmd  `cmd:"" help:"Show where it stands, and wait for it with --watch."`
+	List     certListCmd     `cmd:"" help:"List certificates."`
+	Get      certGetCmd      `cmd:"" help:"Show one with its whole status."`
+	Create   certCreateCmd   `cmd:"" help:"Submit one."`
+	Update   certUpdateCmd   `cmd:"" help:"Change one."`
+	Import   certImportCmd   `cmd:"" help:"Take in one that exists."`
+	Renew    certRenewCmd    `cmd:"" help:"Renew now."`
+	CSR      certCSRCmd      `cmd:"" name:"csr" help:"Send the CSR of the next cycle."`
+	Revoke   certRevokeCmd   `cmd:"" help:"Revoke all unexpired versions."`
+	Archive  certArchiveCmd  `cmd:"" aliases:"delete" help:"Stop managing one; installed files stay."`
+	Bind     certBindCmd     `cmd:"" help:"Install it on one more target."`
+	Unbind   certUnbindCmd   `cmd:"" help:"Stop installing it on a target."`
+	Chain    certChainCmd    `cmd:"" help:"Print leaf and chain as PEM."`
+	Redeploy certRedeployCmd `cmd:"" help:"Install the current leaf once more."`
+	Rollback certRollbackCmd `cmd:"" help:"Go back to the leaf before, or to another earlier one."`
+	Explain  certExplainCmd  `cmd:"" help:"Say why it is or is not renewed, and what happens next."`
+	Pause    certPauseCmd    `cmd:"" help:"Stop renewing and installing it."`
+	Resume   certResumeCmd   `cmd:"" help:"Go on after a pause."`
+	Status   certStatusCmd   `cmd:"" help:"Show where it stands, and wait for it with --watch."`
 }
 
 type certListCmd struct {
@@ -187,6 +189,31 @@ type certRevokeCmd struct {
 
 func (c certRevokeCmd) Run(s *session) error {
 	return s.changeList(item(certificatesPath, c.Name)+"/revoke", object{"reason": c.Reason}, versionColumns)
+}
+
+type certRedeployCmd struct {
+	nameArg
+	Target string `help:"Only on this target." env:"-"`
+}
+
+func (c certRedeployCmd) Run(s *session) error {
+	body := object{}
+	setText(body, "target", c.Target)
+	return s.changeList(item(certificatesPath, c.Name)+"/redeploy", body, deploymentColumns)
+}
+
+type certRollbackCmd struct {
+	nameArg
+	Version string `help:"Id of the version; default: the one before." env:"-" placeholder:"ID"`
+	Holder  string `help:"Only of this holder." env:"-" placeholder:"ID"`
+	Force   bool   `help:"Also to one that is revoked." env:"-"`
+}
+
+func (c certRollbackCmd) Run(s *session) error {
+	body := object{"force": c.Force}
+	setText(body, "version", c.Version)
+	setText(body, "holder", c.Holder)
+	return s.changeList(item(certificatesPath, c.Name)+"/rollback", body, deploymentColumns)
 }
 
 type certArchiveCmd struct{ nameArg }

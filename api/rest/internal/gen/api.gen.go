@@ -299,6 +299,24 @@ func (e ProfileRequestKeyAlgorithms) Valid() bool {
 	}
 }
 
+// Defines values for RenewalPolicyRequestDrift.
+const (
+	RenewalPolicyRequestDriftRepair RenewalPolicyRequestDrift = "repair"
+	RenewalPolicyRequestDriftReport RenewalPolicyRequestDrift = "report"
+)
+
+// Valid indicates whether the value is a known member of the RenewalPolicyRequestDrift enum.
+func (e RenewalPolicyRequestDrift) Valid() bool {
+	switch e {
+	case RenewalPolicyRequestDriftRepair:
+		return true
+	case RenewalPolicyRequestDriftReport:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for RevokeRequestReason.
 const (
 	RevokeRequestReasonAffiliationChanged   RevokeRequestReason = "affiliationChanged"
@@ -894,6 +912,11 @@ type Deployment struct {
 	Wait        string     `json:"wait,omitempty,omitzero"`
 }
 
+// DeploymentItems defines model for DeploymentItems.
+type DeploymentItems struct {
+	Items []Deployment `json:"items"`
+}
+
 // DeploymentList defines model for DeploymentList.
 type DeploymentList struct {
 	Items      []Deployment `json:"items"`
@@ -1397,6 +1420,12 @@ type Ready struct {
 	Status string            `json:"status"`
 }
 
+// RedeployRequest defines model for RedeployRequest.
+type RedeployRequest struct {
+	// Target Name or id; all if absent
+	Target string `json:"target,omitempty,omitzero"`
+}
+
 // Ref defines model for Ref.
 type Ref struct {
 	ID   certctl.ID `json:"id"`
@@ -1432,6 +1461,7 @@ type RenewalPolicy struct {
 	CreatedAt     time.Time  `json:"created_at,omitempty,omitzero"`
 	DeployWindows []Window   `json:"deploy_windows,omitempty,omitzero"`
 	Description   string     `json:"description,omitempty,omitzero"`
+	Drift         string     `json:"drift,omitempty,omitzero"`
 	FailoverAfter string     `json:"failover_after,omitempty,omitzero"`
 	Fraction      float64    `json:"fraction,omitempty,omitzero"`
 	ID            certctl.ID `json:"id"`
@@ -1458,6 +1488,9 @@ type RenewalPolicyRequest struct {
 	DeployWindows []Window `json:"deploy_windows,omitempty,omitzero"`
 	Description   string   `json:"description,omitempty,omitzero"`
 
+	// Drift What is done when installed files are found changed; repair if absent
+	Drift RenewalPolicyRequestDrift `json:"drift,omitempty,omitzero"`
+
 	// FailoverAfter How long an issuer must be down before the certificate's next one takes over; an hour if absent
 	FailoverAfter string  `json:"failover_after,omitempty,omitzero"`
 	Fraction      float64 `json:"fraction,omitempty,omitzero"`
@@ -1468,6 +1501,9 @@ type RenewalPolicyRequest struct {
 	Name         string   `json:"name"`
 	Team         string   `json:"team,omitempty,omitzero"`
 }
+
+// RenewalPolicyRequestDrift What is done when installed files are found changed; repair if absent
+type RenewalPolicyRequestDrift string
 
 // RenewalPreview defines model for RenewalPreview.
 type RenewalPreview struct {
@@ -1499,6 +1535,18 @@ type RevokeRequest struct {
 
 // RevokeRequestReason defines model for RevokeRequest.Reason.
 type RevokeRequestReason string
+
+// RollbackRequest defines model for RollbackRequest.
+type RollbackRequest struct {
+	// Force Also to one that is revoked
+	Force bool `json:"force,omitempty,omitzero"`
+
+	// Holder All if absent
+	Holder certctl.ID `json:"holder,omitempty,omitzero"`
+
+	// Version The one before the current if absent
+	Version certctl.ID `json:"version,omitempty,omitzero"`
+}
 
 // Statement Something said once, signed with an Ed25519 key.
 type Statement struct {
@@ -2136,6 +2184,9 @@ type BindTargetJSONRequestBody = BindingRequest
 // SubmitCSRJSONRequestBody defines body for SubmitCSR for application/json ContentType.
 type SubmitCSRJSONRequestBody = CSRRequest
 
+// RedeployCertificateJSONRequestBody defines body for RedeployCertificate for application/json ContentType.
+type RedeployCertificateJSONRequestBody = RedeployRequest
+
 // RenewCertificateJSONRequestBody defines body for RenewCertificate for application/json ContentType.
 type RenewCertificateJSONRequestBody = RenewRequest
 
@@ -2144,6 +2195,9 @@ type PreviewRenewalJSONRequestBody = RenewRequest
 
 // RevokeCertificateJSONRequestBody defines body for RevokeCertificate for application/json ContentType.
 type RevokeCertificateJSONRequestBody = RevokeRequest
+
+// RollBackCertificateJSONRequestBody defines body for RollBackCertificate for application/json ContentType.
+type RollBackCertificateJSONRequestBody = RollbackRequest
 
 // CreateReaderJSONRequestBody defines body for CreateReader for application/json ContentType.
 type CreateReaderJSONRequestBody = ReaderRequest
@@ -2273,6 +2327,9 @@ type ServerInterface interface {
 	// PauseCertificate Stop renewing and installing it
 	// (POST /api/v1/certificates/{certificate}/pause)
 	PauseCertificate(w http.ResponseWriter, r *http.Request, certificate CertificatePath)
+	// RedeployCertificate Install the current leaf once more
+	// (POST /api/v1/certificates/{certificate}/redeploy)
+	RedeployCertificate(w http.ResponseWriter, r *http.Request, certificate CertificatePath)
 	// RenewCertificate Renew now
 	// (POST /api/v1/certificates/{certificate}/renew)
 	RenewCertificate(w http.ResponseWriter, r *http.Request, certificate CertificatePath, params RenewCertificateParams)
@@ -2285,6 +2342,9 @@ type ServerInterface interface {
 	// RevokeCertificate Revoke all unexpired versions
 	// (POST /api/v1/certificates/{certificate}/revoke)
 	RevokeCertificate(w http.ResponseWriter, r *http.Request, certificate CertificatePath)
+	// RollBackCertificate Go back to an earlier leaf
+	// (POST /api/v1/certificates/{certificate}/rollback)
+	RollBackCertificate(w http.ResponseWriter, r *http.Request, certificate CertificatePath)
 	// ListCertificateVersions Versions of one
 	// (GET /api/v1/certificates/{certificate}/versions)
 	ListCertificateVersions(w http.ResponseWriter, r *http.Request, certificate CertificatePath, params ListCertificateVersionsParams)
@@ -3610,6 +3670,32 @@ func (siw *ServerInterfaceWrapper) PauseCertificate(w http.ResponseWriter, r *ht
 	handler.ServeHTTP(w, r)
 }
 
+// RedeployCertificate operation middleware
+func (siw *ServerInterfaceWrapper) RedeployCertificate(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "certificate" -------------
+	var certificate CertificatePath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "certificate", mux.Vars(r)["certificate"], &certificate, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "certificate", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.RedeployCertificate(w, r, certificate)
+	}))
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		handler = siw.HandlerMiddlewares[i](handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // RenewCertificate operation middleware
 func (siw *ServerInterfaceWrapper) RenewCertificate(w http.ResponseWriter, r *http.Request) {
 
@@ -3729,6 +3815,32 @@ func (siw *ServerInterfaceWrapper) RevokeCertificate(w http.ResponseWriter, r *h
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.RevokeCertificate(w, r, certificate)
+	}))
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		handler = siw.HandlerMiddlewares[i](handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// RollBackCertificate operation middleware
+func (siw *ServerInterfaceWrapper) RollBackCertificate(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "certificate" -------------
+	var certificate CertificatePath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "certificate", mux.Vars(r)["certificate"], &certificate, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "certificate", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.RollBackCertificate(w, r, certificate)
 	}))
 
 	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
@@ -5829,6 +5941,10 @@ func HandlerWithOptions(si ServerInterface, options GorillaServerOptions) http.H
 
 	r.HandleFunc(options.BaseURL+"/api/v1/certificates/{certificate}/resume", wrapper.ResumeCertificate).Methods(http.MethodPost)
 
+	r.HandleFunc(options.BaseURL+"/api/v1/certificates/{certificate}/redeploy", wrapper.RedeployCertificate).Methods(http.MethodPost)
+
+	r.HandleFunc(options.BaseURL+"/api/v1/certificates/{certificate}/rollback", wrapper.RollBackCertificate).Methods(http.MethodPost)
+
 	r.HandleFunc(options.BaseURL+"/api/v1/certificates/{certificate}/revoke", wrapper.RevokeCertificate).Methods(http.MethodPost)
 
 	r.HandleFunc(options.BaseURL+"/api/v1/certificates/{certificate}/versions", wrapper.ListCertificateVersions).Methods(http.MethodGet)
@@ -7176,6 +7292,46 @@ func (response PauseCertificatedefaultApplicationProblemPlusJSONResponse) VisitP
 	return err
 }
 
+type RedeployCertificateRequestObject struct {
+	Certificate CertificatePath `json:"certificate"`
+	Body        *RedeployCertificateJSONRequestBody
+}
+
+type RedeployCertificateResponseObject interface {
+	VisitRedeployCertificateResponse(w http.ResponseWriter) error
+}
+
+type RedeployCertificate202JSONResponse DeploymentItems
+
+func (response RedeployCertificate202JSONResponse) VisitRedeployCertificateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RedeployCertificatedefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response RedeployCertificatedefaultApplicationProblemPlusJSONResponse) VisitRedeployCertificateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type RenewCertificateRequestObject struct {
 	Certificate CertificatePath `json:"certificate"`
 	Params      RenewCertificateParams
@@ -7325,6 +7481,46 @@ type RevokeCertificatedefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response RevokeCertificatedefaultApplicationProblemPlusJSONResponse) VisitRevokeCertificateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RollBackCertificateRequestObject struct {
+	Certificate CertificatePath `json:"certificate"`
+	Body        *RollBackCertificateJSONRequestBody
+}
+
+type RollBackCertificateResponseObject interface {
+	VisitRollBackCertificateResponse(w http.ResponseWriter) error
+}
+
+type RollBackCertificate202JSONResponse DeploymentItems
+
+func (response RollBackCertificate202JSONResponse) VisitRollBackCertificateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RollBackCertificatedefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response RollBackCertificatedefaultApplicationProblemPlusJSONResponse) VisitRollBackCertificateResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -9648,6 +9844,9 @@ type StrictServerInterface interface {
 	// PauseCertificate Stop renewing and installing it
 	// (POST /api/v1/certificates/{certificate}/pause)
 	PauseCertificate(ctx context.Context, request PauseCertificateRequestObject) (PauseCertificateResponseObject, error)
+	// RedeployCertificate Install the current leaf once more
+	// (POST /api/v1/certificates/{certificate}/redeploy)
+	RedeployCertificate(ctx context.Context, request RedeployCertificateRequestObject) (RedeployCertificateResponseObject, error)
 	// RenewCertificate Renew now
 	// (POST /api/v1/certificates/{certificate}/renew)
 	RenewCertificate(ctx context.Context, request RenewCertificateRequestObject) (RenewCertificateResponseObject, error)
@@ -9660,6 +9859,9 @@ type StrictServerInterface interface {
 	// RevokeCertificate Revoke all unexpired versions
 	// (POST /api/v1/certificates/{certificate}/revoke)
 	RevokeCertificate(ctx context.Context, request RevokeCertificateRequestObject) (RevokeCertificateResponseObject, error)
+	// RollBackCertificate Go back to an earlier leaf
+	// (POST /api/v1/certificates/{certificate}/rollback)
+	RollBackCertificate(ctx context.Context, request RollBackCertificateRequestObject) (RollBackCertificateResponseObject, error)
 	// ListCertificateVersions Versions of one
 	// (GET /api/v1/certificates/{certificate}/versions)
 	ListCertificateVersions(ctx context.Context, request ListCertificateVersionsRequestObject) (ListCertificateVersionsResponseObject, error)
@@ -10694,6 +10896,42 @@ func (sh *strictHandler) PauseCertificate(w http.ResponseWriter, r *http.Request
 	}
 }
 
+// RedeployCertificate operation middleware
+func (sh *strictHandler) RedeployCertificate(w http.ResponseWriter, r *http.Request, certificate CertificatePath) {
+	var request RedeployCertificateRequestObject
+
+	request.Certificate = certificate
+
+	var body RedeployCertificateJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		if !errors.Is(err, io.EOF) {
+			sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+			return
+		}
+	} else {
+		request.Body = &body
+	}
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.RedeployCertificate(ctx, request.(RedeployCertificateRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "RedeployCertificate")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(RedeployCertificateResponseObject); ok {
+		if err := validResponse.VisitRedeployCertificateResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // RenewCertificate operation middleware
 func (sh *strictHandler) RenewCertificate(w http.ResponseWriter, r *http.Request, certificate CertificatePath, params RenewCertificateParams) {
 	var request RenewCertificateRequestObject
@@ -10819,6 +11057,42 @@ func (sh *strictHandler) RevokeCertificate(w http.ResponseWriter, r *http.Reques
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(RevokeCertificateResponseObject); ok {
 		if err := validResponse.VisitRevokeCertificateResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// RollBackCertificate operation middleware
+func (sh *strictHandler) RollBackCertificate(w http.ResponseWriter, r *http.Request, certificate CertificatePath) {
+	var request RollBackCertificateRequestObject
+
+	request.Certificate = certificate
+
+	var body RollBackCertificateJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		if !errors.Is(err, io.EOF) {
+			sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+			return
+		}
+	} else {
+		request.Body = &body
+	}
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.RollBackCertificate(ctx, request.(RollBackCertificateRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "RollBackCertificate")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(RollBackCertificateResponseObject); ok {
+		if err := validResponse.VisitRollBackCertificateResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {
@@ -12321,182 +12595,186 @@ func (sh *strictHandler) GetReadyz(w http.ResponseWriter, r *http.Request) {
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"7H1pc9w2tuhfQfV9VXPn3dZiWfbEct0Piu3c6MaxFcszqVczKRlNnu5GRAIcAOx2x6X//goLd3BtsiUn",
-	"+ZLITRLL2XB2fJl5LIwYBSrF7OLLbA3YB67/fPMRr9T/fRAeJ5EkjM4uZh/XgNjiV/DkXwTisCFC/T6f",
-	"CW8NIVbvy10Es4uZkJzQ1ez+fj57yzxsPi+P9vMaOCCZjomIaBzrfj6LMMchSLvIS08y/pNrYIZ84iMi",
-	"Z/MZUb/8Owa+m81nFIdqSKw+LMwV4s9vga7kenbx5PR07tjH5VICr871ngY7BBsFQoTVK0iuiUCMQt3c",
-	"epz83EvGQyxnF7M4Jv7MOfcKqLx67UaI/kbPFGG5zk2kPprNZxz+HRMO/uxC8hgGTHythq1M/Q6HgBjf",
-	"Y/oyzENC03/XLuanLispg9wuZc+pbySW8FMNCWisC/VGzSKSZ9kigMbh7OKfswioryaaK7okG/WSx+gy",
-	"IJ6Bn9Tg+8W9rhWHlXtZPxDqI7a0zFULGjtAHXjO3czAvTXZKKSWZ02eKA4QiFAhAetlBGQD+se6lSRD",
-	"5hfiwxLHgZxdLHEgIF3JgrEAMNVLeQVckiXxsIRhhOplA4xKrrmFDSHa4rL2WEbMBXMILgqf5a2nHyr0",
-	"KDEc4RWgBSwZryNi837dep65JedriAK2Cw/CQYrgcBCYf2yAkyUBP/td/82Z+uN2gb272Xy2xMT8LOII",
-	"uAC/jtfeKCH/loREVjdwJSGsI+xAf+KkaoNA/JmEah9PTi0+7T/TRRAqYQU8W4UinlqaMrjUR1LNivT/",
-	"anD43InCN58jwkF8a2ijOjFsQUi0Aa4UAgTUF810BGa82/Qlx6HkYwlHkuilVlf0HeOeYyUKPGi7BoqY",
-	"oikikQC+AYEEC0GuEyKprmipx+spe75ngQ/cSdCA1vphzXTpwz6ncV8NQP++z/F/5UMYMQnU2/0Au+rk",
-	"P+I7EAgjDhFgCT5SkylKWGMeBiBSljCaZbay3MBHauQaYjzrIuCulj9i6a1rpApZ5jVMIUkQoDUWRtpo",
-	"LbduicsjM24vRrkSIgY+7CAi+ttRzyCznCHHT7qY4ZMrBaRR2N8RWje9fdRDJXmLFxA4pruD3X9vcBDD",
-	"S4SDAIWxkCi0iHWKazVOYWqihXtxDU/PqovQotycBBe5x5hzvLNLFFLLbxcjf4AowDu0XWOJPIWdnDVR",
-	"EOZlQlWjHulhj65e95QoTccZwlohOMip9lapvW5KiemSUCLWVqWsXc6mt/SuOUUvkRpzrrgDo4jDknxG",
-	"WyLXCCPJMVG6Bfq/A07WJ6dOLjFnZ+2ZuiRc1J7j5tOe236vRWHNodVoLKQP+5DYe+4DP4DptMVEErq6",
-	"xVHE2QYH+d88YcQq9tWoEWceCGF1ASXnzDm5jIX+y8PUA60rOvXAaxYQbzdMxEf621FF/DUHAdRrgC6I",
-	"OsBG9lsnbBkNiPZisOXS/kVhA7wGKpxQj0Q4GAiY5PORYWNHHXIC5pe0zxLYkgQwFCr641Fh8gFC5hK2",
-	"l4FgiOuHWmNSE4u50aXVv30MIaOIMhQwugKupaTSoyCsAaAZrK94ugHMXdrcR/gsEaFmWiudBXCCA0Tj",
-	"cFGraf+7Vrl89tQFnxs9poNgbvKTqZVgukOxiHGAlBSsk136q7o1fONUZW4Iddk275hstqoEKfNyR2NK",
-	"iedYtInnWDTI51i0COhMvvraH1DyePmw4ti3knjD7vRfIaNEMq7/Tv1Dv8zblcGPmK9goONS6m9H5Tmz",
-	"nCFCKF3MHpMDDhuPXgm4jnrto+GT/51KElQn/7aJjGP9zQAy/hm7lFn1q9moElyKVxGR6D+xRCETEj0/",
-	"FX+tWYhSH+p3P3cFKDiIiFEBmpmuOVsEEKo/PUal0uEvvsxwFAXExEROIvPGf/0qTIAkm+r/cFjOLmb/",
-	"cZKFaE7MU3GSjKtnLIc+sERbLNCWM7rS4pvDHGHqG8tCMuQz9J8fvnuFXpw/+9tfNdzsuDqkcn1lLf2I",
-	"swi4JGYrHtcG/i2WXfExT508fb4hfgetcj4LsJC3Spz0Gtyg9Uv1gdHyax4lWkALUj7AcnafCq8e67rP",
-	"S5p/GqdNXvewNoVd4zyPikwTs6r5/dxi8JV56dEj8s4Q258IdiPYAKgezW+JMR2LOE4dFukfTfuyLH9f",
-	"dljM8yECd2y3sC09V/1SPxjXoJaAvk+UvMLBdW7dViUsbiUhPUIrrsEG/Pc6pUok0PeEy8OgglUnOFb2",
-	"ICgxJo7wggSkgsTKcstoAmojGpMI2gUEoh5p9cvLNqx5WR2A2OuxwBB7a0Lh1iy0F6sbm9b1kAO2J63j",
-	"kY6z9gKiACFsakP6AaHy+fms6uWaWzeGE2RKzXI9sBGVDtznZ4IkUdqs1yRn5OcppZY0f4Cd6Mmli7js",
-	"H332vMA56p8O6GEdqMtDb7HTa84z+vmpi9UFWdH2j5+ft7HswhgudrRsUbXgGUXkahEwocSVEsLIsUwc",
-	"yzXjRO46MT9wzvitx3w31cJnCZzi4DbmgfOFxHHbTzCZwEMn4QRYwG2cmBgd5QoIgVfuHeUZLce4LJYe",
-	"qxE31r53PpKY91W1tozfQQfc01n6bmEiJzXkkV6khyWhK+Dq2JK3Yo3Pnj137qTjYUGZvMVJmlRHjY3J",
-	"JAjc+ZvojtSSnFhj7gs3Guvlr4gNsLqJWTOOC9LfEuPtqMA5CnDNiSQCJt1ngrH8uyilpUWmPgMzq52j",
-	"Yb3DVLN0Ty25c9keE6dQ4gWcz7jA6ljyfIEdbuU8EPZRy+woTgjEwd2VNDZ6SR/L5d+0ICGX6WM0kNTs",
-	"72bF16xrGFr6nUS5pSfTFeKYJnpXiWR2O4bMJoR2+O53YKZouh+8mFc3H4YB1BO8HPp/9uzp834kqAZx",
-	"rqpIZaXT2ro8e50gC8PTPWBrhZZDHRniLPCpuNU++p5GTIhJcIt9n4MQfT/ueD6RaPAEWinpDlPrKygP",
-	"cwe727BOnRrD1Kq1igYczWxLnZrIfBZh7cnPHqXxm3kasurqTKGwxcGtjYt29sCQPmbXGnN7KLtUNBv4",
-	"6CgkbaSkyWaLI78308Sc9KLIdusvl52fEO+8EE8sAD5HmvMsnFNwROW21SLIxrCQSkfqRHZSMXfYRB0b",
-	"T4ZSyHQhgEq0JBD4OkS2QzqzDHYIc3iJaBwESBlixAZKj2flw8UtLQtRymfNiUbPTuczNRFeKK4zkao+",
-	"wrUw1/n+c9UK2XzQboQ9uURyT79fNuM37fO1i+eW2LKeL//F8/PaWTMSTaVwOS2y5su8IyyVxM1waR2p",
-	"KqX3HLAi7oqbO92XOu6beb2rHljk9k+G4j4hIpBYMy51KNH+Kj6ZHDFGAaldvTT/pEDkGvhcZ1DkLAo1",
-	"RhrcPkafjIUiPiGlvQnzrU66MJYS0raWjuIpW+ol+pRoeZ+QwDs1FoeqcBmqCna2BOb1ynFHvbCvpJtS",
-	"sk0lydySa4C8GlvkNamnia2e1E4VDZg+WusQsVir2Pbcbq30HC4t95aOTp+VVVCztBl+m1atrbG7/itx",
-	"j4xEEG4GT9TcnsPuL+EbFd7a4FpVVXdWTGzXLADkrTGhc8QoEoSugiT7VbxEARFSS/mtSUzVotcEj3Rh",
-	"iUORS4ucuovbrDDKaRHr0GeNmaUfFq2a3FPG/T7Wqk7RfUvonWsZDSGzOodqCVn1/tJXHHygkmAjQdyh",
-	"3z521K9bWRPco7DtNZLksWj1vuq0ZoO/0p7VQgqJE7k1JIO7IPIasP8WpDXU90/d8InwMPenCQ4Tv0hj",
-	"rR9UdWo6IE4bBXjXc0Mb4IuO3n39arqC1nSbDGFjmL059E9n9ebETtXlmCQntOKy5B9vf38I9cYwBd02",
-	"hQAHiLtesRrF/EV3Xs5VNcR1lBS59v2o4kGrg9bWZlV24J1izXIah0pmy3ISWpkqodBxmKrpmB2Jqd7o",
-	"1IphEYY7m3HRmjKgUzMOp3QXU3B61WUO1tgluwM6YLocRbf38igEB/WEqfs0t+e5QUw9tl35ld0F6DIA",
-	"kLc2AbKcw1IVbaaAPW2l0h6MrwsFNIix/XSewhLnqeWY1MRZ1s+23aQH6XpGB3R14xbX2vWTW1026nyc",
-	"9rlwPfWxxPXcVOOZ65oUUYcHluYctI7RlIBiS67r8uSEemzT4ToES2qjGvok2SPhNXnTRCfybUeyqsJk",
-	"qSnNJH16kv1bTNUSzBinhaG8CQ+Kz1GAacrHJfrucYb3SFCwmseSA/wG3UHxnX7fBQvTvqD7SKZRQn7r",
-	"901+sQ57aYpBDooqZqHAlkh+sS9LEitLIOJC+XcEAv8N54y7MrAgcLTR+d+b9+9QxBRnclOu8fzF6ZO/",
-	"9tNmSys3U2UfOJdqUD6K7Zl8s3Cn+APta5YC9fu5A9aY15DIAdOfaw+AZlODS7FnjYEVohoI+SELmKkn",
-	"gjGEab0EGUmamgkG1hYMJaciqyrZJhAOBDMlVmssTPMZjCRQuUZsiYgUKCBLQAEs5WzuIMgBlFZcRs7z",
-	"KZA0XSQ43+mmF6YnUPgSUUbhAsEG+A6VjLWRPO4ZURc/dOYF7knltV7g7wEHpvSziPFaGd8j096O4Zy2",
-	"csq5zYO984j8GNxizbYV6lR5VacqK850NmukiEikyyjZHfgIS6RfnfdI9e2bgsT9doWg4L3OyK+8/J1d",
-	"vR+b3h5bEgRoAReIsluL/DmyxV3ztLmlejPvuG1yLJeSQ4SacIsF8jne0qyQPgC81L+nrSe6FptQqdTj",
-	"nqlrDQnqW3e9rBZiWqgRiRbYu7tAW0J9tp0jo0EqoFj9q41F0z5XtqGPotz8VlxsdBVGjMthMv0QIe+i",
-	"3l0E3vWbH+cGw0njlrwf4/nZk/PzxpqHntL2dxN9xUJsGfcrk5xVwDWfbTmR8J4GO2Oa64oATzw5c2Dj",
-	"h1c3//HkDBGKFljA8/N5viOlYka5ZQgvTJuKfPnS2fnZN990mpqTDZaQ+HEq1GASQVgska5Cr88CKRUu",
-	"ubIo3PM/WNz6sUafu2oJVynXuYukSA9TOauxcaVRM+rFnAP1dm6//6DYCNvSW+HuFPLzmgSgCM5nIBBl",
-	"EmEqtloOd9R0UwWq5tFtg/HStfS7VgGpLe1ssvm7uEFsNqkAKZNDopfLr947lnhOR8gGbs/ttWepmTRF",
-	"VmtUxdD7GGad5ZzpzDozwcB6jSK3FRrR5TvRnbr8nwlRljrMTBPr6EezHrfCtsNRX5eEVzrsc0X0qRe2",
-	"esR0ZZfS4PnYS5WF+p41CYOlGVLxIiDeLD2A3V3JKueAxbCL5v6XEfoxiT6VTgTdU84tlB5dZ5RxPFY9",
-	"rQwKcsv4Xc+vGtpy6DQPD+ocvH17cDTVawgQt9ov4zibnaEMI4XTfh3ZAKWMn4RsWiVzSnq1bVsaKRDf",
-	"5up4/yTS3yORpmHxEcjXBrwLpFqioUYiHUODyITtdEpEOscwPSLHcmnbQmUbMN1Iw2ZHm3+GmMY4cKbo",
-	"FhvYZAM9WZd8A6cPa96PZ8Z15LvCvQH9x8yxXltTyeFJzCLJ7U06G5f6GnfobFwB9jscwoc4gL49VnAQ",
-	"sO3Q2olnLhD6QHfjDkhFTbZyiElQE4iL3L/HnLgfbEnge6UmD/n+oVWAM2sj759eTFk5k8KdrlPWPJlt",
-	"v5NN6ZJX7xNvdzknQDdz6eGLsN1f7lt9l+1JmwETA6O+U+Z5tjSm6REF6Zrp3L0pTVNyKeNkRdzHONsA",
-	"58SH2tDFFguExR34uuzMj9WHCFuPvDs00a9MujYtbGBWau8E05ptEynmSDf5QZZO5v1zUbP7NmRyz09a",
-	"H22x0qqla/68SjhwH+3HcPrwXhZZyKuykAdImW6gHN4ceOqARjVEU8sdC4r9NdIanIymjV4HmL7Gjh5M",
-	"flkY+1i2dMaq8+WLDjaAHT132Yj9tG7R39U1NXIufO+GoHVe4ca+Xdb/VupwvKwEXBhH6cabEWl9rMms",
-	"c7NbJ4zy3SNLECICLybqzNjffc5Z0NdirrFHG1zUFm5mrkZwjcG0GewnZNzczQYdWkS4KUD9XVOznncZ",
-	"VDCUGJobAiZ+owbHJisW+6E+tnDsE/vLCqg8sl0e3fW6ORV+SBV9CoyBlQ6WaDM7WADfENuc0mw1Fuag",
-	"tg9+GdHffmDwThbNbOavtPtYOS7i0i5vpCKAC0ToBgfEnyPK5O2SxdSfo+QWyjnygRLw52jFKChlDG8w",
-	"0ZQzRxxLuNW3AakXdMIq1Q1wHflqsmgGlhT6HmmFWUKtK4+YConrO8CG4O9amgE58uKJDKBBZLaJF/N9",
-	"vreOwkYN/pKAvssfhWvs6EFmV54SWm9yNA0/ddLuHexuY3UuurlJX7nHb3FsopIBASrTfzEfbrN2q6Z/",
-	"Q8SZBE+vo5mpzgf3/lJLxsGKcSLXoXvZug3hUXT27HnSk/AoevrNuWlTeHR2ev6N/fPp6d/O7J/npy/0",
-	"2/7Zs2dPXrSs/rnjjBomydRntzzxIjWxSuZu0v6LWw6b3IXMLq91LNJslvE8aUNMSCWPbNfSZkdph4h5",
-	"Efu5wd1UXYBwA5eOo8MYhp9Sg9Ez7OMGrxM7vwsR8qdseEjZMJjPE4tjdN7WqQUKMI5yHc7CPj3sP9/m",
-	"t1dVOVjMvS6lO2ra0njp1649fLC2eY/+Vt+zLWJLadK8Q7xDCzAOxzlamDICDvrmGoEkW4Fca4W51BPY",
-	"dUX+JfJjrskKsSV6oj5HT5/4HeJftrZRVPN4OkRe8vBLB5rrJTohZq7VfLALU5YkkOWSurEan9bXoNb2",
-	"+Bwxet1wPLdERAxOGpIiyG1DdN5jVMRhzf4GFrTl29X8ifbEbuK1aQu1STc8GKvhaTGPIYeiHAXM87RS",
-	"T2ljqHNWjkynzZkJBipzSd11fUO7vvca16c4vDjtIuMnry2YNIf8g75TtnporMG72zPBqWtBckNB2gdF",
-	"phVy3kt41DKie34K22GU2iOG2xo69TClzIQSdfBUrgEB1TUgSQD1JRISU18gYoq0TOXZvLWI8b5u1zi4",
-	"DjB1BU12PUxDGzNyCJNl30KnfCjHNV4vxTbpWFN1lDVFouaz1Cwp4klfQy4UPkxaL3p1mdSwshAQoZIp",
-	"xHmAQsB0uzY9rLttO1PmHbvudXeMWydPbqvUIMntf25QncPULw20ktbglJN+gOcvSHG3U2zJnqpuG8dS",
-	"WXsUtm5LLpuwbZ5hbscoYLtbU1PYnYB/1u87y2F7OiGWmARMuxeSctTqKxx7lVY7PosXga0USy0PRz2B",
-	"vY+4Z3rJiAD5lchKnW1l7afHZy2rH9rC6VA+wna/X47QU6i0suE4WmCer6dUBnPzDNQJDyFjUq2wLvTZ",
-	"XeRUxYejUn1rGiCEkPQ+SDwatkkV+EkzBBxsjZzuyXPNOvH+IqnqnNHXF2NqMxhQGAupduSzLbX3gpfz",
-	"Hf4idIm+7kou8R0IpOZ4qQZZs5gjskRY32HQQU8fSyKWRZ0DeYz7hGK+Q8lhmiBPa2VToy4TninRnh6f",
-	"Ppt/PbK0u/FihAeHDTFsWum2RlzNFDQaLlBoKIrCS7SOOd9dKKVaX3ShVW1CV0mVNYsUVtWLAeANXBR+",
-	"REQgbGqj63Jz5iP1zeiTGNqnGdU+rS3am+Y6yqz7eUvS5EeL0Fz2V7bydgIZJfWxRHPDcyA/gGDBZmBQ",
-	"a4/OlqUF5kZyr3LD7mByEzjf9iRxv8RURODp3rD57JrCr3ewe8XCiLOQCN1wb7kkAdG++ldrTFf6JRFH",
-	"wAX4YNJqhdDP3y/f61wZQ1ARJxsSwAp+JnKtG564CzIrAMraSfaLVtywEORayRiBiY8Y9WCOBFlR8M31",
-	"GZiiNybyhu7A0bC9e6POBfN3LffMntuQhKNKP8SVu6s7VBT3bvdpo3LNd98Orm82x1i3RPIefS0VvrCM",
-	"ObTdAex27A1vSWnRMi/3LE0q60kSWZxZ9OfX6uLzj2kH6Boq63CKDLGl900WnbjBXb8KhNHbMkxiUtq2",
-	"tpZU0kUXSgpaKgkMtYxhZ1q6m87ANBMMjTZY4u+p9A4TUo+7F9LDN1FwZ0/UkbOLFv6RFfXsc6147yK0",
-	"NSa09sbnIVKz47XXD1pHVkhrGetOzyHXbXe3VBrK26KYR0zASJez2OJf0VE37nUKZUlQt423kAyIkzdc",
-	"FR/dkXpKbC9vs0M7KbuA9TzVtB5Tlt9HsfsS2THc4LMjjHFq1i5mtGPTOpt6di7i7taVJiWLRUDFBQoJ",
-	"jSUY/52Pd0dseRQyKtfI/Nf+tAW4c+jQuQPihbMOl2OHy/KsTvu+/Y1RR9j16vLdJVLny0v094+v6ryM",
-	"z1sT/DQ8cquqAto0RorV0XOjcGubQALmzkQ0ii6vr5BR6zUtaCe0eTsdey1lNLu/10bYkjl2p2T43Pgm",
-	"54k/eY70PSw7e1GYEg55R6zQcWeM9OUHx/+i/6KXKMJyjSLMcQgSuAl36k4MynQ1G7ROWyKFfqLL16RA",
-	"xD9GH4l+k8O/qIKxbhH+9OnTF399mWbb6cdIwmeJROytERbo04tT/5Ma5tPT5+tPx0jXUNhh7LX1yJRp",
-	"CDPki/Nnf/vrMXqr70OzwVgU4RWIC7RkQcC26FOOZT4d/0thLCAeUCPtjbo0u4ywt4ajs+NTW9Np4Cwu",
-	"Tk622+0x1o+PGV+d2G/FydurV2/e3bzR32QVGFrweTLIXStzMXtyfGpeUjyCIzK7mD09Pj1+qox+LNea",
-	"KE5wRE42T04yT6I12FjixrjydShayEvzivrYYkfMLv7pFinZKyevjNS4n7e+qePdXV7UK9Eukp+6vH7N",
-	"QQD1ur38VunLnd78CDj8aXb/i+JOETFq22KcnZ7afmsy8d9EOkFUAfPkV3t0Gpnb6XobLdo155UTSBXF",
-	"mbCK9W65R0uXd5JUQWkJEYch5juLXIQT7Eqs1PF/Jr7lX9S7RSo5MbVe+rhhwtXk1yi+Any02GkX9q+M",
-	"UKRb7CSpJAvm747RxzUgoXjYPFNi4g52Aq3AuL71M9OlEeEVJvQ4rUZLSNNcOnNpFXab0vqtdU6NgoXi",
-	"JUb3RXlsu8GVSODJyJOD76KAn9cM7VisBZoC3XbNQiQZWkBAYLMHadjDY3bxz1/yhPItaFmHKUrsow7E",
-	"olB/pNHbLF7SvkSPQsQcgLmLnaMmZ/CMBZ1cPk95uYgak2acNaaahsUqTakOzGWVVnMOdChZpeE311eg",
-	"KjFGhHaxj4CiH/EdIJxDUm/mOvlC/HsjiwMwPoQiJk3QJY/Jflx29drFD+dV8f9aqb/7g8SsdwBQvuj/",
-	"39dKm/8BmRwX/SCgv7rGcn2AU7+OAo3kHQO62EcKUX1AepLr/uYWF5fmhT/h+xZ0b3PSj2ZPSsUUXfWr",
-	"NAyT5Bbo4XRei/6n7rV1jM6fnGY3LphXiEAcpJKyVdXqHWw1rF4VygcG4DQVHeOfHPmL9zocGeNRUR4o",
-	"Dlr6u27NJNewQ6YSYHRt7B1s0SIWqFjcMYzWTtIebm62Tijhne3Ztg8NTIQPszQHJm7Iyp7VWyLXhCJs",
-	"vUWjY+TS8JlSwRVD9sMGN5kb9TiwqR2GI20Pir1F7PgMWcpAOTBXHkS23+Ad2q6Jt0Y2z8VcotMX30rq",
-	"NqFbPd/7IG03db5jXDHO70CjUQBDtpplxZjfhpCIHCUlG/Ver+urH0wNw4PbpGmXoam9TnrLh7FKree5",
-	"wDueB6LdJDWrnMgeNYM/kDFqJm+xRO9gN5kdWjILEnw4WKej0Zni6quwONu3v4iDu5N8IKNejBs05q8h",
-	"nIhkv42Duwc6dM3UQkHeQa3vKSCun6IIOCISwjki1BYTjnAax4uQSBRHSu96Mj89PS3EmHKoLPxcQGgZ",
-	"l7XHQQmRD34m3Jgy1w5vmstjfuocX+kWA9F5UCMHVt7hEPpEYNpffGNqsb810f4uYAXMvU7a0yX31mSj",
-	"5PSUR3KO7A5zLnfjoHmdg0JHbMAkINsbJj0WhkRK8I/RO2ZylHVwd8Ukwujs82dziaaQVT9ERYb2P0l8",
-	"CCMmgXo7dRBNZfvklvhAukMeSA4i+QCeErv+Sx0x1xLYxMNj6gNHW7wzN2cl15i/+YhXdVPa1070O/fz",
-	"2dtcl6Sm99P37PrGEP64fG9vL4l/QvTdmvWHuLl7s0iAU9BP8Y7Px0k6XxmBfFQKrXb65Dsea8kDn4mQ",
-	"/fWDky+5fzUqv/Zs2Edw5b6tc4w79OHkUHqZFXaiJQlAICHxTier6GtC9gevnamkM1eOibo4zMSgOT0U",
-	"c3wsVpgO5ZH7SeI61UM7adlc4nBMBJhKxfSi521aNozNBb4KmphQgTxdCSVeokDj3xwlmq/UeUKZRDuQ",
-	"SQnjq0v9q81QdYQa/q5rEkYlhw4q8fJHDYkDqAOmS/ahQxQdiNbUsz0S4jXVdc3k20kqn+RvvHaf6d8S",
-	"6ts6kXEkzwQmfekW7sdHPY+Caq7MGaezgU3tdKir/hPkjkJIJ1/MeI0H/t/pYkSq6mp+d337A4RsA3+e",
-	"k8ZwkCxKtCNli5p7yPnegkeX5RxHptV8B7Xn1dqUXE5OKz/jbh6l73V5T+8Qw+ejCMKjpEd7RizlXPYK",
-	"SVy/+XFuVIsl4UIHgs5PXzTMZDOy/6sfYWZUUA0QwwY4DpApbBIvbVb5KC7lt2pjmPpI00WSnUFhC0Ki",
-	"JFV7X5ITvP6YMwbyq5sPj/aUe3XzodcJdzbazPZyI7eY0hqtUWiJRLrztijKq4dxeAD1jUp98yEjp88S",
-	"eTsv2Ft6mS5CYWstQI42Xuc+OYAY6+1Dn/K0y/Y+uVc2B2aF9hFUZPgcBbYLgxPPb8zzr8ZE1+ulBU4r",
-	"8zTkX9kbJbaPJhHmAi1t8+r6J/DnNh8fS7TGUQTUtJzaF2XGyu7Kme/N2380pszuvpuSHw1wLSvObXOV",
-	"5E7SPdEc4Vg0ZAZdq8e/K8+ZdUJkhaJjKPeaFfV1oNQvavr74ift31eXuUVhe2hX1mECXIXWxfdWXZtS",
-	"OzNV1k0qmhgl8YPCFlG2HYUyTqJc6zg3B5sXbNevR6uZt2P7dNy5Sk3VapJJiIRQp5LcwW6UY1x7t21X",
-	"RbRlceAjnxmZzmKJfDaW2BBx2JzgG4d/CvYmXP0PQ4wi3agBYWTOyb2xsmF3jVhRz8fHyhTsmu+qd2Bb",
-	"utAVw1mrim2xiW4RMmJ9WBCgmJoaCz9xqeytgqXjdNS1/5HN+/i07cmcfoNIZHLVPMFFHzvZB+wfBSBl",
-	"m331GrD/1r43ef7ftL6LZCOTI+Rnxu+MJ22LBRIgERbEzyMmhXMDWlpzjV8T4WHuZxt79AnHdsVF3aIz",
-	"LE50OH3XdHSp518RPD5y7VHRnR46QaSbt3IvF+X4wjZbTvceJrljYuzE3B7ZvtM3RTigR1XnufoF0kgI",
-	"Lv9rHcUlLCh5IwdKvsv2NBIDnk0A7joV3s+9MQp/a+Yu2dq18IZNK3O/2Qzia/1Z945DujVcpyx3uyKF",
-	"uS68Z28e68R/77UZ1S3jXa2hcyL9pSdZt9KAG2LqjFpf1PXPnbL9dSz0kYgfSxXCNFGT8FkaEjzKbvPr",
-	"Edo2pPnSOIcvPQ8iiSpjImwy6Oy/tJqkI+EmW24ncrd2GMNX0diRHvtIU9neXLkGpK/zRwFbzZFuyZZb",
-	"Uo5PLTs6WPSEZ3HRWlb9YN/5qvXm3J2Ik59OBqg1Ff4pMprrJO3Ni1O5HPK3Lh44Yb14D2qdCyqD3WT1",
-	"klU0pRfqLWLRi386FlSmSP0qCiq7kXEOJub2wWZh8p19pwKDMg0wAVlesu6IggXaQhDoRvezi9m/Y+C7",
-	"pKP5xQzrJxUxn97K9LXFQw2gJhdYFh8G1GsW+ErHU4fJlmiAJvi2fvajiAXEI9AuwMzAEwkwM/gDCTC7",
-	"MwdWEqH28PlG38JKV88YlpwnSA2w8Sc0YLXKzydfzB+NAu4N9VOMN3L2u6T3q58wcoTlOuPjZZ5uMoTm",
-	"Wbtfp/hDSs43tFzF0Qxh00K9WWJe2Xf+GO0VzW4Po6eRFLIJtpJf2oTbVXLl1CTlhHrwBxJudmePWriZ",
-	"lZQYLUNdlb9Ovpg/upT9pajtqaPpz3oU+40kcdyVfHk6rstmn2SjpwcgRJ1DMlZo2lF4VxACsQN4pupt",
-	"LPg9CgFyKLyNnlrwwdQmKhT+RQepkguMesmFTrl7XzXDjA74S3GXNO2ipjFEb6B3y6z5E+wOsBt3fF1G",
-	"jRP89jqB4x0Og6Yqp/cR0Mvrq1kvmCWD9nCz6jAF8+L9ghQ1PR0/ronIRm+PSXZI0R6alz2+Gq5XMl0Q",
-	"8i3ZwCOxBg6TFK6NAZagNyUV84ODTFJvXy0L8fHcfKcHrJsaUZ+yufVECld+fQtsTzxMPQga2rPp539g",
-	"MBsAlBRXF1SjpPtks3C7zl77qsM86T4OIzSiPNh6dsJMlzqRGyEd/4E8Cdn+vj5ngqt7ZIbrky/p3/oY",
-	"SBuzuMzEPJr7MVb65aTGYn6Ww/c6aSSSvAIdZS+O1a+EswCEDpz7ROBF0E4ATHdjahGk9qU/hrvWbvdQ",
-	"0jaFbYKn9Kd2aatfnEzW6tEfTNKavX19cjaHPgejKTmr/+rit80Q3FfK6u8ei+e2QNB19sVEez09BEVO",
-	"7b0tSoR69+14MHwc4uRgyDu8C9ctJdLIaoBpkzGelCiq11pi09+zLVpijrCSgDV5Jj7Wbe8zUKa7f3Gq",
-	"r4QlYRzqwLSJTNt/Vm9nVgd4uUoy2JnmIEQge0O/awn2UX1AvHITbeNMJHGwuuZKH+47m3YH6Pn03fZz",
-	"dAe7/97gIIaXSNhWPmEspK4MW+rSCtd69MeF5aSXJOfW9dR5y2+IP9vrn3OPk5ubfzlAlWyAa3tcaCoe",
-	"oYSehHFgWqVCUhsrkGT6utvOaQmVp83poWZzybt/DMU3v+vdodJKTalzlEF6cHZWYfmzCevQkzkeLNk0",
-	"v8+vT0Hux6cnX/Rfuy76cpkCempB+rPHojQ7yb9NH5hi46eHI9yp9Wi3SKnXp0cG62MSRwfG6uEV7GYp",
-	"YzqoNisBH+07j+Wa+U6Bzh8I9R9LBaUB4GEUCZkiKyGA5Jc2tSHtkTsFg5rBH0hRsDv7+jSEDHVVlu3U",
-	"/dgeqQPbH+d7GT+8IpCn47rzf5KNnh6AEKc+8QtCoP6gHwt+j0KAHApvhz/T3XKBx0a4W+aoLtT2ONYv",
-	"pglUc30xbnZv9TIAkOgOdrZCS9/SidZ4AygilIJ/jC6pvak6bSCCt+b+1QCSuyUSoCxBemsQuhO8LvRC",
-	"HqMUPLWstJWvhylluvkyWe7mtjkzeHeidJM2oUICdtxVoVhfb39CIihda10Fr4XjZHlvP69ZmOBDrHVP",
-	"tAUEBDZtN8Z36pw0vF3SBFfoASc4mKYLx/Tq3qGaKn1HaNZdS7Gv0GDLEUOKeCc5tKa6/SNthv64srCS",
-	"ddXwYdLDfZKDtANIu104YDcx7LKB/hAe8zKAfS8HkcIMmDbh7wnfbv0B96beP9sBTnF5rxvB2zXDIanl",
-	"l5/X7DK8mj1UstL/Y/EoXU2ZCZIp5WoBAaMrgSSry0xaAw7kukmEfG/emBAqdgYHSK6UBgliAiUH5Frf",
-	"8kAEijhTANGtT0RTpr+B1W/twPrt9wWty4Bg3VQxoZYGGCkgNkLorX7hDwufECQnnmiC0I/2lVYY6ZZC",
-	"6V0OPU7bZIb9pc01Z6FipVigMF127eY5YHPOOY3HaybkisPNT2/nyGxGn91sS1FAhAQKXCAfPOLDS4TR",
-	"IrY9J4i1DImwfV6wem3FsQ++HkEhXV/SIPGdMR0vr68Qi6XCmQC+IR44rb0Per0T9xTa1ZCqZ8L5z06f",
-	"Hmo6yuRkktbY3+Y6nVYS+a05G0e/8SdWRpFY3JK4GyHFIb7MFoA5cDWaUl41Mq26G/NgdjE70UqtHeuL",
-	"S/WzLgV9BW+Wk1Poz1tN/9GFfrHcIcnQCqS+6k/p9tkA6Y0A5U/fAt4kzWlKk6Y6YvWrrJMwVfKC6Buy",
-	"1exZ4CNJ5sp1MKyO8475kHvZuk2q773GEKrplLQSknHQM9Pi18nc1c9fpc4uk6mTu/AYx3LNOJEkP1JS",
-	"3VkdSeMoxEpzNFldfvZVmkTn+gyovRLHXoSTfVYJDVY/z2qHNASUdL6DXR5wRmV1TcyQT8yNO9nrtrWU",
-	"m5CiAMsl4yEiUkCQp6GM9O9/uf//AQAA//8=",
+	"7H1pk9s2tuhfQem+qnvnXfXideJ23Q8d25n0jWN33J5JvZpJtSHySEJEAhwAlKy4+r+/wsIdXEWq20m+",
+	"JG2RxHI2nB1fZh4LI0aBSjG7+DJbA/aB6z/ffMQr9X8fhMdJJAmjs4vZxzUgtvgVPPmfAnHYEqF+n8+E",
+	"t4YQq/flPoLZxUxITuhqdnc3n71lHjafl0f7eQ0ckEzHREQ0jnU3n0WY4xCkXeSlJxn/yTUwQz7xEZGz",
+	"+YyoX/4dA9/P5jOKQzUkVh8W5grx57dAV3I9u3h0fj537ONyKYFX53pPgz2CrQIhwuoVJNdEIEahbm49",
+	"Tn7uJeMhlrOLWRwTf+acewVUXr12I0R/o2eKsFznJlIfzeYzDv+OCQd/diF5DAMmvlbDVqZ+h0NAjB8w",
+	"fRnmIaHpv2sX81OXlZRBbpdy4NQ3Ekv4qYYENNaFeqNmEcmzbBFA43B28c9ZBNRXE80VXZKtesljdBkQ",
+	"z8BPavD94l7XisPKvawfCPURW1rmqgWNHaAOPE/dzMC9NdkqpJZnTZ4oDhCIUCEB62UEZAv6x7qVJEPm",
+	"F+LDEseBnF0scSAgXcmCsQAw1Ut5BVySJfGwhGGE6mUDjEquuYUNIdrisg5YRswFcwguCp/lracfKvQo",
+	"MRzhFaAFLBmvI2Lzft16nrkl52uIArYPj8JBiuBwEJh/bIGTJQE/+13/zZn643aBvc1sPltiYn4WcQRc",
+	"gF/Ha2+UkH9LQiKrG7iSENYRdqA/cVK1QSD+TEK1j0fnFp/2n+kiCJWwAp6tQhFPLU0ZXOojqWZF+n81",
+	"OHzuROGbzxHhIL41tFGdGHYgJNoCVwoBAuqLZjoCM95t+pLjUPKxhBNJ9FKrK/qOcc+xEgUetFsDRUzR",
+	"FJFIAN+CQIKFINcJkVRXtNTj9ZQ937PAB+4kaEBr/bBmuvRhn9O4rwagfz/k+L/yIYyYBOrtf4B9dfIf",
+	"8QYEwohDBFiCj9RkihLWmIcBiJQljGaZrSw38IkauYYYH3cRcFfLH7H01jVShSzzGqaQJAjQGgsjbbSW",
+	"W7fE5YkZtxejXAkRAx92EBH97ahnkFnOkOMnXczwyZUC0ijsN4TWTW8f9VBJ3uIFBI7pNrD/ny0OYniJ",
+	"cBCgMBYShRaxTnGtxilMTbRwL67hyePqIrQoNyfBRe4x5hzv7RKF1PLbxcgfIArwHu3WWCJPYSdnTRSE",
+	"eZlQ1agnetiTq9c9JUrTcYawVgiOcqq9VWqvm1JiuiSUiLVVKWuXs+0tvWtO0Uukxpwr7sAo4rAkn9GO",
+	"yDXCSHJMlG6B/u+Ak/XRuZNLzNlZe6YuCRe157j5tOe232tRWHNoNRoL6cM+JPae+8CPYDrtMJGErm5x",
+	"FHG2xUH+N08YsYp9NWrEmQdCWF1AyTlzTi5jof/yMPVA64pOPfCaBcTbDxPxkf52VBF/zUEA9RqgC6IO",
+	"sJH91glbRgOivRhsubR/UdgCr4EKJ9QjEQ4GAib5fGTY2FGHnID5JR2yBLYkAQyFiv54VJh8gJC5hO1l",
+	"IBji+qHWmNTEYm50afVvH0PIKKIMBYyugGspqfQoCGsAaAbrK55uAHOXNvcRPktEqJnWSmcBnOAA0Thc",
+	"1Gra/65VLp89ccHnRo/pIJib/GRqJZjuUSxiHCAlBetkl/6qbg3fOFWZG0Jdts07JputKkHKvNzRmFLi",
+	"ORZt4jkWDfI5Fi0COpOvvvYHlDxePqw49q0k3rKN/itklEjG9d+pf+iXebsy+BHzFQx0XEr97ag8Z5Yz",
+	"RAilizlgcsBh49ErAddRr300fPK/U0mC6uTfNpFxrL8ZQMY/Y5cyq341G1WCS/EqIhL9F5YoZEKi5+fi",
+	"LzULUepD/e7nrgAFBxExKkAz0zVniwBC9afHqFQ6/MWXGY6igJiYyFlk3vjvX4UJkGRT/R8Oy9nF7D/O",
+	"shDNmXkqzpJx9Yzl0AeWaIcF2nFGV1p8c5gjTH1jWUiGfIb+68N3r9CLp8/++hcNNzuuDqlcX1lLP+Is",
+	"Ai6J2YrHtYF/i2VXfMxTJ0+fb4jfQauczwIs5K0SJ70GN2j9Un1gtPyaR4kW0IKUD7Cc3aXCq8e67vKS",
+	"5p/GaZPXPaxNYdc4z6Mi08Ssan43txh8ZV568IjcGGL7E8FuBBsA1aP5LTGmYxHHqcMi/aNpX5bl78oO",
+	"i3k+ROCO7Ra2peeqX+oH4xrUEtD3iZJXOLjOrduqhMWtJKRHaMU12ID/XqdUiQT6nnB5GFSw6gTHyh4E",
+	"JcbEEV6QgFSQWFluGU1AbURjEkG7gEDUI61+edmGNS+rAxB7PRYYYm9NKNyahfZidWPTuh5ywPakdTzS",
+	"cdZeQBQghE1tSD8gVD5/Oqt6uebWjeEEmVKzXA9sRKUD9/mZIEmUNus1yRn5eUqpJc0fYC96cukiLvtH",
+	"nz0vcI76pwN6WAfq8tBb7PWa84z+9NzF6oKsaPvHz5+2sezCGC52tGxRteAZReRqETChxJUSwsixTBzL",
+	"NeNE7jsxP3DO+K3HfDfVwmcJnOLgNuaB84XEcdtPMJnAQyfhBFjAbZyYGB3lCgiBV+4d5Rktx7gslh6r",
+	"ETfWvnc+kpj3VbV2jG+gA+7pLH23MJGTGvJIL9LDktAVcHVsyVuxxo+fPXfupONhQZm8xUmaVEeNjckk",
+	"CNz5m2hDaklOrDH3hRuN9fJXxAZY3cSsGccF6W+J8XZU4BwFuOZEEgGT7jPBWP5dlNLSIlOfgZnVztGw",
+	"3mGqWbqnlty5bI+JUyjxAs5nXGB1LHm+wA63ch4Ih6hldhQnBOJgcyWNjV7Sx3L5Ny1IyGX6GA0kNfu7",
+	"WfE16xqGln4nUW7pyXSFOKaJ3lUimd2OIbMJoR2+hx2YKZruBi/m1c2HYQD1BC+H/p89e/K8HwmqQZyr",
+	"KlJZ6bS2Ls9eJ8jC8HQP2Fqh5VBHhjgLfCputY++pxETYhLcYt/nIETfjzueTyQaPIFWSrrD1PoKysNs",
+	"YH8b1qlTY5hatVbRgKOZ7ahTE5nPIqw9+dmjNH4zT0NWXZ0pFHY4uLVx0c4eGNLH7Fpjbg9ll4pmAx8d",
+	"haSNlDTZbHHk92aamJNeFNlu/eWy8xPinRfiiQXA50hznoVzCo6o3LZaBNkYFlLpSJ3ITirmDpuoY+PJ",
+	"UAqZLgRQiZYEAl+HyPZIZ5bBHmEOLxGNgwApQ4zYQOnprHy4uKVlIUr5rDnR6Nn5fKYmwgvFdSZS1Ue4",
+	"FuZ6evhctUI2H7QbYU8ukdzT75fN+E37fO3iuSW2rOfLf/H8ae2sGYmmUricFlnzZd4RlkriZri0jlSV",
+	"0gcOWBF3xc2dH0odd8283lUPLHL7J0NxnxARSKwZlzqUaH8Vn0yOGKOA1K5emn9SIHINfK4zKHIWhRoj",
+	"DW6fok/GQhGfkNLehPlWJ10YSwlpW0tH8ZQt9RJ9SrS8T0jgvRqLQ1W4DFUFO1sC83rluKNe2FfSTSnZ",
+	"ppJkbsk1QF6NLfKa1NPEVk9qp4oGTB+tdYhYrFVse263VnoOl5YHS0enz8oqqFnaDL9Nq9bW2F3/lbhH",
+	"RiIIN4Mnam7PYQ+X8I0Kb21wraqqOysmdmsWAPLWmNA5YhQJQldBkv0qXqKACKml/M4kpmrRa4JHurDE",
+	"ocilRU7dxW1WGOW0iHXos8bM0g+LVk3uKeN+H2tVp+i+JXTjWkZDyKzOoVpCVr2/9BUHH6gk2EgQd+i3",
+	"jx31607WBPco7HqNJHksWr2vOq3Z4K+0Z7WQQuJEbg3J4C6IvAbsvwVpDfXDUzd8IjzM/WmCw8Qv0ljr",
+	"B1Wdmg6I00YB3vfc0Bb4oqN3X7+arqA13SZD2Bhmbw7901m9ObFTdTkmyQmtuCz5x9vfH0K9MUxBt00h",
+	"wAHirlesRjF/0Z2Xc1UNcR0lRa59P6p40OqgtbNZlR14p1iznMahktmynIRWpkoo9CrhmsO4qv6cHcA1",
+	"4zB609E/EqO/0ekew6IeG5sF0prGoNNFjmcIFNOCetWKDrYiJNsAHTBdjsva+4sUApZ6wtSlm9vz3CCm",
+	"HtuunM/uQn0ZAMhbm5RZzqupiltTVJ+2d2lPEKgLTzSI1sP0sMIS56k1m9TpWXGUbbtJN9M1lg7o6mYy",
+	"rrXrJ7e6lNX5OO294XrqY4nruanGW9g1UaMODyzNg2gdoykpxpaB1+XuCfXYpuh1CODURlr06XZAEm7y",
+	"pomY5FuhZJWOyVJTmkl6ByX7t5iqJZgxTgtDeRMeFJ+jANOUj0v03UOv6JE0YbWhJQf4DbqD4jv9vgsW",
+	"pqVC95FM84b81u+afHUd9tIUFx0U6czCky3ZBcVeMUn8LoGIC+XfEQj8N5wz7soKg8DR2ud/b96/QxFT",
+	"nMlNCcnzF+eP/tJPwy6t3EyVfeBcqkH5KPZw8s3CXXYAtK+pDNTv56JYY15DIkdMya49AJrNHy7FgXUP",
+	"VohqIOSHLGCmngjGEKb1EmQkaWomGFjvMJSciqyqZJtAOBDMlH2tsTANcTCSQOUasSUiUqCALAEFsJSz",
+	"uYMgB1BacRk5b6xA0nS24HyvG3GYPkXhS0QZhQsEW+B7VDIgR4oCZERd/NCZq3ggldd6pr8HHJhy1CLG",
+	"a2V8j+x/O4Zz2sop5zYPDs5t8mNwizXb6qhTNVidqqw409lAkiIikS7tZBvwEZZIvzrvkX7cNy2K++0K",
+	"QcGjnpFfefl7u3o/Nv1GdiQI0AIuEGW3FvlzZAvO5mnDTfVm3pnc5OwuJawINeEOC+RzvKNZcX8AeKl/",
+	"T9thdC2AoVKpxz3T6RqS5nfuGl4txLRQIxItsLe5QDtCfbabI6NBKqBY/auNRdPeW7bJkKLc/FZcbHQV",
+	"RozLYTL9GGH4ot5dBN71mx/nBsNJM5m8H+P540dPnzbWYfSUtr+biDAWYse4X5nkcQVc89mOEwnvabA3",
+	"prmuUvDEo8cObPzw6uY/Hj1GhKIFFvD86TzfJVMxo9wxhBemdUa+pOrx08fffNNpak62WELix6lQg0lO",
+	"YbFEujK+PjOlVEzlyuxwz39vsfSHGhHvqiVcpVznLtwiPUzlrO7HldrNqBdzDtTbu2MRg+I1bEdvhbt7",
+	"yc9rEoAiOJ+BQJRJhKnYaTncUdNNFaiaR7cNxkvXcvRaBaS23LTJ5u/iBrEZrgKkTA6JXi6/eu9Y4jkd",
+	"IUO5Pd/YnqVm0hRZrZEeQ+9jmHWWc6Yz68wEA2tIitxWaI6X74537vJ/JkRZ6nozTayjH8163ArbDkd9",
+	"XWJg6bDPFfanXtjqEdOVXUqD52MvVRbqe9YkDJZmbcWLgHiz9AB2d0qrnAMWwy6a+19G6Mck+lQ6EXSf",
+	"O7dQenDdWsbxWPW0MijIHeObnl81tArRqSce1Dl4+/YFaaohESButV/GcTY7QxlGCqc9RLIBSllICdm0",
+	"SuaU9GpbyTRSIL7N1Rb/SaS/RyJNw+IjkK8NeBdItURDjUQ6hgaRCdvplIh0jmF6RI7l0laKyjZgurmH",
+	"zdg2/wwxjXHgTBsuNtXJBnq0LvkGzu/XvB/PjOvId4W7DPqPmWO9tkaXwxOrRZJvnHRbLvVa7tBtuQLs",
+	"dziED3EAffu+4CBgu6H1HM9cIPSB7scdkIqaDOoQk6AmEBe5f485cT/YkcD3So0n8j1NqwBn1kY+POWZ",
+	"snImhTtdp6x5MtsSKJvSJa/eJ97uck6AbjDTwxdhO9Lctfou2xNJAyYGRn2nzD1taZbTIwrSNfu6e6Oc",
+	"poRXxsmKuI9xtgXOiQ+1oYsdFgiLDfi6FM6P1YcIW4+8OzTRr3S7Ni1sYKZs76TXmm0TKeZINx5Clk7m",
+	"/fNjsztAZHL3UFqzbbHSqqVr/hwlSdZw+vD82CzkVVnIPaRxN1AObw48dUCjGqKpDZAFxeEaaQ1ORtNG",
+	"rwNMX2NHXyi/LIx9LFu6ddX58kUHG8COnrsAxX5at+jv6hotORd+cJPSOq9wYy8x638rdV1eVgIujKN0",
+	"482ItD7WZNa52a0TRvmOliUIEYEXE3WL7O8+5yzoazHX2KMNLmoLNzNXI7jGYNoM9hMybu62hQ5tK9wU",
+	"oP6uqaPPuwwqGEoMzS0BE79Rg2OTFYv9UB9bOPaJ/WUFVJ7YzpPuGuKcCj+ksj8FxsBKB0u0mR0sgG+J",
+	"bZhpthoLc1DbB7+M6G8/Mngni2Y281faEa0cF3FplzdSEcAFInSLA+LPEWXydsli6s9RcjPmHPlACfhz",
+	"tGIUlDKGt5hoypkjjiXc6huK1As6YZXqpryOfDVZNANLCn2PtMIsodaVR0yFxPVdaUPw9y0Nihx58UQG",
+	"0CAy28SL+T7f70dhowZ/SUDf5Y/CNXb0ILMrTwmtt0uaJqQ6aXcD+9tYnYtubtLXAPJbHJuoZECAyvRf",
+	"zIfbrAWs6SkRcSbB0+toZqqng/uRqSXjYMU4kevQvWzdGvEkevzsedIn8SR68s1T0zrx5PH502/sn0/O",
+	"//rY/vn0/IV+23/87NmjFy2rf+44o4ZJMvXZLU+8SE2skrmbtP/ilsM2d0m0y2sdizSbZTxP2hATUskj",
+	"20m12VHaIWJexH5ucDdVFyDcwKXj6DCG4afUYPQMh7jB68TO70KE/Ckb7lM2DObzxOIYnbd1aoECjKNc",
+	"h7OwT1/9z7f57VVVDhZzr0vpjpq2NF76tWsPH6xt3qPn1vdsh9hSmjTvEO/RAozDcY4WpoyAg75NRyDJ",
+	"ViDXWmEu9Sl2Xdt/ifyYa7JCbIkeqc/Rk0d+h/iXrW0U1TyeDpGXPPzSgeZ6iU6Imas+7+0SlyUJZLmk",
+	"bqxmrPU1qLV9R0eMXjcczy0REYOThqQIctsQnfcYFXFYs7+BBW35Fjp/oj2xm3ht2kJt0g0PxmrCWsxj",
+	"yKEoRwHzPK3UU9oY6pyVI9Npc2aCgcpcUndd32Sv713L9SkOL867yPjJawsmzSH/oO+5rR4aa/A2ByY4",
+	"dS1IbihI+wCmVdowYsk67dRdpGiu+SZLhHV33iK2a3pvOBa5dPDcQRKuVlq4gURhNwxCPQLNrfFdD1PK",
+	"TLxTR3jlGhBQXaiSRHlfIiEx9QUippLMlMfNWyst7+p2jYPrAFNXZGffw361gS2HxFv2rcbKx5tc4/XS",
+	"vpO2OlVvXlO4bD5LbacinvT97ULhw+Qeo1eXSaEtCwERKplCnAcoBEx3a9P8u9u2M4vDsetel+64DYfk",
+	"mk8Nktz+5wbVOUz90kAraaFQOTMJeP5mGXcfypYUr+q2cSyVSUph5zY3swnb5hnmG1WC89YUPnYn4J/1",
+	"+86a3Z6eEp+TpTuZd4lJwLR3JKmmrb7CsVfpFOSzeBHYQrfUcHKUQ9grnntmx4wIql+JrJQJV9Z+fvq4",
+	"ZfVDO1Ady8XZ7rbMsUAKlVYGHUeJzXP8lLpsbp6BKu0xpE+q1NZFbrsLo6pgcRTa70z/BqVnmdYNiUPG",
+	"9tgCP+nlgIOdkeA9ea5ZpR8srByl5EQgn1EwBfDp+s2d9whzQDraiLw1piu1Lw4RJrygVSZeWPNIH2AR",
+	"49LpUq1Kx6qbS19OjanNBUFhLKQCrs921N76Xs4c+U+hmx3onvMSb0AgNcdLNciaxbxOB3ZSwFjCuSx1",
+	"HXTEuE8o5nuUnPgJHWnVcWoqyuR4yj/np+fP5l+PWO9uBho5xmFLjMSo9K0jrrYUGg0XKDQUReElWsec",
+	"7y+U5q+vMdH2AKGrpF6dRQqr6sUA8BYuCj8qVsOmyrwuy2k+UgeSPim2fdp6HdIkpL0lsqNgvZ/fKU0j",
+	"tQjN5dFlK28nkFGSSEs0Nzyb9AMIFmwHhgcP6BFaWmBuJPcqt2wDk9vp+QYyiSMrpiICT3f+zecpFX7d",
+	"wP4VCyPOQiJ068LlkgRERz1emZNtNp+JOAIuwAeToCyEfv5++V5nHRmCijjZkgBW8DORa906xl3aWgUQ",
+	"C4IF9gZeZagtV0fsJhAMSWbOPXuaWx+xs41VBunyOEU/USsecgnk1SsF1Gry57Qu95Z9JnABMOts2i9w",
+	"dsNCkGslpAUmPmLUgzkSZEXBN7fLYIremCAw2oDjPoPuPWMXzN+3XMP81EbHHA0jQly52r1DcXvvzrM2",
+	"QNx8NfTgUnujB3SraejRYlXhC8uYQ9sV2W4f8/DuqBYt83L73KTJA0mC3DOL/vxaXYLyY+q2raGyDsfw",
+	"EI/JoXnLE/da7FcMM3qHkEncA7bDsiWVdNGF6paWohZDLWP4DCzdTecsMBMMDXxZ4u9pNQwTUg+7Ldf9",
+	"9/NwJ/LUkbOLFv6RqQeH3Lrfux5yjQmtvRB9iNTseCv8vZY0FjKsxrrydsht9N1NvYZKyyjmERMw0t1F",
+	"tg5ddDQuep1CWT7ebeMlPQNSNuqbQopoQ+opsb3S0g7tpOwC1vNU03pMWX4fxXBOZMdwi9mOMMapWbuY",
+	"0Y5N663r2USLu7uomuxAFgEVFygkNJZgHKA+3p+w5UnIqFwj81/70w5g49ChcwfEC2dJOMcO9/PjOu37",
+	"9jdGHfbr1eW7S6TOl5fo7x9f1blpn7fmmmp45FZVBbTp0RWro+dG4db2IwXMnfYwRZfXV8io9ZoWtCFt",
+	"3k7HXksZze7utBG2ZI7dKRk+N87deeJbnyN9TdHe3qOnhEPeky10dgFG+h6O03/Rf9FLFGG5RhHmOAQJ",
+	"3Bj6uimIMl3NBq3Xm0ihn+j8DykQ8U/RRxIaT/6/qIKx7lb/5MmTF395mSZ+Gke/hM8SidhbIyzQpxfn",
+	"/ic1zKcnz9efTpEu57HDRKaGCZmKIWGGfPH02V//core6usCbcgdRXgF4gItWRCwHfqUY5lPp/9SGAuI",
+	"B9RIe6MuzS4j7K3h5PHpuS0vNnAWF2dnu93uFOvHp4yvzuy34uzt1as3727e6G+yYiAt+DwZ5G5dupg9",
+	"Oj03LykewRGZXcyenJ6fPlFGP5ZrTRRnOCJn20dnmSvWGmws8QNd+TrhQMhL84r62GJHzC7+6RYp2Stn",
+	"r4zUuJu3vqmzGrq8qFeiXSQ/dXn9moMA6nV7+a3Slzu9+RFw+NPs7hfFnSJi1HZoeXx+blv/ycR/E+lc",
+	"ZQXMs1/t0WlkbqeblrRo15xXzmVWFGdCZNY96B4tXd5ZUpCnJUQchpjvLXIRTrArsVLH/5k4539R7xap",
+	"5MyUHerjhglXv2mj+Arw0WKv3WK/MkKR7vaUJAwtmL8/RR/XgITiYfNMiYkN7AVagYkd6GemYSjCK0zo",
+	"aVoYmZCmuf/o0irsNrv6W+ucGgULxfu07ory2DYmLJHAo5EnB99FAT+vGdqzWAs0BbrdmoVIMrSAgMD2",
+	"ANKwh8fs4p+/5AnlW9CyDlOU2EcdiEWh/kSjt1m8pC2yHoSIOQJzF5uYTc7gGQs6uXye8nIRNSbjPeuR",
+	"Ng2LVfqjHZnLKl0PHehQskrDb65vCFZijAjtYh8BRT/iDSCcQ1Jv5jr7Qvw7I4sDMD6EIiZN1CqPyX5c",
+	"dvXaxQ9Pq+L/tVJ/DweJWe8AoHzR/7+rlTZ/A5kcF/0goL+6xnJ9hFO/jgKN5B0DuthHClF9QHqWa0To",
+	"FheX5oU/4fsWdJt90o9mz0p1PV31qzQMkyRn6OF0YpD+p277doqePjrPLv8wr+ggqlRStqpavYOdhtWr",
+	"QiXLAJymomP8kyN/B2SHI2M8KsoDxUFLf9ddwuQa9sgUpYyujb2DHVrEAhXrjIbR2lnaTtDN1gklvLPt",
+	"Aw+hgYnwYZbmwMQNWdmzekfkmlCErbdodIxcGj5TKrhiyH7Y4Cb1pR4HNjfGcKRth3KwiB2fIUspPEfm",
+	"yqPI9hu8R7s18dbIJgqZ+5z64ltJ3SZ0q+cHH6Ttps53Ot3m96DRKIAhW7O0YsxvQ0hETpLCnHqv1/XV",
+	"D6ZS5d5t0rTh1dReJ73l41il1vNc4B3PA9FukppVTmSPmsHvyRg1k7dYohvYT2aHlsyCBB8O1ulodKa4",
+	"+ioszvbtL+Jgc5YPZNSLcYPG/I2YE5Hst3GwuadD10wtFOQd1PqeAuL6KYqAIyIhnCNCbcnoCKdxvAiJ",
+	"RHGk9K5H8/Pz80KMKYfKws8FhJZxWXsclBB572fCjam47vCmucfop87xlW4xEJ0HNXJg5R0OoU8Epv3F",
+	"N6YtwLcm2t8FrIC510l7uuTemmyVnJ7ySM6R3XHO5W4cNK9zUOiIDZgEZHvZqcfCkEgJ/il6x0yOsg7u",
+	"rphEGD3+/Nnc5ypk1Q9RkaH9TxIfwohJoN5eHURT2T65Jd6T7pAHkoNIPoCnxK7/UkfMtQQ28fCY+sDR",
+	"Du/NJW7JjfpvPuJV3ZT2tTP9zt189jbXsKvp/fQ9u74xhD8uXyHdS+KfEX3Na/0hbq6BLRLgFPRTvG72",
+	"YZLOV0YgH5VCq50++ebbWvLAZyJkf/3g7EvuX43Krz0bDhFcuW/rHOMOfTg5lF5WilyFxHudrKJvrDkc",
+	"vHamks5cOSbq4jATg+b8WMzxsViiO5RH7iaJ61QP7aR7eInDMRFgSj3TO8d3aQk4NndJK2hiQoUtkhYv",
+	"UaDxb44SzVfqPKFMoj3IpAb01aX+1WaoOkINf9c1CaOSQweVePmjhsQR1AHTsP3YIYoORGsKAh8I8Zry",
+	"xGby7SSVz/KXr7vP9G8J9W2dyDiSZwKTvnQh/MOjngdBNVfmjNPZwKb4PNTlmAlyRyGksy9mvMYD/+90",
+	"MSJVdTW/u779AUK2hT/PSWM4SBYl2pGyRc2V+PxgwaPLck4jc+tBB7Xn1dqUXE5OKz/jbh6l73V5T+8Q",
+	"w+eTCMKT5LqAjFjKuewVkrh+8+PcqBZLwoUOBD09f9Ewk83I/u9+hJlRQTVADFvgOECmsEm8tFnlo7iU",
+	"36qNYdNThtAkO4PCDoRESar2oSQneP0xZwzkVzcfHuwp9+rmQ68T7vFoM9t7ttxiSmu0ttGARLoJvCjK",
+	"q/txeAD1jUp98yEjp88SeXsvOFh6mY5QYWstQI42Xuc+OYIY6+1Dn/K0y/Y+uVc2B2aF9hFUZPgcBbYL",
+	"gxPPb8zzr8ZE1+ulBU4r8zTkXzkYJbZbKhHmLjdt8+r6J/DnNh8fS7TGUQTU9Ow6FGXGyu7Kme/N2380",
+	"psyuYZySHw1wLSvObXOV5HrcA9Ec4Vg0ZAZdq8e/K8+ZdUJkhaJjKPeaFfXNtNQvavqH4ofbXtZNyVvm",
+	"jfGxNEXCXrEz953VwiZSurKDzFRQ19BEXhMZz0WQb9GkbQ4doAzZ4XZf2p+zjiAo7I7t3jxO0LPQtHxi",
+	"4snde9yktotRkoEo7BBlu1Eo4yzK9WN0S3Xzgm2l94ClRRu2z8edq9SpsCbBiEgIdXrRBvajqHY64mFb",
+	"laIdiwMf+cyc8yyWyGdjHSUiDpuTvuPwz8O+CVd/Y4hRpJt3IIyM7nQwVrZs04gV9fzrONzzrSqP7F8p",
+	"dEpx1i8XuziOVzMYBCimpu7GT9xsB6vl3Ha1bKALFgTfYm/zVVBGqUfn71Ht+xtDaotIMoQpAswDAlwr",
+	"fofSQkpTHW3xf2Q0+PCs8cmCAoPExeSme4KLPn40H7B/EoCUbf6X14D9t/a9yfODp/VtJhuZHCE/M74x",
+	"nvYdFkiARFgQP4+YFM4NaGmtRXhNhIe5n23swRck2BUX9czOsDjT6TaNXgr1/CuCx0euPa66E0wniHSL",
+	"ZhwUwhhf2GbL6d7jKHdMjJ2436MaYPqmKUeMuOg8eL9AGgnB5X+to7iEBSVv5EDJ99meRmLAKbS2doVt",
+	"JP7WzF3yu9TCG7atzP1mO4iv9WfdO5Lp1pGdqmDsihTmuvCevSSzE/+91yZ1t4oYtYbOhTaXnmTdSodu",
+	"iKlDbH1R90foVA2kcyUeiPixVCFMk0UJn6UhwZPs4tkeqS+GNF+a4NGl50EkUWVMhE2Grf2XVpN0pozJ",
+	"pt2L3A1NxgmiaOxEj32iqexgrlwDwrFPJArYao50y8bcknJ8atnRwaJnPMubqGXVD/adr1pvzl3fO/np",
+	"ZIBa0wEkRUZzHbW9JHgq91P+guAjF7QUr+yuc0dmsJusnrqKpvRa1UUsevFPx4LrFKlfRcF1NzLOwcTc",
+	"QdssTL6z71RgUKYBJiCrW9Adk7BAOwgCfRHG7GL27xj4Prnx4GKG9ZOKmE9vnvna8iUMoCYXWBYfBtRr",
+	"FvhKx1OHyY5ogCb4tjGXk4gFxCPQLsDMwBMJMDP4PQkwuzMHVhKhdv/5iN/CSlfXGZacJ0gNsPEnNGC1",
+	"ys9nX8wfjQLuDfVTjDdydnY3eMLIEZbrjI+XebrJEJpn7X43SRxTcr6h5SqvZgibKxaaJeaVfeeP0X7V",
+	"7PY4ehpJIZtgK/mlTbhdJXf6TVJurAe/J+Fmd/aghZtZSYnRMtRV+evsi/mjS1lwitqeOpr+rEcx8EgS",
+	"x13pm6fjumqXSTZ6fgRC1PlEY6UpOApzC0IgdgDPVMWOBb8HIUCOhbfR00w+mNplhcL/1EGq5IKzXnKh",
+	"U27vV80wowP+UmySpn7UNI7pDfRuWVZ/gt0BduOOr8uucoLfXjdyusdh0FQF+T4Cenl9NesFs2TQHm5W",
+	"HaZgXnxYkKKm5+vHtb5U3o7eHpPsUMIxtG5jfDVcr2S6IORbsoUHYg0cp2hEGwMsQW9KKuYHB5mk3r5a",
+	"FuLjufnOj1hXOaI+ZWtviBSu+psW2J55mHoQNLRv1M//wGA2ACgpri6oRkl32mbhdp299lWHedJ9HEdo",
+	"RHmw9eyUmy51IjdCOv49eRKy/X19zgRXd9kM12df0r/1MZA2bnKZiXk092Os9MtJjcX8LMfvhdRIJHkF",
+	"OspeHKufEWcBCB0494nAi6CdAJju1tYiSO1Lfwx3rd3usaRtCtsET+lP7dJWvziZrNWj35ukNXv7+uRs",
+	"Dn0ORlNyVv/VxW+bIbivlNXfPRTPbYGg6+yLifZ6fgyKnNp7W5QI9e7b8WD4MMTJ0ZB3fBeuW0qkkdUA",
+	"0yZjPClXVa+1xKa/Zzu0xBxhJQFr8kx8rK/FyECZ7v7Fub4ymoRxqAPTJjJt/1m9vV0d4OWK2WBvmgcR",
+	"gaTJ4XMtwT6qD4hXbqpunIkkDlbXXOnDQ2fT7gA9X4AXEMzRBvb/s8VBDC+RsK2+wlhIXSW41KUVrvXo",
+	"jwvLSS9Rz63rifMW8BB/ttfD5x4nN7v/coSK6QDX9sDRVDxCiw0SxoFppQxJnbRAkunrsDunJVSeNqeH",
+	"ms0l7/4xFN/8rvfHSis1Ze9RBunB2VmF5c8m7EmQzHFvyab5fX59CnI/Pj37ov/ad9GXyxTQUwvSnz0U",
+	"pdlJ/m36wBQbPz8e4U6tR7tFSr0+PTJYH5I4OjJWj69gN0sZ02G5WQn4aN95AId/98LIHwj1H0oFpQHg",
+	"cRQJmSIrIYDklza1Ie2hPQWDmsHvSVGwO/v6NIQMdVWW7dQd3R6pA9uj53ud378ikKfjuvN/ko2eH4EQ",
+	"pz7xC0Kg/qAfC34PQoAcC2/HP9PdcoHHRrhb5qgu1PZA1y+mCVRzfXF2dq/9MgCQaAN7W6Glb/FFa7wF",
+	"FBFKwT9Fl9TeZJ82EME7cz9zAMndMwlQliC9NQh9U4Qu9EIeoxQ8tay01beHKWW6OTtZ7ue2eTt4G1G6",
+	"aZ9QIQE77rJRrK+3PyERlK69r4LXwnGyvLef1yxM8CHWuj/eAgICW2i5dblT56Th7ZImuGITOMHBNF04",
+	"plf3jtVU6TtCs05rin2FBluOGFLEO8mhNdXtH+llCQ8rCytZVw0fJnc8THKQdgBptwtJ7CaGXUbSH8Jj",
+	"XhZyaGdgKcyA6SUdPeHbrVfkwdT7Z2vIKS73diN4t2Y4JLX88vOaXYZXs/tKVvp/LB6lwy0zQTKlXC0g",
+	"YHQlkGR1mUlrwIFcN4mQ780bE0LFzuAAyZXSIEFMoOSAXOtbYIhAEWcKILr1iWjK9Dew+q0dWL/9vqB1",
+	"GRCsmyom1NIAIwXERgi91S/8YeETguTEE00Q+tG+0goj3VIoveulx2mbzHC4tLnmLFSsFAsUpsuu3TwH",
+	"bM45p/F4zYRccbj56e0cmc3os5vtKAqIkECBC+SDR3x4iTBaxLbnBLGWIRG2zwtWr6049sHXIyik60tc",
+	"JN4Y0/Hy+gqxWCqcCeBb4oHT2vug1ztxT6F9Dal6Jpz/7PzJsaajTE4maY39ba7baiWR35qzcfQbf2Jl",
+	"FInFLYm7EVIc4stsAZgDV6Mp5VUj06q7MQ9mF7MzrdTasb64VD/rUtBXdGc5OYX+vNX0H13oF8s9kgyt",
+	"QOqrQG2zZztAejtE+dO3gLdJc5rSpKmOWP0q6yRMlbwg+gZ9NXsW+EiSuQp9rSutSpgPuZet26T63msM",
+	"oZpOSSshGQc9My1+ncxd/fxV6uwymTq5C9FxLNeME0nyIyXVndWRNI5CrDRHk9XlZ1+lSXSuz4DaK7Ps",
+	"RVnZZ5XQYPXzrHZIQ0BJ5w3s84AzKqtrYoZ8Ym7kyl63raXchBQFWC4ZDxGRAoI8DWWkf/fL3f8PAAD/",
+	"/w==",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,

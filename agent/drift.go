@@ -1,0 +1,83 @@
+package agent
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/certctl/certctl"
+)
+
+// driftEvery is how often installed files are held against what was installed.
+const driftEvery = 10 * time.Minute
+
+// drift is what the last look at the installed files has found. The server hears
+// of it with the next mailbox request.
+type drift struct {
+	news  chan struct{} // capacity 1: ask
+	mu    sync.Mutex
+	found map[certctl.ID]string // by binding
+}
+
+// of returns how a binding's files differ, or "".
+func (d *drift) of(binding certctl.ID) string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.found[binding]
+}
+
+// watchFiles looks at the installed files at the start and now and then, and asks
+// the server at once when they differ.
+func (a *Agent) watchFiles(ctx context.Context) error {
+	for {
+		if a.inspect() {
+			select {
+			case a.drift.news <- struct{}{}:
+			default:
+			}
+		}
+		if !sleep(ctx, a.driftEvery) {
+			return ctx.Err()
+		}
+	}
+}
+
+// inspect looks at the files of every binding, and reports whether any has
+// drifted since the last time.
+func (a *Agent) inspect() (news bool) {
+	found := map[certctl.ID]string{}
+	for _, key := range a.journal.Keys("binding/") {
+		var record bindingRecord
+		if !a.journal.Get(key, &record) || record.Forgotten || record.Version.IsZero() || record.Place == "" || len(record.Keys) == 0 {
+			continue
+		}
+		target, err := a.open(record.Target)
+		if err != nil {
+			continue // its next command says why
+		}
+		inspector, ok := target.(Inspector)
+		if !ok {
+			continue
+		}
+		if err := inspector.Inspect(record.Place, record.Slot, record.Fingerprint, record.Keys[0].SPKI); err != nil && a.unchanged(key, record) {
+			found[idOf(key)] = certctl.Clip(safeMessage(err), 300)
+		}
+	}
+	a.drift.mu.Lock()
+	defer a.drift.mu.Unlock()
+	for binding, how := range found {
+		if a.drift.found[binding] == "" {
+			news = true
+			a.log.Warn().Stringer("binding", binding).Str("drift", how).Msg("installed files were changed")
+		}
+	}
+	a.drift.found = found
+	return news
+}
+
+// unchanged reports whether a binding's record is still the one that was looked
+// at, and nothing is being installed: that is no drift.
+func (a *Agent) unchanged(key string, seen bindingRecord) bool {
+	var now bindingRecord
+	return a.lanes.idle() && a.journal.Get(key, &now) && now.Version == seen.Version && now.Number == seen.Number
+}

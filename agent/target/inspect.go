@@ -1,0 +1,68 @@
+package target
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/tls"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/certctl/certctl"
+)
+
+// Inspect holds the files of a place against what was installed there: the leaf
+// by its fingerprint, the key by its public half, and the chain by the leaf that
+// it begins with. The error says how they differ.
+func (t *Target) Inspect(name string, slot certctl.Slot, fingerprint, spki certctl.Digest) error {
+	p := t.driver.layout().placeOf(name, slot)
+	n, err := p.number()
+	switch {
+	case err != nil:
+		return certctl.Wrap(certctl.Conflict, err, "the link %s cannot be read", p.current())
+	case n == 0:
+		return certctl.Errorf(certctl.Conflict, "the link %s is gone", p.current())
+	case p.fingerprint(n) != fingerprint:
+		return certctl.Errorf(certctl.Conflict, "%s is not the certificate that was installed", filepath.Join(p.current(), fileCert))
+	}
+	return p.inspectPair(spki)
+}
+
+// inspectPair looks at what daemons read.
+func (p place) inspectPair(spki certctl.Digest) error {
+	chain, err := os.ReadFile(filepath.Join(p.current(), fileFullchain))
+	if err != nil {
+		return unreadable(err, fileFullchain)
+	}
+	leaf, err := os.ReadFile(filepath.Join(p.current(), fileCert))
+	if err != nil {
+		return unreadable(err, fileCert)
+	}
+	key, err := os.ReadFile(filepath.Join(p.current(), fileKey))
+	if err != nil {
+		return unreadable(err, fileKey)
+	}
+	if !bytes.HasPrefix(chain, leaf) {
+		return certctl.Errorf(certctl.Conflict, "%s does not begin with the certificate", fileFullchain)
+	}
+	pair, err := tls.X509KeyPair(chain, key)
+	if err != nil {
+		return certctl.Wrap(certctl.Conflict, err, "%s and %s do not belong together", fileFullchain, fileKey)
+	}
+	signer, ok := pair.PrivateKey.(crypto.Signer)
+	if !ok {
+		return certctl.Errorf(certctl.Conflict, "%s holds no key that can sign", fileKey)
+	}
+	if have, err := certctl.SPKIHash(signer.Public()); err != nil || have != spki {
+		return certctl.Errorf(certctl.Conflict, "%s is another key", fileKey)
+	}
+	return nil
+}
+
+func unreadable(err error, name string) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return certctl.Errorf(certctl.Conflict, "%s is gone", name)
+	}
+	return certctl.Wrap(certctl.Conflict, err, "%s cannot be read", name)
+}
