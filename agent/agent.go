@@ -163,6 +163,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		Str("policy", a.policy.Source()).Int("journal_damaged", a.journal.Damaged()).Msg("agent starts")
 	a.recover(ctx)
 	a.tidy()
+	a.inspect()
 	err = runTasks(ctx, serve, a.renewCredentials, a.keepLink, a.askMailbox, a.sendReports, a.watchFiles, a.journalFails)
 	grace := time.AfterFunc(stopGrace, a.workStop)
 	defer grace.Stop()

@@ -26,20 +26,18 @@ func (d *drift) of(binding certctl.ID) string {
 	return d.found[binding]
 }
 
-// watchFiles looks at the installed files at the start and now and then, and asks
-// the server at once when they differ.
+// watchFiles looks at the installed files now and then, and asks the server at
+// once when they differ. The first look is Run's, before the first question.
 func (a *Agent) watchFiles(ctx context.Context) error {
-	for {
+	for sleep(ctx, a.driftEvery) {
 		if a.inspect() {
 			select {
 			case a.drift.news <- struct{}{}:
 			default:
 			}
 		}
-		if !sleep(ctx, a.driftEvery) {
-			return ctx.Err()
-		}
 	}
+	return ctx.Err()
 }
 
 // inspect looks at the files of every binding, and reports whether any has

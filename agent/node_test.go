@@ -20,6 +20,7 @@ type memoryTarget struct {
 	recovered int
 	forgotten []certctl.ForgetCommand
 	outcome   certctl.ReceiptOutcome
+	drifted   error         // what Inspect finds
 	enter     chan struct{} // when set, Apply sends here and then
 	leave     chan struct{} // waits here
 }
@@ -57,6 +58,15 @@ func (m *memoryTarget) Forget(_ context.Context, c certctl.ForgetCommand) error 
 	defer m.mu.Unlock()
 	m.forgotten = append(m.forgotten, c)
 	return nil
+}
+
+func (m *memoryTarget) Inspect(place string, _ certctl.Slot, _, _ certctl.Digest) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.drifted != nil && place != "shop" {
+		return certctl.Errorf(certctl.Internal, "asked about the place %q", place)
+	}
+	return m.drifted
 }
 
 // node is an enrolled agent of a test and what it works with.
@@ -122,7 +132,7 @@ func (n *node) run() {
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	agent.retryUnit, agent.callFirst = time.Millisecond, 20*time.Millisecond
+	agent.retryUnit, agent.callFirst, agent.driftEvery = time.Millisecond, 20*time.Millisecond, 5*time.Millisecond
 	n.running = agent
 	n.mu.Lock()
 	n.asked, n.reported = nil, nil

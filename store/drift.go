@@ -11,10 +11,19 @@ import (
 const codeDrift = "drift"
 
 // noteDrift records how the files of deployments differ from what was installed,
-// with an event for each new one, and returns those that are to be installed
-// again.
-func (t *tx) noteDrift(ctx context.Context, drifted map[certctl.ID]string) (repair []certctl.ID, err error) {
-	ids := sortedIDs(drifted)
+// with an event for each that did not before, and which of them do no more. It
+// returns those that are to be installed again.
+func (t *tx) noteDrift(ctx context.Context, drifted []openItem, mended []certctl.ID) (repair []openItem, err error) {
+	if len(mended) > 0 {
+		if _, err := t.Exec(ctx, `
+			update deployment set reason = '', message = '' where id = any($1) and reason = $2`, mended, codeDrift); err != nil {
+			return nil, err
+		}
+	}
+	if len(drifted) == 0 {
+		return nil, nil
+	}
+	ids, byID := idsOf(drifted, dueDeployment)
 	rows, err := t.Query(ctx, `
 		select d.id, d.certificate_id, c.name, team.name, d.target_id, d.binding_id, d.version_id, d.reason, coalesce(p.body->>'drift', '')
 		from deployment d join certificate c on c.id = d.certificate_id join team on team.id = c.team_id
@@ -29,12 +38,12 @@ func (t *tx) noteDrift(ctx context.Context, drifted map[certctl.ID]string) (repa
 	var how []string
 	_, err = pgx.ForEachRow(rows, []any{&d.ID, &d.Certificate, &name, &team, &d.Target.ID, &d.Binding, &d.Version, &d.Reason, &action}, func() error {
 		if action != certctl.DriftReport {
-			repair = append(repair, d.ID)
+			repair = append(repair, byID[d.ID])
 		}
 		if d.Reason == codeDrift {
 			return nil
 		}
-		fresh, how = append(fresh, d.ID), append(how, certctl.Clip(drifted[d.ID], 500))
+		fresh, how = append(fresh, d.ID), append(how, certctl.Clip(byID[d.ID].drift, 500))
 		t.eventOutcome(team, certctl.AggregateCertificate, d.Certificate, certctl.EventDeploymentDrifted, certctl.OutcomeFailure, map[string]any{
 			"certificate": d.Certificate, "name": name, "deployment": d.ID, "target": d.Target.ID, "binding": d.Binding, "version": d.Version,
 		})

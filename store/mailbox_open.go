@@ -32,6 +32,7 @@ type openItem struct {
 	kind                   string     // dueOrder, dueDeployment or dueBinding
 	version                certctl.ID // of a deployment
 	lost                   bool       // a deployment that was verified, and that the node has lost
+	drift                  string     // how its files differ from what was installed
 }
 
 // openWork returns what the asking agents should do, the most urgent first, a
@@ -71,7 +72,7 @@ func (t *tx) openWork(ctx context.Context, asking map[certctl.ID]*contact) ([]op
 // somebody has changed the files and the policy says to repair that.
 func (t *tx) lostDeployments(ctx context.Context, asking map[certctl.ID]*contact) ([]openItem, error) {
 	rows, err := t.Query(ctx, `
-		select target.agent_id, d.id, d.certificate_id, d.version_id, b.id
+		select target.agent_id, d.id, d.certificate_id, d.version_id, b.id, d.reason
 		from target join binding b on b.target_id = target.id join holder h on h.id = b.holder_id
 		join deployment d on d.binding_id = b.id and d.version_id = h.version_id
 		where target.agent_id = any($1) and b.unbound_at is null and d.state in ('verified', 'installed') and d.updated_at < $2
@@ -86,29 +87,28 @@ func (t *tx) lostDeployments(ctx context.Context, asking map[certctl.ID]*contact
 			installed[id][i.Binding] = i
 		}
 	}
-	var lost []openItem
-	drifted := map[certctl.ID]string{}
-	byID := map[certctl.ID]openItem{}
-	item, binding := openItem{kind: dueDeployment, lost: true}, certctl.NoID
-	_, err = pgx.ForEachRow(rows, []any{&item.agent, &item.id, &item.certificate, &item.version, &binding}, func() error {
+	var lost, drifted []openItem
+	var mended []certctl.ID
+	item, binding, reason := openItem{kind: dueDeployment, lost: true}, certctl.NoID, ""
+	_, err = pgx.ForEachRow(rows, []any{&item.agent, &item.id, &item.certificate, &item.version, &binding, &reason}, func() error {
 		there, told := installed[item.agent][binding]
 		switch {
 		case !told && len(installed[item.agent]) >= toldInstalled:
 		case there.Version != item.version:
 			lost = append(lost, item)
 		case there.Drift != "":
-			drifted[item.id], byID[item.id] = there.Drift, item
+			item.drift = there.Drift
+			drifted = append(drifted, item)
+		case reason == codeDrift:
+			mended = append(mended, item.id)
 		}
 		return nil
 	})
-	if err != nil || len(drifted) == 0 {
-		return lost, err
+	if err != nil {
+		return nil, err
 	}
-	repair, err := t.noteDrift(ctx, drifted)
-	for _, id := range repair {
-		lost = append(lost, byID[id])
-	}
-	return lost, err
+	repair, err := t.noteDrift(ctx, drifted, mended)
+	return append(lost, repair...), err
 }
 
 // reopenForgets makes bindings due that are recorded as forgotten while their

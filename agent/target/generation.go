@@ -1,6 +1,7 @@
 package target
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/x509"
 	"encoding/pem"
@@ -140,11 +141,40 @@ func (p place) write(n int, files []file) error {
 	return syncDir(filepath.Dir(dir))
 }
 
-func (p place) writeFile(path string, f file) error {
-	mode := fs.FileMode(0o644)
-	if f.secret {
-		mode = p.layout.keyMode
+// holds reports whether a generation consists of these very files, readable by
+// those who should.
+func (p place) holds(n int, files []file) bool {
+	for _, f := range files {
+		path := filepath.Join(p.generation(n), f.name)
+		content, err := os.ReadFile(path)
+		if err != nil || !bytes.Equal(content, f.content) || p.checkMode(path, f) != nil {
+			return false
+		}
 	}
+	return true
+}
+
+func (l layout) mode(f file) fs.FileMode {
+	if f.secret {
+		return l.keyMode
+	}
+	return 0o644
+}
+
+// checkMode refuses a file that more may read or write than were meant to.
+func (p place) checkMode(path string, f file) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	if more := info.Mode().Perm() &^ p.layout.mode(f); more != 0 {
+		return certctl.Errorf(certctl.Conflict, "%s has the mode %#o instead of %#o", f.name, info.Mode().Perm(), p.layout.mode(f))
+	}
+	return nil
+}
+
+func (p place) writeFile(path string, f file) error {
+	mode := p.layout.mode(f)
 	// Made for the owner only, and opened to others when it is theirs.
 	out, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {

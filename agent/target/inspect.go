@@ -43,6 +43,9 @@ func (p place) inspectPair(spki certctl.Digest) error {
 	if err != nil {
 		return unreadable(err, fileKey)
 	}
+	if err := p.checkMode(filepath.Join(p.current(), fileKey), file{name: fileKey, secret: true}); err != nil {
+		return err
+	}
 	if !bytes.HasPrefix(chain, leaf) {
 		return certctl.Errorf(certctl.Conflict, "%s does not begin with the certificate", fileFullchain)
 	}

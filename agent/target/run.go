@@ -70,21 +70,16 @@ func (r *run) stage(install Install) (*step, error) {
 		r.unchanged(s, "pair_mismatch", err)
 		return nil, err
 	}
-	s.previous, err = s.place.number()
-	if err == nil && s.previous > 0 && s.place.fingerprint(s.previous) == c.Fingerprint {
-		s.next, s.previous = s.previous, before(s.place, s.previous)
-		return s, nil
-	}
-	if err == nil {
-		err = r.write(s, material{install: install, place: s.place, leaf: leaf})
-	}
-	if err != nil {
+	if err := r.write(s, material{install: install, place: s.place, leaf: leaf}); err != nil {
 		r.unchanged(s, "write_failed", err)
 		return nil, err
 	}
 	return s, nil
 }
 
+// write makes the step's generation. The current one is it already when it holds
+// the same files: the same leaf with another chain, or with files that somebody
+// has changed, is written anew.
 func (r *run) write(s *step, m material) error {
 	files, err := pemFiles(s.install.Command, s.install.Key)
 	if err != nil {
@@ -94,12 +89,21 @@ func (r *run) write(s *step, m material) error {
 	if err != nil {
 		return err
 	}
+	files = append(files, more...)
+	current, err := s.place.number()
+	if err != nil {
+		return err
+	}
+	if current > 0 && s.place.holds(current, files) {
+		s.next, s.previous = current, before(s.place, current)
+		return nil
+	}
 	newest, err := s.place.newest()
 	if err != nil {
 		return err
 	}
-	s.next = newest + 1
-	return s.place.write(s.next, append(files, more...))
+	s.previous, s.next = current, newest+1
+	return s.place.write(s.next, files)
 }
 
 // served answers for a version that is in place and served: nothing is touched.

@@ -8,8 +8,10 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"math/big"
 	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -89,15 +91,25 @@ func (a *authority) install(t *testing.T, binding certctl.ID, place string, name
 func WritePair(t *testing.T, certificate, key string, names ...string) {
 	t.Helper()
 	install := newAuthority(t).install(t, certctl.NoID, "other", names...)
-	encoded, err := x509.MarshalPKCS8PrivateKey(install.Key)
-	if err != nil {
+	if err := errors.Join(writeLeaf(certificate, install.Command.Leaf), writeKey(key, install.Key)); err != nil {
 		t.Fatal(err)
 	}
-	for path, block := range map[string]*pem.Block{
-		certificate: {Type: "CERTIFICATE", Bytes: install.Command.Leaf}, key: {Type: "PRIVATE KEY", Bytes: encoded},
-	} {
-		if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
-			t.Fatal(err)
-		}
+}
+
+// writePair puts another leaf with its key in the place of a generation's.
+func writePair(dir string, install target.Install) error {
+	return errors.Join(writeLeaf(filepath.Join(dir, "cert.pem"), install.Command.Leaf),
+		writeLeaf(filepath.Join(dir, "fullchain.pem"), install.Command.Leaf), writeKey(filepath.Join(dir, "privkey.pem"), install.Key))
+}
+
+func writeLeaf(path string, der []byte) error {
+	return os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600)
+}
+
+func writeKey(path string, key crypto.Signer) error {
+	encoded, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return err
 	}
+	return os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: encoded}), 0o600)
 }

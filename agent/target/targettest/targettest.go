@@ -41,6 +41,7 @@ func Run(t *testing.T, start func(t *testing.T) *Daemon) {
 	for name, test := range map[string]func(*suite){
 		"installs and renews":              (*suite).installsAndRenews,
 		"changes nothing twice":            (*suite).changesNothingTwice,
+		"repairs what others changed":      (*suite).repairs,
 		"goes back when refused":           (*suite).goesBackWhenRefused,
 		"fails first and leaves no trace":  (*suite).failsFirst,
 		"recovers from a crash":            (*suite).recoversFromACrash,
@@ -214,55 +215,6 @@ func (s *suite) failsFirst() {
 	}
 	s.daemon.Repair()
 	s.installed(install, s.apply(install)[0])
-}
-
-// errCrash is what a test's crash panics with.
-var errCrash = errors.New("crash")
-
-// recoversFromACrash ends an installation at each point, as a kill would, and
-// lets another process begin.
-func (s *suite) recoversFromACrash() {
-	first := s.next()
-	s.installed(first, s.apply(first)[0])
-	for _, point := range []string{target.FaultStaged, target.FaultSwitched, target.FaultReloaded, target.FaultProbed} {
-		next := s.next()
-		crashed := s.crash(point, next)
-		if !crashed {
-			if point == target.FaultProbed && s.daemon.Address == "" {
-				continue // nothing is probed there
-			}
-			s.Fatalf("the point %s was not reached", point)
-		}
-		again := s.open(nil)
-		if err := again.Recover(s.Context()); err != nil {
-			s.Fatalf("after a crash at %s: %v", point, err)
-		}
-		s.serves(first)
-		s.installed(next, again.Apply(s.Context(), []target.Install{next})[0])
-		if got := s.generations(); len(got) > 2 {
-			s.Errorf("after a crash at %s: generations %v", point, got)
-		}
-		first = next
-	}
-}
-
-// crash applies and dies at a point.
-func (s *suite) crash(point string, install target.Install) (crashed bool) {
-	s.Helper()
-	defer func() {
-		if caught := recover(); caught != nil {
-			if caught != errCrash { //nolint:errorlint // a panic's value
-				panic(caught)
-			}
-			crashed = true
-		}
-	}()
-	s.open(func(at string) {
-		if at == point {
-			panic(errCrash)
-		}
-	}).Apply(s.Context(), []target.Install{install})
-	return false
 }
 
 func (s *suite) refusesWhatDoesNotFit() {

@@ -71,6 +71,12 @@ func TestCommandLine(t *testing.T) {
 	if preview := s.ok("", "certificates", "renew", "shop", "--dry-run"); !strings.Contains(preview, "order") || !strings.Contains(preview, "web") {
 		t.Errorf("preview %s", preview)
 	}
+	if again := s.ok("", "certificates", "redeploy", "shop", "--target", "web"); !strings.Contains(again, "pending") {
+		t.Errorf("redeployed %s", again)
+	}
+	if code, _, stderr := s.cli("", "certificates", "rollback", "shop"); code == 0 || !strings.Contains(stderr, "no such earlier version") {
+		t.Errorf("a rollback of the first leaf: %d, %s", code, stderr)
+	}
 	s.ok("", "freezes", "create", "december", "--until", "14d", "--reason", "sales")
 	if code, _, stderr := s.cli("", "certificates", "renew", "shop"); code == 0 || !strings.Contains(stderr, "december") {
 		t.Errorf("a renewal during a freeze: %d, %s", code, stderr)
