@@ -14,6 +14,7 @@ type PlannedHolder struct {
 	Trust       TrustClass
 	Facts       HolderFacts
 	Policy      RenewalPolicy
+	Rate        Rate     // of the issuer
 	Validity    Duration // of the profile
 	Spread      float64  // where in the jitter it lies, in [0,1)
 }
@@ -45,6 +46,7 @@ const (
 	FindingPeak    FindingKind = "peak"              // a day with many more renewals than others
 	FindingNever   FindingKind = "never_renewed"     // will expire: nothing renews it
 	FindingShorter FindingKind = "validity_shortens" // a rule of public CAs cuts what the profile asks for
+	FindingBudget  FindingKind = "over_budget"       // more renewals than the issuer's rate lets through
 	FindingMany    FindingKind = "too_many"          // the plan is cut off
 )
 
@@ -70,6 +72,7 @@ const (
 type planner struct {
 	plan   *RenewalPlan
 	counts map[PlanDay]int
+	rates  map[Ref]Rate         // by issuer
 	seen   map[PlanFinding]bool // without dates and texts
 	steps  int
 }
@@ -78,8 +81,9 @@ type planner struct {
 // It assumes that issuing and installing succeed at once.
 func PlanRenewals(holders []PlannedHolder, now time.Time, days int) RenewalPlan {
 	plan := RenewalPlan{From: now, Until: now.Add(time.Duration(days) * Day), Keys: len(holders)}
-	p := &planner{plan: &plan, counts: map[PlanDay]int{}, seen: map[PlanFinding]bool{}}
+	p := &planner{plan: &plan, counts: map[PlanDay]int{}, rates: map[Ref]Rate{}, seen: map[PlanFinding]bool{}}
 	for _, h := range holders {
+		p.rates[h.Issuer] = h.Rate
 		p.simulate(h)
 	}
 	for day, n := range p.counts {
@@ -91,6 +95,7 @@ func PlanRenewals(holders []PlannedHolder, now time.Time, days int) RenewalPlan 
 		return cmp.Or(a.Date.Compare(b.Date), cmp.Compare(a.Issuer.Name, b.Issuer.Name))
 	})
 	p.peaks(days)
+	p.budgets()
 	slices.SortStableFunc(plan.Findings, func(a, b PlanFinding) int { return a.Date.Compare(b.Date) })
 	return plan
 }
@@ -170,6 +175,33 @@ func (p *planner) peaks(days int) {
 		mean := float64(total[issuer]) / float64(days)
 		if day.Renewals >= peakLeast && float64(day.Renewals) > peakFactor*mean {
 			p.find(FindingPeak, issuer, day.Date, "%d renewals on one day, while %.1f is the mean", day.Renewals, mean)
+		}
+	}
+}
+
+// budgets notes, for each issuer with a rate, the first stretch of days in which
+// more is due than the rate lets through. What is beyond it waits.
+func (p *planner) budgets() {
+	for issuer, rate := range p.rates {
+		if rate.Count <= 0 || rate.Per <= 0 {
+			continue
+		}
+		span := max(1, int((time.Duration(rate.Per)+Day-1)/Day)) // days
+		allowed := int(float64(rate.Count) * float64(time.Duration(span)*Day) / float64(rate.Per))
+		var stretch []PlanDay
+		sum := 0
+		for _, day := range p.plan.Days {
+			if day.Issuer != issuer {
+				continue
+			}
+			stretch, sum = append(stretch, day), sum+day.Renewals
+			for stretch[0].Date.Before(day.Date.Add(-time.Duration(span-1) * Day)) {
+				stretch, sum = stretch[1:], sum-stretch[0].Renewals
+			}
+			if sum > allowed {
+				p.find(FindingBudget, issuer, stretch[0].Date, "%d renewals within %s, while its rate lets %d through: the rest waits", sum, Duration(time.Duration(span)*Day), allowed)
+				break
+			}
 		}
 	}
 }

@@ -57,6 +57,43 @@ func TestPlanFinds(t *testing.T) {
 	}
 }
 
+// A rate is held against what is due in as many days as it is for.
+func TestPlanHoldsRatesAgainstWhatIsDue(t *testing.T) {
+	t.Parallel()
+	week := certctl.Rate{Count: 5, Per: certctl.Duration(7 * certctl.Day)}
+	for name, c := range map[string]struct {
+		rate  certctl.Rate
+		holds bool
+	}{
+		"five a week":         {week, false},
+		"six a week":          {certctl.Rate{Count: 6, Per: week.Per}, true},
+		"one in three hours":  {certctl.Rate{Count: 1, Per: certctl.Duration(3 * time.Hour)}, true},
+		"one in twelve hours": {certctl.Rate{Count: 1, Per: certctl.Duration(12 * time.Hour)}, false},
+		"six in thirty hours": {certctl.Rate{Count: 6, Per: certctl.Duration(30 * time.Hour)}, true},
+		"no rate":             {certctl.Rate{}, true},
+	} {
+		var crowd []certctl.PlannedHolder
+		for n := range 6 {
+			crowd = append(crowd, planned("crowd", 90*certctl.Day, func(h *certctl.PlannedHolder) {
+				h.Rate = c.rate
+				h.Facts.RenewAt = epoch.Add(time.Duration(30+n/3) * certctl.Day) // three on each of two days
+			}))
+		}
+		found := false
+		for _, finding := range certctl.PlanRenewals(crowd, epoch, 60).Findings {
+			if finding.Kind == certctl.FindingBudget {
+				found = true
+				if finding.Object.Name != "local" || !finding.Date.Equal(epoch.Add(30*certctl.Day).UTC().Truncate(certctl.Day)) {
+					t.Errorf("%s: %+v", name, finding)
+				}
+			}
+		}
+		if found == c.holds {
+			t.Errorf("%s: found %v", name, found)
+		}
+	}
+}
+
 func TestPublicValidityShrinks(t *testing.T) {
 	t.Parallel()
 	for date, want := range map[string]string{"2026-03-14": "398d", "2026-11-24": "200d", "2027-03-15": "100d", "2029-03-14": "100d", "2029-03-15": "47d"} {

@@ -55,7 +55,7 @@ func (t *tx) plannedHolders(ctx context.Context, ids []certctl.ID) ([]certctl.Pl
 		return nil, err
 	}
 	rows, err := t.Query(ctx, `
-		select h.id, c.id, c.name, i.id, i.name, i.trust, c.profile_id, c.policy_id
+		select h.id, c.id, c.name, i.id, i.name, i.trust, i.rate_count, i.rate_period, c.profile_id, c.policy_id
 		from holder h join certificate c on c.id = h.certificate_id join issuer i on i.id = c.issuers[1] where h.id = any($1)`, ids)
 	if err != nil {
 		return nil, err
@@ -66,7 +66,7 @@ func (t *tx) plannedHolders(ctx context.Context, ids []certctl.ID) ([]certctl.Pl
 	var holder, profile certctl.ID
 	var p certctl.PlannedHolder
 	if _, err := pgx.ForEachRow(rows, []any{&holder, &p.Certificate.ID, &p.Certificate.Name, &p.Issuer.ID, &p.Issuer.Name, &p.Trust,
-		&profile, &p.Policy.ID}, func() error {
+		&p.Rate.Count, &p.Rate.Per, &profile, &p.Policy.ID}, func() error {
 		known[holder], profileOf[holder] = p, profile
 		profiles[profile], policies[p.Policy.ID] = true, true
 		return nil
