@@ -35,15 +35,18 @@ type Policy struct {
 }
 
 // DefaultPolicy is what holds without a policy file: certificates may be written
-// to /etc/certctl/live and to "live" in the state directory, nginx's packaged
-// configuration may be read and checked by nginx's packaged program, and no
-// other command is run.
+// to /etc/certctl/live and to "live" in the state directory, the packaged
+// configurations of nginx, Apache and HAProxy may be read and checked by their
+// packaged programs, and no other command is run.
 func DefaultPolicy(stateDir string) *Policy {
 	return &Policy{
-		Kinds:       []string{"nginx", "files"},
+		Kinds:       []string{"nginx", "apache", "haproxy", "files"},
 		Directories: []string{"/etc/certctl/live", filepath.Join(stateDir, "live")},
-		ConfigRoots: []string{"/etc/nginx"},
-		Commands:    [][]string{{"/usr/sbin/nginx", "..."}},
+		ConfigRoots: []string{"/etc/nginx", "/etc/apache2", "/etc/httpd", "/etc/haproxy"},
+		Commands: [][]string{
+			{"/usr/sbin/nginx", "..."}, {"/usr/sbin/apache2", "-f", "*", "-t"}, {"/usr/sbin/httpd", "-f", "*", "-t"},
+			{"/usr/sbin/haproxy", "-c", "-f", "*"},
+		},
 	}
 }
 

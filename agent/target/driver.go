@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/certctl/certctl"
 )
@@ -37,7 +38,7 @@ type Descriptor struct {
 }
 
 // kinds is the table: a new kind is a file and one line here.
-var kinds = []Descriptor{nginxKind, filesKind}
+var kinds = []Descriptor{nginxKind, apacheKind, haproxyKind, filesKind}
 
 // Kinds lists the kinds that this build knows.
 func Kinds() []Descriptor { return slices.Clone(kinds) }
@@ -84,4 +85,9 @@ type Policy interface {
 	AllowDirectory(path string) error
 	AllowConfig(path string) error
 	AllowCommand(argv []string) error
+}
+
+// below reports whether a clean path is a folder, or in it.
+func below(path, folder string) bool {
+	return path == folder || strings.HasPrefix(path, folder+string(filepath.Separator))
 }

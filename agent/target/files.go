@@ -107,15 +107,21 @@ func (f *files) files(m material) ([]file, error) {
 	if !f.settings.Bundle {
 		return nil, nil
 	}
+	bundle, err := bundleFile(m)
+	return []file{bundle}, err
+}
+
+// bundleFile is key, leaf and chain in one file.
+func bundleFile(m material) (file, error) {
 	parts, err := pemFiles(m.install.Command, m.install.Key)
 	if err != nil {
-		return nil, err
+		return file{}, err
 	}
 	content := map[string][]byte{}
 	for _, part := range parts {
 		content[part.name] = part.content
 	}
-	return []file{{name: "bundle.pem", content: slices.Concat(content[fileKey], content[fileFullchain]), secret: true}}, nil
+	return file{name: fileBundle, content: slices.Concat(content[fileKey], content[fileFullchain]), secret: true}, nil
 }
 
 func (f *files) check() []string     { return f.settings.CheckCommand }

@@ -21,6 +21,7 @@ const (
 	fileCert      = "cert.pem"
 	fileChain     = "chain.pem"
 	fileKey       = "privkey.pem"
+	fileBundle    = "bundle.pem" // chain and key in one file, where a kind wants it
 
 	linkCurrent   = "current"
 	dirGeneration = "generations"
@@ -33,6 +34,7 @@ type layout struct {
 	directory string
 	uid, gid  int // -1: the agent's own
 	keyMode   fs.FileMode
+	links     string // folder with a link <place>.pem to each place's bundle; "": none
 }
 
 // file is one file of a generation.
@@ -197,22 +199,47 @@ func (p place) own(path string) error {
 // switchTo makes a generation the current one; 0 removes the link.
 func (p place) switchTo(n int) error {
 	if n == 0 {
-		if err := os.Remove(p.current()); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
+		if p.layout.links != "" {
+			if err := unlink(p.link()); err != nil {
+				return err
+			}
 		}
-		return syncDir(p.path)
+		return unlink(p.current())
 	}
-	temporary := p.current() + suffixNew
+	if err := link(filepath.Join(dirGeneration, strconv.Itoa(n)), p.current()); err != nil || p.layout.links == "" {
+		return err
+	}
+	bundle := filepath.Join(p.current(), fileBundle)
+	if to, err := os.Readlink(p.link()); err == nil && to == bundle {
+		return nil
+	}
+	return errors.Join(os.MkdirAll(p.layout.links, 0o755), link(bundle, p.link()))
+}
+
+// link is the place's link in the folder of links.
+func (p place) link() string { return filepath.Join(p.layout.links, filepath.Base(p.path)+".pem") }
+
+// link makes a symbolic link, or another one of it, by one rename.
+func link(to, path string) error {
+	temporary := path + suffixNew
 	if err := os.Remove(temporary); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if err := os.Symlink(filepath.Join(dirGeneration, strconv.Itoa(n)), temporary); err != nil {
+	if err := os.Symlink(to, temporary); err != nil {
 		return err
 	}
-	if err := os.Rename(temporary, p.current()); err != nil {
+	if err := os.Rename(temporary, path); err != nil {
 		return errors.Join(err, os.Remove(temporary))
 	}
-	return syncDir(p.path)
+	return syncDir(filepath.Dir(path))
+}
+
+func unlink(path string) error {
+	err := os.Remove(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return errors.Join(err, syncDir(filepath.Dir(path)))
 }
 
 // begin notes, before a switch, the generation to go back to if nobody comes

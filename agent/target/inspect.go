@@ -26,6 +26,11 @@ func (t *Target) Inspect(name string, slot certctl.Slot, fingerprint, spki certc
 	case p.fingerprint(n) != fingerprint:
 		return certctl.Errorf(certctl.Conflict, "%s is not the certificate that was installed", filepath.Join(p.current(), fileCert))
 	}
+	if p.layout.links != "" {
+		if to, err := os.Readlink(p.link()); err != nil || to != filepath.Join(p.current(), fileBundle) {
+			return certctl.Errorf(certctl.Conflict, "the link %s is gone, or leads elsewhere", p.link())
+		}
+	}
 	return p.inspectPair(spki)
 }
 

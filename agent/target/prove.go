@@ -12,15 +12,32 @@ import (
 // Times of probing.
 const (
 	probeDeadline = 10 * time.Second
+	probeReloads  = 3 // a daemon in the middle of a reload may miss the signal for the next
 	probeFirst    = time.Millisecond
 	probeLongest  = 50 * time.Millisecond
 	probeAgree    = 3 // answers in a row of the first name
 )
 
-// await probes until the expected leaf is served for every name, three times in
-// a row for the first, or time is up.
-func (r *run) await(ctx context.Context, c certctl.InstallCommand, want certctl.Digest) ([]certctl.Served, error) {
-	ctx, cancel := context.WithTimeout(ctx, probeDeadline)
+// await probes until the expected leaf is served, or time is up. It has the daemon
+// reload again now and then, until it does.
+func (r *run) await(ctx context.Context, c certctl.InstallCommand, want certctl.Digest) (served []certctl.Served, err error) {
+	for n := range probeReloads {
+		if n > 0 {
+			if err := r.target.driver.reload(ctx); err != nil {
+				return served, err
+			}
+		}
+		if served, err = r.awaitOnce(ctx, c, want); err == nil || ctx.Err() != nil {
+			break
+		}
+	}
+	return served, err
+}
+
+// awaitOnce probes until the expected leaf is served for every name, three times
+// in a row, or its share of the time is up.
+func (r *run) awaitOnce(ctx context.Context, c certctl.InstallCommand, want certctl.Digest) ([]certctl.Served, error) {
+	ctx, cancel := context.WithTimeout(ctx, probeDeadline/probeReloads)
 	defer cancel()
 	wait := probeFirst
 	for inRow := 0; ; {

@@ -35,6 +35,7 @@ func UpRequirements() []Requirement {
 func TestRequirements() []Requirement {
 	return append(UpRequirements(),
 		Requirement{Package: "haproxy", Present: succeeds(FindHAProxy)},
+		Requirement{Package: "apache2", Present: succeeds(FindApache)},
 		Requirement{Package: "gcc", Present: succeeds(func() (string, error) { return exec.LookPath("gcc") })},
 		Requirement{Package: "libc6-dev", Present: succeeds(findLibc)},
 	)

@@ -1,0 +1,54 @@
+package targettest
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"slices"
+	"sync"
+
+	"github.com/certctl/certctl/agent/target"
+)
+
+// servesThrough keeps shaking hands while certificates are switched: a kind that
+// says that it is hitless loses none.
+func (s *suite) servesThrough() {
+	kinds := target.Kinds()
+	kind := kinds[slices.IndexFunc(kinds, func(d target.Descriptor) bool { return d.Kind == s.daemon.Spec.Kind })]
+	first := s.next()
+	s.installed(first, s.apply(first)[0])
+	if s.daemon.Address == "" || !kind.Hitless {
+		return
+	}
+	ctx, stop := context.WithCancel(s.Context())
+	var group sync.WaitGroup
+	var handshakes, failed int
+	var lost error
+	group.Go(func() {
+		for ctx.Err() == nil {
+			handshakes++
+			if err := s.handshake(ctx); err != nil && ctx.Err() == nil {
+				failed++
+				lost = errors.Join(lost, err)
+			}
+		}
+	})
+	for range 5 {
+		next := s.next()
+		s.installed(next, s.apply(next)[0])
+	}
+	stop()
+	group.Wait()
+	if failed > 0 || handshakes < 10 {
+		s.Errorf("%d of %d handshakes failed: %v", failed, handshakes, lost)
+	}
+}
+
+func (s *suite) handshake(ctx context.Context) error {
+	dialer := tls.Dialer{Config: &tls.Config{ServerName: host, InsecureSkipVerify: true}} //nolint:gosec // no answer of it is believed
+	conn, err := dialer.DialContext(ctx, "tcp", s.daemon.Address)
+	if err != nil {
+		return err
+	}
+	return conn.Close()
+}
