@@ -54,6 +54,7 @@ type InstallCommand struct {
 	Chain           Chain     `json:"chain"`
 	SealedKey       []byte    `json:"sealed_key,omitempty"` // imported or shared keys: PKCS#8, HPKE-sealed
 	NotAfter        time.Time `json:"not_after"`
+	Next            *NextKey  `json:"next,omitempty"` // the key that is to be handed over with the receipt
 }
 
 // ForgetCommand ends the management of a binding. The served files stay unless
@@ -146,6 +147,7 @@ type Receipt struct {
 	VerifiedBy  string         `json:"verified_by,omitempty"` // probe, loaded, installed
 	Served      []Served       `json:"served,omitempty"`
 	At          time.Time      `json:"at"`
+	NextCSR     []byte         `json:"next_csr,omitempty"` // DER; answers InstallCommand.Next
 }
 
 // Served is one answer of a listener.

@@ -32,6 +32,8 @@
 //	                                      gives it again; Recover ends a half-done switch
 //	killed after it                       the report is sent at the next start
 //	a report's answer is lost             it is repeated; the server knows it already
+//	killed while a next key is made       the install command comes again; the key
+//	                                      is handed over in the receipt's own append
 //	a command comes again                 its stored report is the answer
 //	the journal's last line is torn       it had not been acknowledged to anybody
 //	credentials have ended                they are renewed over HTTPS with the signing key

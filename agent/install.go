@@ -120,6 +120,7 @@ func (a *Agent) install(target Target, batch []job) {
 	defer a.keysInUse.RUnlock()
 	var ready []Install
 	receipts := map[certctl.ID]certctl.Receipt{}
+	var handOver map[certctl.ID]nextRecord
 	for _, j := range batch {
 		key, err := a.leafKey(j.install)
 		if err != nil {
@@ -129,26 +130,31 @@ func (a *Agent) install(target Target, batch []job) {
 		ready = append(ready, Install{Command: *j.install, Key: key})
 	}
 	if len(ready) > 0 {
+		next := a.makeNextKeys(ready)
 		for _, receipt := range target.Apply(a.workCtx, ready) {
 			receipts[receipt.Deployment] = receipt
 		}
+		handOver = next()
 	}
 	if a.workCtx.Err() != nil {
 		return
 	}
 	a.at(FaultBeforeReceipt)
-	if a.commit(func() []Change { return a.batchChanges(batch, receipts) }) {
+	if a.commit(func() []Change { return a.batchChanges(batch, receipts, handOver) }) {
 		a.at(FaultAfterReceipt)
 	}
 }
 
 // batchChanges are the journal's changes for a batch, with a receipt for each
 // command, come what may.
-func (a *Agent) batchChanges(batch []job, receipts map[certctl.ID]certctl.Receipt) (changes []Change) {
+func (a *Agent) batchChanges(batch []job, receipts map[certctl.ID]certctl.Receipt, next map[certctl.ID]nextRecord) (changes []Change) {
 	for _, j := range batch {
 		receipt, ok := receipts[j.install.Deployment]
 		if !ok {
 			receipt = a.untried(j.install, "internal", certctl.Errorf(certctl.Internal, "the driver gave no receipt"))
+		}
+		if installed(receipt) {
+			changes = append(changes, a.handOver(j.install, &receipt, next)...)
 		}
 		changes = append(changes, a.receiptChanges(j, receipt)...)
 	}
@@ -189,10 +195,10 @@ func (a *Agent) receiptChanges(j job, receipt certctl.Receipt) []Change {
 	c := j.install
 	var record bindingRecord
 	a.journal.Get(bindingKey(c.Binding), &record)
-	record.Target, record.Pending = c.Target, c.SPKI
+	record.Target, record.Pending, record.Certificate = c.Target, c.SPKI, c.Certificate
 	event := a.log.Info()
 	changes := []Change{}
-	if receipt.Outcome == certctl.OutcomeVerified || receipt.Outcome == certctl.OutcomeInstalled {
+	if installed(receipt) {
 		record.Version, record.Fingerprint, record.Pending = c.Version, c.Fingerprint, certctl.Digest{}
 		record.Place, record.Slot = c.Place, c.Slot
 		record.Keys = usedKeys(record.Keys, c)
@@ -204,6 +210,11 @@ func (a *Agent) receiptChanges(j job, receipt certctl.Receipt) []Change {
 		Stringer("fingerprint", c.Fingerprint).Int64("number", j.statement.Number).Str("outcome", string(receipt.Outcome)).
 		Str("code", receipt.Code).Str("message", certctl.Clip(receipt.Message, 300)).Msg("installation")
 	return append(changes, a.answerChanges(j, record, certctl.ReportReceipt, receipt)...)
+}
+
+// installed reports whether the version is in place now.
+func installed(receipt certctl.Receipt) bool {
+	return receipt.Outcome == certctl.OutcomeVerified || receipt.Outcome == certctl.OutcomeInstalled
 }
 
 // usedKeys puts the key of the leaf that is in place now before that of the

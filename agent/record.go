@@ -14,6 +14,7 @@ import (
 //	binding/<id>        bindingRecord  what was carried out for this binding
 //	target/<id>         targetRecord   what the target is
 //	report/<kind>/<id>  reportRecord   what the server has not recorded yet
+//	next/<holder>       nextRecord     a key was handed over for its next leaf
 
 // orderRecord makes a repeated order answerable with the same CSR.
 type orderRecord struct {
@@ -37,6 +38,7 @@ type bindingRecord struct {
 	Answer      certctl.Statement `json:"answer"`           // to the newest command
 	Forgotten   bool              `json:"forgotten,omitempty"`
 	At          time.Time         `json:"at"`
+	Certificate certctl.ID        `json:"certificate,omitzero"`
 }
 
 // keyUse says until when a generation has use for a key.

@@ -21,7 +21,7 @@ func (a *Agent) tidyNowAndThen() {
 }
 
 // tidy removes records that have served, and erases the keys that neither an
-// open order nor a generation needs: the current one's key is kept as long as
+// open order nor a generation nor the next renewal needs: the current one's key is kept as long as
 // the binding lives, the previous one's until 7 days after its leaf has ended.
 // While keys are in use it leaves that to the next time, since waiting here
 // would make the other targets wait, too.
@@ -32,7 +32,8 @@ func (a *Agent) tidy() {
 	defer a.keysInUse.Unlock()
 	needed := map[certctl.Digest]bool{}
 	tidied := a.commit(func() []Change {
-		return append(a.tidyOrders(a.now(), needed), a.tidyBindings(a.now(), needed)...)
+		changes := append(a.tidyOrders(a.now(), needed), a.tidyBindings(a.now(), needed)...)
+		return append(changes, a.tidyNextKeys(needed)...)
 	})
 	if !tidied {
 		return
