@@ -79,6 +79,7 @@ type InstallWork struct {
 	Certificate string
 	SealedKey   []byte // imported keys, under the "secrets" KEK
 	Number      int64
+	Next        *NextKey // the key to ask for with it
 }
 
 // ForgetWork is a binding that its agent should stop managing.
@@ -94,6 +95,7 @@ type AgentReport struct {
 	CSR       *CSR
 	Receipt   *Receipt
 	Refusal   *Refusal
+	Next      *CSR // that came with the receipt
 }
 
 // PlatformKey is one of the platform's own keys: bus identity, fleet key,

@@ -161,6 +161,7 @@ func (m *Mailboxes) install(agent certctl.Agent, work certctl.InstallWork, now t
 		Place: work.Binding.Place, Slot: work.Binding.Slot,
 		Version: version.ID, Fingerprint: version.Fingerprint, SPKI: version.SPKI,
 		Names: work.Names, Leaf: version.Leaf, Chain: version.Chain, NotAfter: now.Add(commandLife),
+		Next: work.Next,
 	}
 	if len(work.SealedKey) == 0 {
 		return command, nil

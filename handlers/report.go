@@ -101,10 +101,25 @@ func decodeReport(s certctl.Statement, refused error) (certctl.AgentReport, erro
 		if report.Receipt.Deployment != s.Object {
 			return report, certctl.Errorf(certctl.Denied, "the receipt names another deployment than its statement")
 		}
+		report.Next = nextCSR(report.Receipt)
 		return report, nil
 	case certctl.ReportRefusal, certctl.ReportForgotten:
 		report.Refusal = new(certctl.Refusal)
 		return report, s.Decode(report.Refusal)
 	}
 	return report, certctl.Errorf(certctl.Invalid, "unknown kind of report %q", certctl.Clip(s.Kind, 40))
+}
+
+// nextCSR reads the request that came with a receipt. One that cannot be read
+// is as none: what was installed is true all the same, and the next renewal asks
+// for a key.
+func nextCSR(r *certctl.Receipt) *certctl.CSR {
+	if len(r.NextCSR) == 0 {
+		return nil
+	}
+	csr, err := certctl.ParseCSR(r.NextCSR)
+	if err != nil {
+		return nil
+	}
+	return csr
 }

@@ -199,6 +199,9 @@ func (t *tx) endHolders(ctx context.Context, h *held, holders []certctl.ID) erro
 	if _, err := t.Exec(ctx, `update holder set ended_at = now() where id = any($1)`, holders); err != nil {
 		return err
 	}
+	if err := t.forgetNextKeys(ctx, holders...); err != nil {
+		return err
+	}
 	return t.done(ctx, dueHolder, holders...)
 }
 

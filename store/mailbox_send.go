@@ -141,6 +141,9 @@ func (t *tx) sendInstalls(ctx context.Context, items []openItem, versions map[ce
 	if err != nil {
 		return err
 	}
+	if err := t.askNextKeys(ctx, open); err != nil {
+		return err
+	}
 	var sent []*sending
 	stale := map[certctl.ID]bool{} // certificates whose status may change
 	for _, s := range open {

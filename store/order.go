@@ -28,6 +28,9 @@ type orderSpec struct {
 	Issuer      certctl.ID   // absent: the certificate's first
 	Reason      string       // why, for the event: submitted, revision, renew_at, revoked, …
 	Override    string       // why it is asked for during a freeze
+
+	handedOver bool   // CSR is what the agent handed over before
+	discarded  string // why what the agent handed over was not used
 }
 
 // orderBasis is what orders of a certificate are made from.
@@ -45,6 +48,7 @@ type orderBasis struct {
 type orderHolder struct {
 	kind  certctl.HolderKind
 	agent certctl.ID
+	next  certctl.NextCSR
 }
 
 // newOrders makes live orders and returns those that it made: a holder that has
@@ -69,6 +73,9 @@ func (t *tx) newOrders(ctx context.Context, specs []orderSpec) ([]certctl.Order,
 	if err != nil {
 		return nil, err
 	}
+	if err := t.takeNextKeys(ctx, specs, bases, holders); err != nil {
+		return nil, err
+	}
 	return t.makeOrders(ctx, specs, bases, holders)
 }
 
@@ -88,20 +95,28 @@ func (t *tx) makeOrders(ctx context.Context, specs []orderSpec, bases map[certct
 	if err != nil {
 		return nil, err
 	}
-	reasons := make(map[certctl.ID]string, len(specs))
+	asked := make(map[certctl.ID]orderSpec, len(specs))
 	for _, spec := range specs {
-		reasons[spec.Holder] = spec.Reason
+		asked[spec.Holder] = spec
 	}
 	for i := range made {
-		o, basis := &made[i], bases[made[i].Certificate]
+		o, basis, spec := &made[i], bases[made[i].Certificate], asked[made[i].Holder]
 		data := map[string]any{
 			"certificate": o.Certificate, "name": basis.name, "order": o.ID, "holder": o.Holder, "revision": o.Revision,
-			"issuer": o.Issuer, "origin": o.Origin, "reason": reasons[o.Holder], "state": o.State,
+			"issuer": o.Issuer, "origin": o.Origin, "reason": spec.Reason, "state": o.State,
 		}
 		if o.Override != "" {
 			data["override"] = true
 		}
+		if spec.discarded != "" {
+			data["next_key_discarded"] = spec.discarded
+		}
 		t.event(basis.team, certctl.AggregateCertificate, o.Certificate, certctl.EventOrderCreated, data)
+		if spec.handedOver && o.State == certctl.OrderReady {
+			t.event(basis.team, certctl.AggregateCertificate, o.Certificate, certctl.EventOrderReady, map[string]any{
+				"certificate": o.Certificate, "name": basis.name, "order": o.ID, "holder": o.Holder, "handed_over": true,
+			})
+		}
 		if o.Wait == certctl.WaitCSR && o.State == certctl.OrderAwaitingCSR {
 			t.event(basis.team, certctl.AggregateCertificate, o.Certificate, certctl.EventOrderAwaitingCSR, map[string]any{
 				"certificate": o.Certificate, "name": basis.name, "order": o.ID, "holder": o.Holder,

@@ -66,18 +66,20 @@ func (t *tx) orderHolders(ctx context.Context, specs []orderSpec) (map[certctl.I
 	for i, spec := range specs {
 		ids[i] = spec.Holder
 	}
-	rows, err := t.Query(ctx, `select id, kind, agent_id from holder where id = any($1)`, ids)
+	rows, err := t.Query(ctx, `select id, kind, agent_id, next_csr, next_agent_id from holder where id = any($1)`, ids)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
 	holders := make(map[certctl.ID]orderHolder, len(ids))
 	for rows.Next() {
-		var id certctl.ID
+		var id, next certctl.ID
 		var h orderHolder
-		if err := rows.Scan(&id, &h.kind, &h.agent); err != nil {
+		var csr []byte
+		if err := rows.Scan(&id, &h.kind, &h.agent, &csr, &next); err != nil {
 			return nil, err
 		}
+		h.next = nextOf(csr, next)
 		holders[id] = h
 	}
 	return holders, rows.Err()

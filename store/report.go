@@ -63,6 +63,7 @@ type reportBatch struct {
 	deployments map[certctl.ID]*reportedDeployment
 	bindings    map[certctl.ID]*reportedBinding
 	blocked     map[certctl.Digest]string
+	served      map[certctl.Digest]bool // of the keys handed over, those that are not new
 	denied      []certctl.AgentReport
 
 	due     []dueRow
@@ -77,7 +78,7 @@ func (b *reportBatch) take(r certctl.AgentReport) error {
 	case r.CSR != nil:
 		return b.takeCSR(s, r.CSR)
 	case r.Receipt != nil:
-		return b.takeReceipt(s, r.Receipt)
+		return b.takeReceipt(s, r.Receipt, r.Next)
 	case r.Refusal == nil:
 		return certctl.Errorf(certctl.Denied, "this report says nothing")
 	case s.Kind == certctl.ReportForgotten:
@@ -104,7 +105,7 @@ func notYours(what string) error {
 
 // write stores what the batch has noted, each kind with one statement.
 func (b *reportBatch) write(ctx context.Context) error {
-	for _, write := range []func(context.Context) error{b.writeOrders, b.writeDeployments, b.writeBindings, b.writeDenied} {
+	for _, write := range []func(context.Context) error{b.writeOrders, b.writeDeployments, b.writeNextKeys, b.writeBindings, b.writeDenied} {
 		if err := write(ctx); err != nil {
 			return err
 		}

@@ -9,7 +9,7 @@ import (
 )
 
 // takeReceipt judges an agent's word of how an install command ended.
-func (b *reportBatch) takeReceipt(s certctl.Statement, r *certctl.Receipt) error {
+func (b *reportBatch) takeReceipt(s certctl.Statement, r *certctl.Receipt, next *certctl.CSR) error {
 	d := b.deployments[s.Object]
 	done := r.Outcome == certctl.OutcomeVerified || r.Outcome == certctl.OutcomeInstalled
 	switch {
@@ -22,6 +22,10 @@ func (b *reportBatch) takeReceipt(s certctl.Statement, r *certctl.Receipt) error
 	case s.Number != d.number || s.Number == 0:
 		return over("command")
 	case d.State == certctl.DeploymentInstalling, done && !d.State.Final():
+		if done {
+			b.takeNext(d, next)
+		}
+		d.holder.lost = r.Code == keyMissing && d.holder.live && d.holder.handed
 		return b.conclude(d, s, r)
 	case d.State == certctl.DeploymentSuperseded || d.State == certctl.DeploymentPending:
 		return over("command")
@@ -68,6 +72,9 @@ func (b *reportBatch) conclude(d *reportedDeployment, s certctl.Statement, r *ce
 		name = certctl.EventDeploymentRolled
 	}
 	if outcome == certctl.OutcomeSuccess {
+		if d.holder.accepted != nil {
+			data["next_key"] = d.holder.accepted.SPKI
+		}
 		d.Reason, d.Message = "", ""
 		b.done[dueDeployment] = append(b.done[dueDeployment], d.ID)
 	} else {

@@ -29,6 +29,7 @@ type reportedDeployment struct {
 	name        string // of the certificate
 	fingerprint certctl.Digest
 	number      int64 // of the newest command
+	holder      reportedHolder
 
 	receipt []byte // recorded now
 }
@@ -48,11 +49,14 @@ func (t *tx) reportBatch(ctx context.Context, reports []certctl.AgentReport) (*r
 		tx: t, done: map[string][]certctl.ID{}, changed: map[certctl.ID]bool{}, orders: map[certctl.ID]*reportedOrder{},
 		deployments: map[certctl.ID]*reportedDeployment{}, bindings: map[certctl.ID]*reportedBinding{},
 	}
-	ids, spkis := make([]certctl.ID, len(reports)), []certctl.Digest{}
+	ids, spkis, next := make([]certctl.ID, len(reports)), []certctl.Digest{}, []certctl.Digest{}
 	for i, r := range reports {
 		ids[i] = r.Statement.Object
 		if r.CSR != nil {
 			spkis = append(spkis, r.CSR.SPKI)
+		}
+		if r.Next != nil {
+			next = append(next, r.Next.SPKI)
 		}
 	}
 	if err := t.lockCertificatesOf(ctx, `
@@ -67,8 +71,29 @@ func (t *tx) reportBatch(ctx context.Context, reports []certctl.AgentReport) (*r
 		}
 	}
 	var err error
-	b.blocked, err = t.blockedKeys(ctx, spkis)
+	if b.blocked, err = t.blockedKeys(ctx, append(spkis, next...)); err != nil {
+		return nil, err
+	}
+	b.served, err = t.servedKeys(ctx, next)
 	return b, err
+}
+
+// servedKeys returns those of the keys that a leaf exists for.
+func (t *tx) servedKeys(ctx context.Context, spkis []certctl.Digest) (map[certctl.Digest]bool, error) {
+	served := map[certctl.Digest]bool{}
+	if len(spkis) == 0 {
+		return served, nil
+	}
+	rows, err := t.Query(ctx, `select distinct spki from version where spki = any($1)`, spkis)
+	if err != nil {
+		return nil, err
+	}
+	var spki certctl.Digest
+	_, err = pgx.ForEachRow(rows, []any{&spki}, func() error {
+		served[spki] = true
+		return nil
+	})
+	return served, err
 }
 
 func (b *reportBatch) readOrders(ctx context.Context, ids []certctl.ID) error {
@@ -104,17 +129,25 @@ func (b *reportBatch) readOrders(ctx context.Context, ids []certctl.ID) error {
 func (b *reportBatch) readDeployments(ctx context.Context, ids []certctl.ID) error {
 	rows, err := b.Query(ctx, `
 		select d.id, d.certificate_id, d.binding_id, d.target_id, target.name, d.agent_id, d.version_id, d.state, d.tries, d.number,
-			v.fingerprint, team.name, c.name
+			v.fingerprint, team.name, c.name, h.id, h.agent_id, h.next_spki, v.spki, c.dns, c.ips, c.uris, c.emails, p.body,
+			h.kind = 'agent' and h.ended_at is null and c.key_mode = 'agent' and c.issuers <> '{}',
+			exists (select from cert_order o where o.id = v.order_id and o.number = 0)
 		from deployment d join target on target.id = d.target_id join version v on v.id = d.version_id
-		join certificate c on c.id = d.certificate_id join team on team.id = c.team_id
+		join certificate c on c.id = d.certificate_id join team on team.id = c.team_id join profile p on p.id = c.profile_id
+		join binding b on b.id = d.binding_id join holder h on h.id = b.holder_id
 		where d.id = any($1) order by d.id for no key update of d`, ids)
 	if err != nil {
 		return err
 	}
 	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (*reportedDeployment, error) {
-		d := &reportedDeployment{}
-		return d, row.Scan(&d.ID, &d.Certificate, &d.Binding, &d.Target.ID, &d.Target.Name, &d.Agent, &d.Version, &d.State, &d.Tries,
-			&d.number, &d.fingerprint, &d.team, &d.name)
+		d, body := &reportedDeployment{}, []byte{}
+		h := &d.holder
+		if err := row.Scan(&d.ID, &d.Certificate, &d.Binding, &d.Target.ID, &d.Target.Name, &d.Agent, &d.Version, &d.State, &d.Tries,
+			&d.number, &d.fingerprint, &d.team, &d.name, &h.id, &h.agent, &h.next, &h.spki,
+			&h.names.DNS, &h.names.IP, &h.names.URI, &h.names.Email, &body, &h.live, &h.handed); err != nil {
+			return nil, err
+		}
+		return d, json.Unmarshal(body, &h.profile)
 	})
 	for _, d := range all {
 		b.deployments[d.ID] = d

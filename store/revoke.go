@@ -237,6 +237,9 @@ func (t *tx) replace(ctx context.Context, versions []revocable, teams map[certct
 	if err := t.endTainted(ctx, keysOf(certificates), versions, teams); err != nil {
 		return err
 	}
+	if err := t.forgetTaintedNextKeys(ctx, versions); err != nil {
+		return err
+	}
 	rows, err := t.Query(ctx, `
 		select h.id, c.id, c.purpose from holder h join certificate c on c.id = h.certificate_id
 		where h.version_id = any($1) and h.ended_at is null order by h.id`, ids)
