@@ -147,6 +147,7 @@ type IssueError struct {
 	Message    string
 	Outage     bool // the issuer itself failed: it counts for its health
 	RetryAfter time.Duration
+	Resume     bool // the attempt goes on after a pause: what the CA has of it is still good
 	Cause      error
 }
 

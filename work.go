@@ -37,7 +37,8 @@ type Asking struct {
 	Ask func(ctx context.Context, attempt Attempt) (Issued, error)
 }
 
-// AttemptEnd says how an attempt ended: with a Leaf, or with an error.
+// AttemptEnd says how an attempt ended: with a Leaf, or with an error. Or that it
+// has not: with a Pause, see there.
 type AttemptEnd struct {
 	Order     ID
 	N         int
@@ -49,7 +50,13 @@ type AttemptEnd struct {
 	Err       *IssueError
 	RetryAt   time.Time // with Err, unless it is final
 	Refuse    bool      // with Err: the order ends
+
+	Pause   WaitReason // the attempt goes on, and is looked at again at RetryAt
+	Message string     // with Pause, without Err: what it waits for
 }
+
+// Paused reports whether the attempt goes on.
+func (e AttemptEnd) Paused() bool { return e.Pause != WaitNone }
 
 // MailboxWork is everything that waits for one agent.
 type MailboxWork struct {

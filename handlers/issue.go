@@ -23,8 +23,9 @@ type IssueStore interface {
 }
 
 // CA asks one authority for leaves. Prepare says what is about to be asked, and
-// is recorded before Ask acts; an attempt whose lease ran out is prepared again
-// with what was recorded, so that it is resumed rather than repeated.
+// is recorded before Ask acts; an attempt whose lease ran out, or that was paused,
+// is prepared again with what was recorded, so that it is resumed rather than
+// repeated.
 type CA interface {
 	Prepare(ctx context.Context, job certctl.IssueJob, at time.Time) (certctl.Asking, error)
 }
@@ -146,10 +147,18 @@ func (h *Issue) askOne(ctx context.Context, attempt certctl.Attempt, w work) cer
 			return end
 		}
 	}
-	end.Err = issueError(err)
 	now := attempt.StartedAt
 	if database, err := h.store.Now(context.WithoutCancel(ctx)); err == nil {
 		now = database
+	}
+	var pause *certctl.Pause
+	if errors.As(err, &pause) {
+		end.Pause, end.Message, end.RetryAt = pause.Wait, pause.Message, now.Add(pause.After)
+		return end
+	}
+	end.Err = issueError(err)
+	if end.Err.Resume {
+		end.Pause = certctl.WaitBackoff
 	}
 	retry, again := certctl.NextTry(end.Err, attempt.N, now, rand.Float64())
 	end.RetryAt, end.Refuse = retry, !again
@@ -175,21 +184,26 @@ func (h *Issue) extend(ctx context.Context, attempts []certctl.Attempt) {
 }
 
 func (h *Issue) logEnds(ends []certctl.AttemptEnd, results []certctl.FinishResult, took time.Duration) {
-	issued, stale := 0, 0
+	issued, paused, stale := 0, 0, 0
 	for _, result := range results {
 		if result.Stale {
 			stale++
 		}
 	}
 	for _, end := range ends {
-		if end.Err == nil {
+		switch {
+		case end.Err != nil:
+		case end.Paused():
+			paused++
+			continue
+		default:
 			issued++
 			continue
 		}
 		h.log.Warn().Err(end.Err).Stringer("order", end.Order).Int("attempt", end.N).
-			Str("code", end.Err.Code).Bool("refused", end.Refuse).Time("retry_at", end.RetryAt).Msg("attempt failed")
+			Str("code", end.Err.Code).Bool("refused", end.Refuse).Bool("goes_on", end.Paused()).Time("retry_at", end.RetryAt).Msg("attempt failed")
 	}
-	h.log.Info().Int("orders", len(ends)).Int("issued", issued).Int("stale", stale).Dur("took", took).Msg("issued")
+	h.log.Info().Int("orders", len(ends)).Int("issued", issued).Int("paused", paused).Int("stale", stale).Dur("took", took).Msg("issued")
 }
 
 // issueError gives every failure a kind: what the CA or our own checks said, or

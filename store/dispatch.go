@@ -105,7 +105,7 @@ func (t *tx) endWaits(ctx context.Context, all []claimed) error {
 	}
 	for kind, statement := range map[string]string{
 		dueOrder: `update cert_order set wait = case when state = 'awaiting_csr' then 'holder_offline' else '' end
-			where id = any($1) and (state = 'ready' and wait <> '' or state = 'awaiting_csr' and wait = 'backoff')`,
+			where id = any($1) and (state = any('{ready,processing}') and wait <> '' or state = 'awaiting_csr' and wait = 'backoff')`,
 		dueDeployment: `update deployment set wait = '' where id = any($1) and wait <> ''`,
 		dueBinding:    `update binding set wait = '' where id = any($1) and wait <> ''`,
 	} {

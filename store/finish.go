@@ -29,11 +29,12 @@ type finishing struct {
 // and says when the holder is due again. One that comes too late, because the
 // order was cancelled or another worker has taken over, is kept as an orphan:
 // it exists, and can be revoked. An error lets the order wait until RetryAt, or
-// ends it; errors of attempts that are not current change nothing.
+// ends it; errors of attempts that are not current change nothing. An attempt that
+// is paused goes on, and belongs to nobody until RetryAt.
 func (s *Store) FinishIssue(ctx context.Context, ends []certctl.AttemptEnd) ([]certctl.FinishResult, error) {
 	leaves := make([]certctl.Leaf, len(ends))
 	for i, end := range ends {
-		if end.Err == nil {
+		if end.Err == nil && !end.Paused() {
 			var err error
 			if leaves[i], err = certctl.ParseLeaf(end.Leaf); err != nil {
 				return nil, err
@@ -46,11 +47,14 @@ func (s *Store) FinishIssue(ctx context.Context, ends []certctl.AttemptEnd) ([]c
 		if err != nil {
 			return err
 		}
-		var issued, orphans, failures []*finishing
+		var issued, orphans, failures, paused []*finishing
 		for i, f := range all {
 			f.leaf, f.version = leaves[i], certctl.NewID(t.now).WithOrder(i)
 			results[i] = certctl.FinishResult{Order: f.end.Order, Stale: !f.current}
 			switch {
+			case f.end.Paused() && f.current:
+				paused = append(paused, f)
+			case f.end.Paused():
 			case f.end.Err != nil && f.current:
 				failures = append(failures, f)
 			case f.end.Err != nil:
@@ -67,6 +71,9 @@ func (s *Store) FinishIssue(ctx context.Context, ends []certctl.AttemptEnd) ([]c
 			return err
 		}
 		if err := t.closeFailed(ctx, failures); err != nil {
+			return err
+		}
+		if err := t.pauseAttempts(ctx, paused); err != nil {
 			return err
 		}
 		if err := t.judgeIssuers(ctx, all); err != nil {

@@ -19,6 +19,7 @@ type starting struct {
 	lostLeases  int
 	limited     bool // by a concurrency, a rate, or because the issuer is down
 	paused      bool
+	going       bool            // its last attempt was paused and goes on
 	last        certctl.Attempt // the newest attempt; N = 0 without one
 }
 
@@ -27,10 +28,13 @@ func (s *starting) may(now time.Time) bool {
 	if s.paused || s.revision != s.start.Revision {
 		return false
 	}
-	if s.state == certctl.OrderProcessing {
-		return s.last.Outcome == certctl.AttemptRunning && s.last.LeaseUntil.Before(now)
+	if s.wait != certctl.WaitNone {
+		return false
 	}
-	return s.state == certctl.OrderReady && s.wait == certctl.WaitNone
+	if s.state == certctl.OrderProcessing {
+		return s.last.Outcome == certctl.AttemptRunning && (s.going || s.last.LeaseUntil.Before(now))
+	}
+	return s.state == certctl.OrderReady
 }
 
 // BeginIssue records what workers are about to ask, before they ask it, and
@@ -38,7 +42,7 @@ func (s *starting) may(now time.Time) bool {
 // were read, and whose issuer has a free slot (Issuer.Concurrency, over all
 // replicas). The others are somebody else's, or wait; nothing is returned for
 // them. An attempt in place of one whose lease has run out has its external URL
-// and state; the old one is abandoned.
+// and state; the old one is abandoned. One that was paused goes on as it is.
 //
 // An order that has lost certctl.MaxLostLeases workers in a row is not asked for
 // again: whatever kills them, it waits for a person, with a dead letter.
@@ -55,7 +59,7 @@ func (s *Store) BeginIssue(ctx context.Context, worker string, lease time.Durati
 		for _, s := range open {
 			switch {
 			case !s.may(t.now):
-			case s.state == certctl.OrderProcessing && s.lostLeases+1 >= certctl.MaxLostLeases:
+			case s.state == certctl.OrderProcessing && !s.going && s.lostLeases+1 >= certctl.MaxLostLeases:
 				poison = append(poison, s.start.Order)
 			default:
 				mine = append(mine, s)
@@ -65,7 +69,7 @@ func (s *Store) BeginIssue(ctx context.Context, worker string, lease time.Durati
 		if err != nil || len(mine) == 0 {
 			return err
 		}
-		begun, err = t.begin(ctx, mine, worker, t.now.Add(lease))
+		begun, err = t.beginOrGoOn(ctx, mine, worker, t.now.Add(lease))
 		return err
 	})
 	if err != nil {
@@ -91,7 +95,7 @@ func (t *tx) startings(ctx context.Context, starts []certctl.AttemptStart) ([]*s
 	rows, err := t.Query(ctx, `
 		select o.id, o.certificate_id, o.state, o.wait, o.revision, o.attempts, o.lost_leases,
 			i.concurrency > 0 or i.rate_count > 0 or i.health = 'down', i.paused or c.paused,
-			coalesce(a.n, 0), coalesce(a.outcome, ''), a.lease_until, coalesce(a.external_url, ''), a.state
+			coalesce(a.paused, false), coalesce(a.n, 0), coalesce(a.outcome, ''), a.lease_until, coalesce(a.external_url, ''), a.state
 		from cert_order o join issuer i on i.id = o.issuer_id join certificate c on c.id = o.certificate_id
 		left join attempt a on a.order_id = o.id and a.n = o.attempts
 		where o.id = any($1) order by o.id`, ids)
@@ -102,7 +106,7 @@ func (t *tx) startings(ctx context.Context, starts []certctl.AttemptStart) ([]*s
 		s := &starting{}
 		var id certctl.ID
 		err := row.Scan(&id, &s.certificate, &s.state, &s.wait, &s.revision, &s.attempts, &s.lostLeases, &s.limited, &s.paused,
-			&s.last.N, &s.last.Outcome, &s.last.LeaseUntil, &s.last.ExternalURL, &s.last.State)
+			&s.going, &s.last.N, &s.last.Outcome, &s.last.LeaseUntil, &s.last.ExternalURL, &s.last.State)
 		s.start = byOrder[id]
 		return s, err
 	})

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/certctl/certctl"
@@ -55,6 +56,7 @@ func (t *tx) slotsOf(ctx context.Context, issuer certctl.ID, wanting []*starting
 			return nil, err
 		}
 	}
+	wanting, going := goingFirst(wanting)
 	free, wait, at := len(wanting), certctl.WaitNone, t.now
 	shut := func(room int, reason certctl.WaitReason, again time.Time) {
 		if room < free {
@@ -69,7 +71,7 @@ func (t *tx) slotsOf(ctx context.Context, issuer certctl.ID, wanting []*starting
 		if err != nil {
 			return nil, err
 		}
-		shut(room, certctl.WaitBudget, again)
+		shut(going+room, certctl.WaitBudget, again)
 	}
 	if g.health == certctl.HealthDown {
 		probes := 0
@@ -78,7 +80,7 @@ func (t *tx) slotsOf(ctx context.Context, issuer certctl.ID, wanting []*starting
 		}
 		shut(probes, certctl.WaitIssuerDown, maxTime(g.probeAt, t.now.Add(slotAgain)))
 	}
-	if err := t.use(ctx, g, wanting[:free], until); err != nil {
+	if err := t.use(ctx, g, wanting[:free], going, until); err != nil {
 		return nil, err
 	}
 	return wanting[:free], t.shutOut(ctx, wanting[free:], wait, at)
@@ -110,8 +112,31 @@ func (t *tx) rateRoom(ctx context.Context, g gate) (room int, again time.Time, e
 	return g.rate.Count - used, maxTime(oldest.Add(time.Duration(g.rate.Per)), t.now.Add(time.Second)), err
 }
 
-// use takes slots, spends the rate and, of an issuer that is down, the probe.
-func (t *tx) use(ctx context.Context, g gate, through []*starting, until time.Time) error {
+// goingFirst puts the orders first whose attempts go on, and returns how many
+// they are: they take a slot while somebody works on them, but have spent the
+// issuer's rate already.
+func goingFirst(all []*starting) (sorted []*starting, going int) {
+	sorted = slices.Clone(all)
+	slices.SortStableFunc(sorted, func(a, b *starting) int {
+		switch {
+		case a.going == b.going:
+			return 0
+		case a.going:
+			return -1
+		}
+		return 1
+	})
+	for _, s := range sorted {
+		if s.going {
+			going++
+		}
+	}
+	return sorted, going
+}
+
+// use takes slots, spends the rate for all but the first few, which go on, and,
+// of an issuer that is down, the probe.
+func (t *tx) use(ctx context.Context, g gate, through []*starting, going int, until time.Time) error {
 	if len(through) == 0 {
 		return nil
 	}
@@ -124,9 +149,9 @@ func (t *tx) use(ctx context.Context, g gate, through []*starting, until time.Ti
 		on conflict (issuer_id, order_id) do update set until = excluded.until`, g.issuer, ids, until); err != nil {
 		return err
 	}
-	if g.rate.Count > 0 {
+	if g.rate.Count > 0 && going < len(ids) {
 		if _, err := t.Exec(ctx, `
-			insert into issuer_use (issuer_id, at, order_id) select $1, now(), unnest($2::uuid[]) on conflict do nothing`, g.issuer, ids); err != nil {
+			insert into issuer_use (issuer_id, at, order_id) select $1, now(), unnest($2::uuid[]) on conflict do nothing`, g.issuer, ids[going:]); err != nil {
 			return err
 		}
 	}
@@ -146,7 +171,7 @@ func (t *tx) shutOut(ctx context.Context, out []*starting, wait certctl.WaitReas
 	for i, s := range out {
 		ids[i] = s.start.Order
 	}
-	if _, err := t.Exec(ctx, `update cert_order set wait = $2, updated_at = now() where id = any($1) and state = 'ready'`,
+	if _, err := t.Exec(ctx, `update cert_order set wait = $2, updated_at = now() where id = any($1) and state = any('{ready,processing}')`,
 		ids, string(wait)); err != nil {
 		return err
 	}

@@ -9,7 +9,8 @@ import (
 )
 
 // ReadyOrders returns those of the orders that may be asked for now: they are
-// ready and wait for nothing, or their worker's lease has run out (Previous).
+// ready and wait for nothing, or their attempt goes on after a pause or because
+// its worker's lease has run out (Previous).
 // Orders of paused issuers and certificates are left out. It claims nothing, see BeginIssue.
 func (s *Store) ReadyOrders(ctx context.Context, ids []certctl.ID) ([]certctl.IssueJob, error) {
 	var jobs []certctl.IssueJob
@@ -20,7 +21,7 @@ func (s *Store) ReadyOrders(ctx context.Context, ids []certctl.ID) ([]certctl.Is
 				select o.id from cert_order o join issuer i on i.id = o.issuer_id join certificate c on c.id = o.certificate_id
 				left join attempt a on a.order_id = o.id and a.n = o.attempts
 				where o.id = any($1) and not i.paused and not c.paused
-					and (o.state = 'ready' and o.wait = '' or o.state = 'processing' and a.outcome = '' and a.lease_until < now())
+					and (o.state = 'ready' and o.wait = '' or o.state = 'processing' and o.wait = '' and a.outcome = '' and (a.paused or a.lease_until < now()))
 				order by o.urgency, o.id)`, ids).Scan(&ready); err != nil || len(ready) == 0 {
 			return err
 		}
@@ -99,7 +100,7 @@ func (t *tx) jobPolicies(ctx context.Context, jobs []certctl.IssueJob) error {
 	return err
 }
 
-// jobAttempts adds the attempts whose lease has run out.
+// jobAttempts adds the attempts that go on, or whose lease has run out.
 func (t *tx) jobAttempts(ctx context.Context, jobs []certctl.IssueJob) error {
 	lapsed := map[certctl.ID]*certctl.IssueJob{}
 	for i := range jobs {
@@ -129,7 +130,7 @@ func (s *Store) ExtendLease(ctx context.Context, order certctl.ID, n int, worker
 		until := t.now.Add(lease)
 		tag, err := t.Exec(ctx, `
 			update attempt a set lease_until = $4 from cert_order o
-			where a.order_id = $1 and a.n = $2 and a.worker = $3 and a.outcome = ''
+			where a.order_id = $1 and a.n = $2 and a.worker = $3 and a.outcome = '' and not a.paused
 				and o.id = a.order_id and o.attempts = a.n and o.state = 'processing'`, order, n, worker, until)
 		if err != nil {
 			return err
@@ -150,7 +151,7 @@ func (s *Store) ExtendLease(ctx context.Context, order certctl.ID, n int, worker
 func (s *Store) SaveAttemptState(ctx context.Context, order certctl.ID, n int, worker, externalURL string, state []byte) error {
 	tag, err := s.pool.Exec(ctx, `
 		update attempt a set external_url = $4, state = $5 from cert_order o
-		where a.order_id = $1 and a.n = $2 and a.worker = $3 and a.outcome = ''
+		where a.order_id = $1 and a.n = $2 and a.worker = $3 and a.outcome = '' and not a.paused
 			and o.id = a.order_id and o.attempts = a.n and o.state = 'processing'`, order, n, worker, externalURL, state)
 	if err == nil && tag.RowsAffected() == 0 {
 		return lostAttempt(order, n)

@@ -19,6 +19,7 @@ func (t *tx) judgeIssuers(ctx context.Context, all []*finishing) error {
 		case f.end.Err != nil && f.end.Err.Outage:
 			outages[issuer] = f
 			count[issuer]++
+		case f.end.Paused() && f.end.Err == nil && f.end.Pause != certctl.WaitCA: // it was not asked
 		default:
 			answered[issuer] = true
 		}

@@ -161,7 +161,7 @@ func orderReason(state certctl.OrderState, wait certctl.WaitReason, message, awa
 		return "waits for a certificate request from its client"
 	case state == certctl.OrderAwaitingCSR:
 		return "waits for a key and a certificate request from " + awaiting
-	case state == certctl.OrderReady && wait != certctl.WaitNone && message != "":
+	case (state == certctl.OrderReady || state == certctl.OrderProcessing) && wait != certctl.WaitNone && message != "":
 		return certctl.Clip(message, 500)
 	case state == certctl.OrderReady && wait != certctl.WaitNone:
 		return "waits: " + string(wait)
