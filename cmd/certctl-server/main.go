@@ -61,6 +61,7 @@ func run(args []string) int {
 	var c cli
 	parsed, err := config.Parse(&c, args, config.Options{
 		Name: "certctl-server", Description: "The certctl platform.", Environ: os.Environ(),
+		Known: knownVariables(),
 	})
 	if errors.Is(err, config.ErrHelp) {
 		return exitOK

@@ -116,7 +116,7 @@ func (s *server) startWorker(t *tasks, conn *bus.Conn) error {
 	if err != nil {
 		return err
 	}
-	reports := handlers.NewReports(installation, fleet, s.store, s.log)
+	reports := handlers.NewReports(installation, fleet, s.acting(), s.log)
 	t.run("reports", func(ctx context.Context) error { return bus.ServeReports(ctx, conn, reports.Answer) })
 	return nil
 }
@@ -143,7 +143,7 @@ func (s *server) startScheduler(t *tasks, conn *bus.Conn) {
 	}, bus.HandleOptions{Batch: certctl.MaxHintIDs})
 	router.Handle(certctl.HintRenew, renew.Handle, bus.HandleOptions{Concurrency: 2, Batch: certctl.MaxHintIDs})
 	t.run("scheduler", router.Run)
-	t.run("dispatcher", handlers.NewDispatcher(s.store, s.announce, s.log).Run)
+	t.run("dispatcher", handlers.NewDispatcher(s.acting(), s.announce, s.log).Run)
 	t.run("partitions", s.keepPartitions)
 }
 

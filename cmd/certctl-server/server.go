@@ -118,6 +118,7 @@ func (s *server) bootstrap(ctx context.Context) error {
 // the tables due and event_out carry it.
 func (s *server) announce(effects certctl.Effects) {
 	if announcer := s.announcer.Load(); announcer != nil {
+		committed(effects)
 		announcer.Announce(effects)
 	}
 	if observe := s.observe.Load(); observe != nil && len(effects.Events) > 0 {

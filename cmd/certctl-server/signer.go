@@ -218,10 +218,10 @@ func (g *signer) start(ctx context.Context, t *tasks, conn *bus.Conn) error {
 	if err != nil {
 		return err
 	}
-	mailboxes := handlers.NewMailboxes(installation, g.fleet(), s.store, g.platform.Command, s.openImported, s.log)
+	mailboxes := handlers.NewMailboxes(installation, g.fleet(), s.acting(), g.platform.Command, s.openImported, s.log)
 	enrolments := handlers.NewEnrolments(installation, g.platform.Fleet, s.store, g.mint, s.log)
 	lists := handlers.NewLists(s.store, g.authorities, s.keys.pki, s.log)
-	issue := handlers.NewIssue(s.store, g.openCA, s.worker, s.log)
+	issue := handlers.NewIssue(s.acting(), g.openCA, s.worker, s.log)
 	revoke := handlers.NewRevoke(s.store, g.openCA, s.log)
 
 	router := s.router(conn, func(kind string) bool { return kind == certctl.IssuerLocal })
