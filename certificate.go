@@ -141,4 +141,5 @@ type Holder struct {
 	Members     []Ref // agents; empty for a client
 	Version     ID    // the newest one, absent before the first
 	RenewAt     time.Time
+	Keys        []MemberKey // HolderShared: who has the newest version's key
 }

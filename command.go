@@ -11,6 +11,7 @@ const (
 	CommandMakeKey = "key"     // Object: order; Number: command number; body KeyCommand
 	CommandInstall = "install" // Object: deployment; Number: command number; body InstallCommand
 	CommandForget  = "forget"  // Object: binding; body ForgetCommand: stop managing, or remove
+	CommandShare   = "share"   // Object: holder; Number: command number; body ShareCommand
 )
 
 // TargetCommand tells an agent what a target is. It comes with every mailbox
@@ -34,6 +35,10 @@ type KeyCommand struct {
 	Algorithm       KeyAlgorithm `json:"algorithm"`
 	ReuseSPKI       Digest       `json:"reuse_spki,omitzero"` // sign with this existing key instead
 	NotAfter        time.Time    `json:"not_after"`           // the command is void afterwards
+	// Shared: the holder's members have one key. Recipients are the agent
+	// statements of those that it is sealed for, at most MaxRecipients.
+	Shared     bool        `json:"shared,omitempty"`
+	Recipients []Statement `json:"recipients,omitempty"`
 }
 
 // InstallCommand asks the agent to make a target serve a version. Numbers of a
@@ -55,6 +60,10 @@ type InstallCommand struct {
 	SealedKey       []byte    `json:"sealed_key,omitempty"` // imported or shared keys: PKCS#8, HPKE-sealed
 	NotAfter        time.Time `json:"not_after"`
 	Next            *NextKey  `json:"next,omitempty"` // the key that is to be handed over with the receipt
+	// Holder and SealedNumber say that SealedKey is a shared key, which another
+	// node has sealed: see SealSharedKey.
+	Holder       ID    `json:"holder,omitzero"`
+	SealedNumber int64 `json:"sealed_number,omitempty"`
 }
 
 // ForgetCommand ends the management of a binding. The served files stay unless
@@ -105,12 +114,16 @@ const (
 	ReportReceipt   = "receipt"   // Object: deployment; Number: command number; body Receipt
 	ReportRefusal   = "refusal"   // Object: order or deployment; body Refusal
 	ReportForgotten = "forgotten" // Object: binding; Number: command number; body Refusal, code empty
+	ReportShared    = "shared"    // Object: holder; Number: command number; body SharedReport
 )
 
 // CSRReport answers a KeyCommand.
 type CSRReport struct {
 	Order ID     `json:"order"`
 	CSR   []byte `json:"csr"` // DER
+	// Sealed and Refused answer the command's Recipients.
+	Sealed  []SealedKey        `json:"sealed,omitempty"`
+	Refused []RefusedRecipient `json:"refused,omitempty"`
 }
 
 // Refusal says that the node will not carry out a command: its own policy, or

@@ -36,6 +36,8 @@ type Issuer struct {
 	Trust        TrustClass
 	Concurrency  int  // live attempts at once over all replicas; 0: no limit
 	Rate         Rate // attempts over all replicas
+	Duplicates   Rate // leaves with the same names that it gives
+	Priced       bool // each leaf costs money
 	Health       Health
 	HealthReason string
 	DownSince    time.Time // while it is down

@@ -72,6 +72,10 @@ const (
 	WaitSuperseding WaitReason = "installing" // an older command is still being carried out
 )
 
+// WaitKey is why a deployment of a shared key waits: no other member has sealed
+// the key for this one yet.
+const WaitKey WaitReason = "key"
+
 // Order is the duty to get one leaf for one holder and one revision of a
 // certificate. At most one order of a holder is live.
 //
@@ -106,6 +110,8 @@ type Order struct {
 	CreatedAt   time.Time
 	UpdatedAt   time.Time
 	ClosedAt    time.Time
+
+	Maker Ref // of a shared key: the member that is asked to make it
 }
 
 // Urgency orders work that is due at the same time; a lower value goes first.

@@ -16,6 +16,12 @@ type HolderFacts struct {
 	Unmanaged       bool      // no issuer, archived, or monitored
 	Paused          bool
 	Holds           Holds // issue windows and freezes
+
+	// Of a shared key, while members wait for it:
+	Waiting      int       // live members that neither have it nor are sent it
+	WaitingSince time.Time // the longest of them
+	Givers       int       // members that have it
+	GiverOnline  bool      // one of them could seal it now
 }
 
 // Reasons for a new leaf.
@@ -24,6 +30,7 @@ const (
 	DueRevoked   = "revoked"
 	DueRevision  = "revision" // the certificate has changed since
 	DueRenewAt   = "renew_at" // its time has come
+	DueKey       = "key"      // members wait for a shared key that nobody can give them
 )
 
 // Decision is what HolderDue says of a holder.
@@ -59,14 +66,40 @@ func HolderDue(f HolderFacts, now time.Time) Decision {
 		holds := f.Holds
 		holds.Windows = nil
 		return f.held(DueRevision, holds, now, now)
-	case f.RenewAt.IsZero():
+	}
+	rekey := f.rekeyAt()
+	if f.RenewAt.IsZero() && rekey.IsZero() {
 		return Decision{}
 	}
 	at := f.RenewAt
-	if f.Deployed > 0 && f.Verified == 0 {
+	if f.Deployed > 0 && f.Verified == 0 && !at.IsZero() {
 		at = maxOf(at, f.IssuedAt.Add(f.NotAfter.Sub(f.IssuedAt)/2))
 	}
+	if !rekey.IsZero() && (at.IsZero() || rekey.Before(at)) {
+		holds := f.Holds
+		holds.Windows = nil
+		return f.held(DueKey, holds, rekey, now)
+	}
 	return f.held(DueRenewAt, f.Holds, at, now)
+}
+
+// How long members wait for a shared key before there is a new one, and how
+// often there may be one for that reason.
+const (
+	keyPatience = 10 * time.Minute
+	rekeyLeast  = time.Hour
+)
+
+// rekeyAt is when a new key is made because members wait for this one; zero:
+// there is no need. One that nobody has any more is replaced at once.
+func (f HolderFacts) rekeyAt() time.Time {
+	switch {
+	case f.Waiting == 0 || f.GiverOnline:
+		return time.Time{}
+	case f.Givers == 0:
+		return f.IssuedAt
+	}
+	return maxOf(f.WaitingSince.Add(keyPatience), f.IssuedAt.Add(rekeyLeast))
 }
 
 // held is the decision about what is due at a time, unless something holds it.

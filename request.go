@@ -39,6 +39,8 @@ type CertificatePatch struct {
 	Owner         *string
 	Labels        *map[string]string
 	IfRevision    int64 // 0: whatever it is
+
+	Sharing *Sharing // "": what the number of agents and the issuers ask for
 }
 
 // ImportRequest brings in a certificate that exists, with or without its key.

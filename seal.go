@@ -1,6 +1,9 @@
 package certctl
 
-import "crypto/hpke"
+import (
+	"crypto/hpke"
+	"encoding/binary"
+)
 
 // SealPurpose separates what is sealed to the same key, as Domain does for
 // signatures.
@@ -9,6 +12,8 @@ type SealPurpose string
 const (
 	SealPrivateKey SealPurpose = "certctl/v1/key"    // InstallCommand.SealedKey; Object: the certificate
 	SealSecrets    SealPurpose = "certctl/v1/secret" // TargetCommand.Secrets; Object: the target
+
+	SealSharedKey SealPurpose = "certctl/v1/shared-key" // SealedKey, from node to node; Object: the holder
 )
 
 // SealInfo is what a sealed text is bound to: opened with any other info, it
@@ -19,6 +24,7 @@ type SealInfo struct {
 	Object  ID
 	Agent   ID     // the recipient
 	SPKI    Digest // of the sealed key; zero for secrets
+	Number  int64  // SealSharedKey: of the command that asked for it
 }
 
 // bytes is HPKE's info: the purpose, a zero byte, then fields of fixed length.
@@ -26,7 +32,11 @@ func (i SealInfo) bytes() []byte {
 	out := append([]byte(i.Purpose), 0)
 	out = append(out, i.Object[:]...)
 	out = append(out, i.Agent[:]...)
-	return append(out, i.SPKI[:]...)
+	out = append(out, i.SPKI[:]...)
+	if i.Purpose == SealSharedKey {
+		out = binary.BigEndian.AppendUint64(out, uint64(i.Number)) //nolint:gosec // the bits count, not the value
+	}
+	return out
 }
 
 // NewSealingKey makes an X25519MLKEM768 key pair (HPKE's MLKEM768-X25519,

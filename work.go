@@ -67,6 +67,7 @@ type MailboxWork struct {
 	Targets  []Target // those that Installs and Forgets name
 	Forgets  []ForgetWork
 	More     bool
+	Shares   []ShareWork
 }
 
 // KeyWork is an order that waits for its agent's CSR.
@@ -75,6 +76,7 @@ type KeyWork struct {
 	Certificate string
 	Reuse       Digest // SPKI of the key to use again; zero: make one
 	Number      int64
+	Recipients  []Statement // whom a shared key is sealed for: the fleet key's words on them
 }
 
 // InstallWork is a deployment that its agent should carry out.
@@ -86,7 +88,8 @@ type InstallWork struct {
 	Certificate string
 	SealedKey   []byte // imported keys, under the "secrets" KEK
 	Number      int64
-	Next        *NextKey // the key to ask for with it
+	Next        *NextKey  // the key to ask for with it
+	Shared      SharedKey // shared keys
 }
 
 // ForgetWork is a binding that its agent should stop managing.
@@ -102,7 +105,8 @@ type AgentReport struct {
 	CSR       *CSR
 	Receipt   *Receipt
 	Refusal   *Refusal
-	Next      *CSR // that came with the receipt
+	Next      *CSR          // that came with the receipt
+	Shared    *SharedReport // also what came with a CSR
 }
 
 // PlatformKey is one of the platform's own keys: bus identity, fleet key,

@@ -177,10 +177,13 @@ func (a *Agent) leafKey(c *certctl.InstallCommand) (crypto.Signer, error) {
 		key, err := a.store.Get(c.SPKI)
 		return key, withRemedy(err, "renew the certificate: the node makes a new key for it")
 	}
-	info := certctl.SealInfo{Purpose: certctl.SealPrivateKey, Object: c.Certificate, Agent: a.id.Agent, SPKI: c.SPKI}
+	info, remedy := certctl.SealInfo{Purpose: certctl.SealPrivateKey, Object: c.Certificate, Agent: a.id.Agent, SPKI: c.SPKI}, "import the certificate's key again"
+	if !c.Holder.IsZero() {
+		info, remedy = sharedInfo(c.Holder, a.id.Agent, c.SPKI, c.SealedNumber), "nothing is to be done: another member seals the key again"
+	}
 	der, err := certctl.OpenSealed(a.keys.Sealing, info, c.SealedKey)
 	if err != nil {
-		return nil, withRemedy(err, "import the certificate's key again")
+		return nil, withRemedy(err, remedy)
 	}
 	key, err := parseKey(der, c.SPKI)
 	if err != nil {
@@ -201,7 +204,9 @@ func (a *Agent) receiptChanges(j job, receipt certctl.Receipt) []Change {
 	if installed(receipt) {
 		record.Version, record.Fingerprint, record.Pending = c.Version, c.Fingerprint, certctl.Digest{}
 		record.Place, record.Slot = c.Place, c.Slot
+		holder := a.sharedBy(c)
 		record.Keys = usedKeys(record.Keys, c)
+		record.Keys[0].Holder = holder
 		changes = append(changes, a.claimed(c.SPKI)...)
 	} else {
 		event = a.log.Warn()

@@ -29,6 +29,7 @@ func (a *Agent) makeKeys(batch []job) {
 	a.keysInUse.RLock()
 	defer a.keysInUse.RUnlock()
 	batch = slices.DeleteFunc(batch, a.answered) // since it was put here
+	batch = a.shareKeys(batch)
 	records := make([]*orderRecord, len(batch))
 	slots := make(chan struct{}, runtime.GOMAXPROCS(0))
 	var group sync.WaitGroup
@@ -72,14 +73,23 @@ func (a *Agent) makeKey(j job) *orderRecord {
 		a.refuse(j.statement, "csr", err)
 		return nil
 	}
-	report, err := a.statement(certctl.ReportCSR, j.key.Order, j.statement.Number, certctl.CSRReport{Order: j.key.Order, CSR: csr})
+	body := certctl.CSRReport{Order: j.key.Order, CSR: csr}
+	if body.Sealed, body.Refused, err = a.sealFor(j.key.Recipients, j.key.Holder, key, j.statement.Number); err != nil {
+		a.refuse(j.statement, "seal", err)
+		return nil
+	}
+	report, err := a.statement(certctl.ReportCSR, j.key.Order, j.statement.Number, body)
 	if err != nil {
 		a.refuse(j.statement, "csr", err)
 		return nil
 	}
 	a.log.Info().Stringer("order", j.key.Order).Str("certificate", certctl.Clip(j.key.CertificateName, 100)).
-		Stringer("spki", spki).Str("algorithm", string(j.key.Algorithm)).Msg("key made")
-	return &orderRecord{SPKI: spki, Report: report, Asked: a.now()}
+		Stringer("spki", spki).Str("algorithm", string(j.key.Algorithm)).Int("sealed", len(body.Sealed)).Int("refused", len(body.Refused)).Msg("key made")
+	record := &orderRecord{SPKI: spki, Report: report, Asked: a.now()}
+	if j.key.Shared {
+		record.Holder = j.key.Holder
+	}
+	return record
 }
 
 func (a *Agent) orderKey(c *certctl.KeyCommand) (key crypto.Signer, code string, err error) {

@@ -27,12 +27,13 @@ type lanes struct {
 // queue is what waits in one busy lane, by the jobs' subjects.
 type queue map[certctl.ID]job
 
-// job is a verified command with its decoded body: exactly one of the three.
+// job is a verified command with its decoded body: exactly one of the four.
 type job struct {
 	statement certctl.Statement
 	key       *certctl.KeyCommand
 	install   *certctl.InstallCommand
 	forget    *certctl.ForgetCommand
+	share     *certctl.ShareCommand
 }
 
 // lane of a job: its target's, or the one where keys are made.

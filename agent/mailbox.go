@@ -243,6 +243,9 @@ func (a *Agent) answered(j job) bool {
 	if j.key != nil {
 		return a.askedAgain(j.key.Order)
 	}
+	if j.share != nil {
+		return false // to seal once more does no harm
+	}
 	var record bindingRecord
 	if !a.journal.Get(bindingKey(j.subject()), &record) || j.statement.Number > record.Number {
 		return false

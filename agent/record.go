@@ -22,6 +22,7 @@ type orderRecord struct {
 	Report  certctl.Statement `json:"report"`
 	Asked   time.Time         `json:"asked"`             // last
 	Claimed bool              `json:"claimed,omitempty"` // a binding has the leaf now, and answers for the key
+	Holder  certctl.ID        `json:"holder,omitzero"`   // whose members the key may be sealed for
 }
 
 // bindingRecord is the state of one binding on this node. It stays, as a mark
@@ -45,6 +46,7 @@ type bindingRecord struct {
 type keyUse struct {
 	SPKI     certctl.Digest `json:"spki"`
 	NotAfter time.Time      `json:"not_after"`
+	Holder   certctl.ID     `json:"holder,omitzero"` // whose members the key may be sealed for
 }
 
 // targetRecord is the newest description of a target; secrets are still sealed.

@@ -39,12 +39,12 @@ func TestTidyErasesWhatNothingNeeds(t *testing.T) {
 		Change{orderKey(certctl.ID{2}), orderRecord{SPKI: gone["old order"], Asked: now.Add(-101 * certctl.Day)}},
 		Change{orderKey(certctl.ID{3}), orderRecord{SPKI: gone["claimed order"], Asked: now, Claimed: true}},
 		Change{bindingKey(certctl.ID{4}), bindingRecord{At: now, Pending: kept["pending"], Keys: []keyUse{
-			{kept["current"], now.Add(certctl.Day)}, {kept["previous"], now.Add(-6 * certctl.Day)},
+			{SPKI: kept["current"], NotAfter: now.Add(certctl.Day)}, {SPKI: kept["previous"], NotAfter: now.Add(-6 * certctl.Day)},
 		}}},
 		Change{bindingKey(certctl.ID{5}), bindingRecord{At: now, Keys: []keyUse{
-			{kept["current, expired"], ended}, {gone["previous, expired"], ended},
+			{SPKI: kept["current, expired"], NotAfter: ended}, {SPKI: gone["previous, expired"], NotAfter: ended},
 		}}},
-		Change{bindingKey(certctl.ID{6}), bindingRecord{At: now, Forgotten: true, Keys: []keyUse{{gone["forgotten"], now}}}},
+		Change{bindingKey(certctl.ID{6}), bindingRecord{At: now, Forgotten: true, Keys: []keyUse{{SPKI: gone["forgotten"], NotAfter: now}}}},
 		Change{bindingKey(certctl.ID{7}), bindingRecord{At: now.Add(-401 * certctl.Day), Forgotten: true}},
 	)
 	unfinished := filepath.Join(n.dir, "keys", ".abc.pem.123") // of a write that was cut off

@@ -46,6 +46,12 @@ func (a *Agent) decode(s certctl.Statement) (job, error) {
 			return j, err
 		}
 		return j, a.checkAbout(s, j.forget.Binding, j.forget.Target, time.Time{})
+	case certctl.CommandShare:
+		j.share = new(certctl.ShareCommand)
+		if err := s.Decode(j.share); err != nil {
+			return j, err
+		}
+		return j, a.checkAbout(s, j.share.Holder, j.share.Holder, j.share.NotAfter)
 	}
 	return j, certctl.Errorf(certctl.Invalid, "this agent does not know commands of kind %q", certctl.Clip(s.Kind, 40)).
 		WithRemedy("update certctl-agent on this node")
