@@ -111,6 +111,11 @@ const (
 	EventIssuerResumed         EventName = "issuer_resumed"
 )
 
+const (
+	EventRevocationWaiting   EventName = "revocation_waiting" // until the version is replaced
+	EventRevocationCancelled EventName = "revocation_cancelled"
+)
+
 // Outcomes of an event.
 const (
 	OutcomeSuccess = "success"

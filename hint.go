@@ -13,9 +13,13 @@ const (
 	HintSystem HintVerb = "system" // the platform's own certificates and authorities; no lane
 )
 
+const (
+	HintReplace HintVerb = "replace" // revocations that wait for their replacement; ids: versions; no lane
+)
+
 // HintVerbs lists every verb that travels as an intent (the bell does not: it
 // is an empty message to one agent).
-var HintVerbs = []HintVerb{HintIssue, HintRevoke, HintRenew, HintCRL, HintExpire, HintSystem}
+var HintVerbs = []HintVerb{HintIssue, HintRevoke, HintRenew, HintCRL, HintExpire, HintSystem, HintReplace}
 
 // NoLane is the lane of work that no issuer's slowness can hold up.
 const NoLane = "-"

@@ -72,6 +72,15 @@ type RevokeRequest struct {
 	Certificate string
 	Holder      ID
 	Reason      RevocationReason
+	Replace     Replacement
+}
+
+// RevocationFilter selects revocations.
+type RevocationFilter struct {
+	PageRequest
+	Team        string
+	Certificate string
+	State       RevocationState
 }
 
 // Idempotency makes a repeated request harmless: the same key of the same

@@ -235,7 +235,7 @@ func (t *tx) tellOrphans(ctx context.Context, orphans []*finishing) error {
 	if err != nil {
 		return err
 	}
-	_, err = t.revoke(ctx, tainted, certctl.ReasonKeyCompromise)
+	_, err = t.revokeAs(ctx, tainted, certctl.ReasonKeyCompromise, certctl.ReplaceAfter)
 	return err
 }
 

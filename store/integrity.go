@@ -26,6 +26,9 @@ var promises = []struct{ broken, query string }{
 		where h.ended_at is null and v.renew_at is not null and c.purpose = 'user' and c.archived_at is null and not c.paused and c.issuers <> '{}'
 			and not exists (select from due where kind = 'holder' and id = h.id)
 			and not exists (select from cert_order where certificate_id = h.certificate_id and holder_id = h.id and live)`},
+	{"waiting revocations that nobody will look at", `
+		select count(*) from revocation r where state = 'waiting'
+			and not exists (select from due where kind = 'revocation' and id = r.version_id)`},
 	{"ended holders with live bindings", `
 		select count(*) from binding b join holder h on h.id = b.holder_id where b.unbound_at is null and h.ended_at is not null`},
 	{"ended holders that are due", `

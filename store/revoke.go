@@ -22,13 +22,13 @@ type revocable struct {
 // issuers are told, and the lists of our own authorities signed anew, by what is
 // due from then on.
 //
-// With keyCompromise the key is blocked for ever, every unexpired version with
-// it that the actor may revoke goes with it, whatever its certificate, and the
-// holders get replacement orders before everything else. With other reasons a
-// holder gets its next leaf when it is due: order one first to replace what is
-// superseded.
+// With keyCompromise the key is blocked for ever, and every unexpired version
+// with it that the actor may revoke goes with it, whatever its certificate.
+//
+// What is replaced before its revocation is in the answer, too, and not revoked
+// yet: it waits until the new leaf is verified everywhere, see SettleRevocations.
 func (s *Store) RevokeVersions(ctx context.Context, actor certctl.Actor, request certctl.RevokeRequest) ([]certctl.Version, error) {
-	if err := checkRevocation(request); err != nil {
+	if err := checkRevocation(&request); err != nil {
 		return nil, err
 	}
 	var revoked []certctl.Version
@@ -44,7 +44,7 @@ func (s *Store) RevokeVersions(ctx context.Context, actor certctl.Actor, request
 		if err := t.lockCertificates(ctx, keysOf(certificates)...); err != nil {
 			return err
 		}
-		ids, err := t.revoke(ctx, candidates, request.Reason)
+		ids, err := t.revokeAs(ctx, candidates, request.Reason, request.Replace)
 		if err != nil {
 			return err
 		}
@@ -57,7 +57,8 @@ func (s *Store) RevokeVersions(ctx context.Context, actor certctl.Actor, request
 	return revoked, err
 }
 
-func checkRevocation(request certctl.RevokeRequest) error {
+// checkRevocation refuses what cannot be done, and fills in what the reason says.
+func checkRevocation(request *certctl.RevokeRequest) (err error) {
 	if _, known := request.Reason.Code(); !known {
 		return certctl.InvalidField("/reason", "%q is not a reason that may be given", certctl.Clip(string(request.Reason), 40)).
 			WithRemedy("use unspecified, keyCompromise, affiliationChanged, superseded, cessationOfOperation or privilegeWithdrawn")
@@ -65,7 +66,8 @@ func checkRevocation(request certctl.RevokeRequest) error {
 	if request.Version.IsZero() == (request.Certificate == "") {
 		return certctl.Errorf(certctl.Invalid, "name either a version or a certificate")
 	}
-	return nil
+	request.Replace, err = request.Replacement()
+	return err
 }
 
 // toRevoke finds what a request means, and authorises the actor for it. Revoking
@@ -93,6 +95,9 @@ func (t *tx) toRevoke(ctx context.Context, request certctl.RevokeRequest) ([]rev
 	}
 	if request.Reason != certctl.ReasonKeyCompromise {
 		c.add("v.revoked_at is null and v.not_after > now()")
+		if request.Replace == certctl.ReplaceBefore {
+			c.add("not exists (select from revocation where version_id = v.id and state = 'waiting')")
+		}
 		named, err := t.revocables(ctx, c)
 		if err == nil && len(named) == 0 {
 			err = certctl.Errorf(certctl.Conflict, "%s has nothing left to revoke: what was asked for is revoked or expired", f.name)
@@ -153,8 +158,21 @@ func (t *tx) revocables(ctx context.Context, c *conditions) ([]revocable, error)
 	})
 }
 
+// revokeAs revokes versions and replaces them when it is asked to. It returns the
+// ids of those that are revoked now, or will be.
+func (t *tx) revokeAs(ctx context.Context, versions []revocable, reason certctl.RevocationReason, replace certctl.Replacement) ([]certctl.ID, error) {
+	if replace == certctl.ReplaceBefore {
+		return t.revokeLater(ctx, versions, reason)
+	}
+	ids, err := t.revoke(ctx, versions, reason)
+	if err == nil && replace == certctl.ReplaceAfter {
+		err = t.replace(ctx, versions)
+	}
+	return ids, err
+}
+
 // revoke records the revocations and what must follow: the issuers' duty, the
-// lists, and after a compromise the end of orders for the key and replacements.
+// lists, and after a compromise the end of orders for the key.
 //
 // It returns the ids of the versions that it revoked.
 func (t *tx) revoke(ctx context.Context, versions []revocable, reason certctl.RevocationReason) ([]certctl.ID, error) {
@@ -178,14 +196,20 @@ func (t *tx) revoke(ctx context.Context, versions []revocable, reason certctl.Re
 	if _, err := t.Exec(ctx, `
 		insert into revocation (version_id, issuer_id, reason, state, requester_id)
 		select id, issuer_id, $2, case when issuer_id is null then 'not_supported' else 'requested' end, $3
-		from version where id = any($1) on conflict (version_id) do nothing`,
+		from version where id = any($1)
+		on conflict (version_id) do update set reason = excluded.reason, state = excluded.state,
+			requester_id = coalesce(excluded.requester_id, revocation.requester_id), updated_at = now()
+		where revocation.state in ('waiting', 'cancelled')`,
 		ids, string(reason), t.actor.Principal.ID); err != nil {
 		return nil, err
 	}
 	if err := t.tellIssuers(ctx, versions); err != nil || reason != certctl.ReasonKeyCompromise {
 		return ids, err
 	}
-	return ids, t.replace(ctx, all, teams)
+	if err := t.forgetTaintedNextKeys(ctx, all); err != nil {
+		return nil, err
+	}
+	return ids, t.endTainted(ctx, all, teams)
 }
 
 // markRevoked marks versions as revoked and returns those that were not yet:
@@ -200,16 +224,19 @@ func (t *tx) markRevoked(ctx context.Context, versions []revocable, reason certc
 	if err != nil {
 		return nil, err
 	}
-	marked, err := pgx.CollectRows(rows, pgx.RowTo[certctl.ID])
-	return slices.DeleteFunc(slices.Clone(versions), func(v revocable) bool { return !slices.Contains(marked, v.id) }), err
+	marked, err := setOf(rows)
+	return slices.DeleteFunc(slices.Clone(versions), func(v revocable) bool { return !marked[v.id] }), err
 }
 
 // tellIssuers makes the revocations due, and the lists of our own authorities.
 func (t *tx) tellIssuers(ctx context.Context, versions []revocable) error {
 	var due []dueRow
+	var unissued []certctl.ID
 	lanes, authorities := map[string][]certctl.ID{}, map[certctl.ID]bool{}
 	for _, v := range versions {
-		if !v.issuer.IsZero() {
+		if v.issuer.IsZero() {
+			unissued = append(unissued, v.id)
+		} else {
 			lane := v.issuer.String()
 			lanes[lane] = append(lanes[lane], v.id)
 			due = append(due, dueRow{kind: dueRevocation, id: v.id, verb: certctl.HintRevoke, lane: lane, at: t.now.Add(agentReminder)})
@@ -223,22 +250,19 @@ func (t *tx) tellIssuers(ctx context.Context, versions []revocable) error {
 		t.hints(certctl.HintRevoke, lane, ids)
 	}
 	t.hints(certctl.HintCRL, certctl.NoLane, keysOf(authorities))
+	if err := t.done(ctx, dueRevocation, unissued...); err != nil {
+		return err
+	}
 	return t.due(ctx, due...)
 }
 
-// replace orders new leaves for the holders whose newest version had a key that
-// is blocked now, and ends the orders that would certify it once more. Whoever
-// renews the platform's own certificates is told to look at them.
-func (t *tx) replace(ctx context.Context, versions []revocable, teams map[certctl.ID]string) error {
+// replace orders new leaves for the holders whose newest version is among the
+// versions. Whoever renews the platform's own certificates is told to look at
+// them.
+func (t *tx) replace(ctx context.Context, versions []revocable) error {
 	certificates, ids := map[certctl.ID]bool{}, make([]certctl.ID, len(versions))
 	for i, v := range versions {
 		certificates[v.certificate], ids[i] = true, v.id
-	}
-	if err := t.endTainted(ctx, keysOf(certificates), versions, teams); err != nil {
-		return err
-	}
-	if err := t.forgetTaintedNextKeys(ctx, versions); err != nil {
-		return err
 	}
 	rows, err := t.Query(ctx, `
 		select h.id, c.id, c.purpose from holder h join certificate c on c.id = h.certificate_id
@@ -276,17 +300,22 @@ func (t *tx) orderFirst(ctx context.Context, specs []orderSpec, certificates []c
 	if err != nil {
 		return err
 	}
-	return t.pullForward(ctx, slices.DeleteFunc(live, func(o liveOrder) bool {
-		return !slices.ContainsFunc(specs, func(s orderSpec) bool { return s.Holder == o.holder }) ||
-			slices.ContainsFunc(made, func(m certctl.Order) bool { return m.ID == o.id })
-	}))
+	wanted, fresh := make(map[certctl.ID]bool, len(specs)), make(map[certctl.ID]bool, len(made))
+	for _, spec := range specs {
+		wanted[spec.Holder] = true
+	}
+	for _, o := range made {
+		fresh[o.ID] = true
+	}
+	return t.pullForward(ctx, slices.DeleteFunc(live, func(o liveOrder) bool { return !wanted[o.holder] || fresh[o.id] }))
 }
 
-// endTainted cancels the open orders of certificates for a key of the versions.
-func (t *tx) endTainted(ctx context.Context, certificates []certctl.ID, versions []revocable, teams map[certctl.ID]string) error {
-	spkis := make([]certctl.Digest, len(versions))
+// endTainted cancels the open orders of the versions' certificates for one of
+// their keys, which would certify it once more.
+func (t *tx) endTainted(ctx context.Context, versions []revocable, teams map[certctl.ID]string) error {
+	certificates, spkis := make([]certctl.ID, len(versions)), make([]certctl.Digest, len(versions))
 	for i, v := range versions {
-		spkis[i] = v.spki
+		certificates[i], spkis[i] = v.certificate, v.spki
 	}
 	rows, err := t.Query(ctx, `
 		select id, certificate_id, holder_id, state from cert_order
@@ -300,12 +329,14 @@ func (t *tx) endTainted(ctx context.Context, certificates []certctl.ID, versions
 	if err != nil {
 		return err
 	}
-	for _, o := range tainted {
+	holders := make([]certctl.ID, len(tainted))
+	for i, o := range tainted {
+		holders[i] = o.holder
 		if err := t.cancelOrders(ctx, teams[o.certificate], "its key is compromised", []liveOrder{o}); err != nil {
 			return err
 		}
 	}
-	return nil
+	return t.reconsider(ctx, holders...)
 }
 
 func (t *tx) teamsOfCertificates(ctx context.Context, versions []revocable) (map[certctl.ID]string, error) {

@@ -93,7 +93,7 @@ func TestOtherReasonsRevokeWhatIsNamed(t *testing.T) {
 		w.issue(o)
 	}
 	holder := w.holders(c)[0].Holder.ID
-	revoked, err := w.RevokeVersions(w.ctx, w.admin, certctl.RevokeRequest{Certificate: "shop", Holder: holder, Reason: certctl.ReasonSuperseded})
+	revoked, err := w.RevokeVersions(w.ctx, w.admin, certctl.RevokeRequest{Certificate: "shop", Holder: holder, Reason: certctl.ReasonSuperseded, Replace: certctl.ReplaceNo})
 	if err != nil || len(revoked) != 1 || revoked[0].Holder != holder {
 		t.Fatalf("revoked %+v, %v", revoked, err)
 	}
@@ -159,7 +159,7 @@ func TestAKeyIsBlockedAfterItsVersionWasRevoked(t *testing.T) {
 	w.target("one")
 	c := w.submit(request("shop", "one"))
 	version := w.issue(w.orders(c, "")[0])
-	if _, err := w.RevokeVersions(w.ctx, w.admin, certctl.RevokeRequest{Version: version, Reason: certctl.ReasonSuperseded}); err != nil {
+	if _, err := w.RevokeVersions(w.ctx, w.admin, certctl.RevokeRequest{Version: version, Reason: certctl.ReasonSuperseded, Replace: certctl.ReplaceNo}); err != nil {
 		t.Fatal(err)
 	}
 	revoked, err := w.RevokeVersions(w.ctx, w.admin, certctl.RevokeRequest{Version: version, Reason: certctl.ReasonKeyCompromise})

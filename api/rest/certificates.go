@@ -25,7 +25,6 @@ type CertificateStore interface {
 	UnbindTarget(ctx context.Context, actor certctl.Actor, ref, target string, remove bool) (certctl.Certificate, error)
 	RedeployCertificate(ctx context.Context, actor certctl.Actor, ref, target string) ([]certctl.Deployment, error)
 	RollBackCertificate(ctx context.Context, actor certctl.Actor, ref string, request certctl.RollbackRequest) ([]certctl.Deployment, error)
-	RevokeVersions(ctx context.Context, actor certctl.Actor, request certctl.RevokeRequest) ([]certctl.Version, error)
 	CurrentVersions(ctx context.Context, actor certctl.Actor, ref string) ([]certctl.HolderVersion, error)
 }
 
@@ -207,36 +206,6 @@ func (s *Server) RollBackCertificate(ctx context.Context, r gen.RollBackCertific
 	}
 	deployments, err := s.store.RollBackCertificate(ctx, actorOf(ctx), r.Certificate, request)
 	return gen.RollBackCertificate202JSONResponse{Items: each(deployments, deploymentOf)}, err
-}
-
-// RevokeCertificate revokes all unexpired versions, or one holder's.
-func (s *Server) RevokeCertificate(ctx context.Context, r gen.RevokeCertificateRequestObject) (gen.RevokeCertificateResponseObject, error) {
-	versions, err := s.store.RevokeVersions(ctx, actorOf(ctx), certctl.RevokeRequest{
-		Certificate: r.Certificate, Holder: r.Body.Holder, Reason: revocationReason(string(r.Body.Reason)),
-	})
-	if err != nil {
-		return nil, err
-	}
-	return gen.RevokeCertificate202JSONResponse{Items: each(versions, versionOf)}, nil
-}
-
-// RevokeVersion revokes one version, and with keyCompromise every other one
-// with the same key.
-func (s *Server) RevokeVersion(ctx context.Context, r gen.RevokeVersionRequestObject) (gen.RevokeVersionResponseObject, error) {
-	versions, err := s.store.RevokeVersions(ctx, actorOf(ctx), certctl.RevokeRequest{
-		Version: r.ID, Reason: revocationReason(string(r.Body.Reason)),
-	})
-	if err != nil {
-		return nil, err
-	}
-	return gen.RevokeVersion202JSONResponse{Items: each(versions, versionOf)}, nil
-}
-
-func revocationReason(text string) certctl.RevocationReason {
-	if text == "" {
-		return certctl.ReasonUnspecified
-	}
-	return certctl.RevocationReason(text)
 }
 
 // maxWait bounds how long a request may wait for a leaf.

@@ -24,6 +24,7 @@ type Store interface {
 	InventoryStore
 	WorkStore
 	RenewalStore
+	RevocationStore
 }
 
 // Signer does what needs a key: it runs in the signer role, across the bus.

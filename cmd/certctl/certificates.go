@@ -182,15 +182,6 @@ func (c certCSRCmd) Run(s *session) error {
 	return s.change(http.MethodPost, item(certificatesPath, c.Name)+"/csr", object{"csr": string(csr)}, waiting{})
 }
 
-type certRevokeCmd struct {
-	nameArg
-	Reason string `help:"${enum}" default:"unspecified" env:"-" enum:"unspecified,keyCompromise,affiliationChanged,superseded,cessationOfOperation,privilegeWithdrawn"`
-}
-
-func (c certRevokeCmd) Run(s *session) error {
-	return s.changeList(item(certificatesPath, c.Name)+"/revoke", object{"reason": c.Reason}, versionColumns)
-}
-
 type certRedeployCmd struct {
 	nameArg
 	Target string `help:"Only on this target." env:"-"`

@@ -39,4 +39,6 @@ type CLI struct {
 	Completion      completionCmd   `cmd:"" help:"Print shell completion."`
 	About           aboutCmd        `cmd:"" help:"Print the version of this program."`
 	Complete        completeCmd     `cmd:"" hidden:"" help:"Answer shell completion."`
+
+	Revocations revocationsCmd `cmd:"" aliases:"revocation" help:"What is revoked, or waits to be."`
 }

@@ -61,15 +61,6 @@ type versionGetCmd struct{ nameArg }
 
 func (c versionGetCmd) Run(s *session) error { return s.get("/api/v1/versions", c.Name) }
 
-type versionRevokeCmd struct {
-	nameArg
-	Reason string `help:"${enum}" default:"unspecified" env:"-" enum:"unspecified,keyCompromise,affiliationChanged,superseded,cessationOfOperation,privilegeWithdrawn"`
-}
-
-func (c versionRevokeCmd) Run(s *session) error {
-	return s.changeList(item("/api/v1/versions", c.Name)+"/revoke", object{"reason": c.Reason}, versionColumns)
-}
-
 type deploymentsCmd struct {
 	List  deploymentListCmd  `cmd:"" help:"List deployments."`
 	Retry deploymentRetryCmd `cmd:"" help:"Try one again now."`

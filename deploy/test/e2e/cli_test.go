@@ -96,7 +96,7 @@ func TestCommandLine(t *testing.T) {
 	}
 	s.ok("", "issuers", "pause", "local")
 	s.ok("", "issuers", "resume", "local")
-	s.ok("", "certificates", "revoke", "mail", "--reason", "superseded")
+	s.ok("", "certificates", "revoke", "mail", "--reason", "superseded", "--replace", "no")
 	if events := s.ok("", "events", "list", "--name", "version_revoked"); !strings.Contains(events, "version_revoked") {
 		t.Errorf("events %s", events)
 	}

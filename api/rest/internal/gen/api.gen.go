@@ -347,6 +347,27 @@ func (e RevokeRequestReason) Valid() bool {
 	}
 }
 
+// Defines values for RevokeRequestReplace.
+const (
+	RevokeRequestReplaceAfter  RevokeRequestReplace = "after"
+	RevokeRequestReplaceBefore RevokeRequestReplace = "before"
+	RevokeRequestReplaceNo     RevokeRequestReplace = "no"
+)
+
+// Valid indicates whether the value is a known member of the RevokeRequestReplace enum.
+func (e RevokeRequestReplace) Valid() bool {
+	switch e {
+	case RevokeRequestReplaceAfter:
+		return true
+	case RevokeRequestReplaceBefore:
+		return true
+	case RevokeRequestReplaceNo:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for AgentStateQ.
 const (
 	AgentStateQActive   AgentStateQ = "active"
@@ -641,6 +662,39 @@ func (e ListOrdersParamsState) Valid() bool {
 	case ListOrdersParamsStateReady:
 		return true
 	case ListOrdersParamsStateRefused:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ListRevocationsParamsState.
+const (
+	ListRevocationsParamsStateCancelled    ListRevocationsParamsState = "cancelled"
+	ListRevocationsParamsStateConfirmed    ListRevocationsParamsState = "confirmed"
+	ListRevocationsParamsStateFailed       ListRevocationsParamsState = "failed"
+	ListRevocationsParamsStateNotSupported ListRevocationsParamsState = "not_supported"
+	ListRevocationsParamsStateRequested    ListRevocationsParamsState = "requested"
+	ListRevocationsParamsStateSent         ListRevocationsParamsState = "sent"
+	ListRevocationsParamsStateWaiting      ListRevocationsParamsState = "waiting"
+)
+
+// Valid indicates whether the value is a known member of the ListRevocationsParamsState enum.
+func (e ListRevocationsParamsState) Valid() bool {
+	switch e {
+	case ListRevocationsParamsStateCancelled:
+		return true
+	case ListRevocationsParamsStateConfirmed:
+		return true
+	case ListRevocationsParamsStateFailed:
+		return true
+	case ListRevocationsParamsStateNotSupported:
+		return true
+	case ListRevocationsParamsStateRequested:
+		return true
+	case ListRevocationsParamsStateSent:
+		return true
+	case ListRevocationsParamsStateWaiting:
 		return true
 	default:
 		return false
@@ -1527,14 +1581,47 @@ type ResolveRequest struct {
 	MachineID string `json:"machine_id"`
 }
 
+// Revocation defines model for Revocation.
+type Revocation struct {
+	Certificate Ref        `json:"certificate"`
+	CreatedAt   time.Time  `json:"created_at"`
+	DueAt       time.Time  `json:"due_at,omitempty,omitzero"`
+	Holder      certctl.ID `json:"holder,omitempty,omitzero"`
+	Issuer      certctl.ID `json:"issuer,omitempty,omitzero"`
+	Message     string     `json:"message,omitempty,omitzero"`
+	Reason      string     `json:"reason"`
+
+	// Rollout That orders the replacement
+	Rollout certctl.ID `json:"rollout,omitempty,omitzero"`
+	Serial  string     `json:"serial"`
+
+	// State waiting (for the replacement), requested, sent, confirmed, failed, not_supported or cancelled
+	State     string     `json:"state"`
+	Tries     int        `json:"tries,omitempty,omitzero"`
+	UpdatedAt time.Time  `json:"updated_at,omitempty,omitzero"`
+	Version   certctl.ID `json:"version"`
+}
+
+// RevocationList defines model for RevocationList.
+type RevocationList struct {
+	Items      []Revocation `json:"items"`
+	NextCursor string       `json:"next_cursor,omitempty,omitzero"`
+}
+
 // RevokeRequest defines model for RevokeRequest.
 type RevokeRequest struct {
 	Holder certctl.ID          `json:"holder,omitempty,omitzero"`
 	Reason RevokeRequestReason `json:"reason,omitempty,omitzero"`
+
+	// Replace before: revoked once the new leaf is served; after: revoked now, the new leaf first in line; no: revoked now. Absent: after for keyCompromise, before for superseded, no otherwise
+	Replace RevokeRequestReplace `json:"replace,omitempty,omitzero"`
 }
 
 // RevokeRequestReason defines model for RevokeRequest.Reason.
 type RevokeRequestReason string
+
+// RevokeRequestReplace before: revoked once the new leaf is served; after: revoked now, the new leaf first in line; no: revoked now. Absent: after for keyCompromise, before for superseded, no otherwise
+type RevokeRequestReplace string
 
 // RollbackRequest defines model for RollbackRequest.
 type RollbackRequest struct {
@@ -2115,6 +2202,27 @@ type ListRenewalPoliciesParams struct {
 	Team TeamQ `form:"team,omitempty" json:"team,omitempty,omitzero"`
 }
 
+// ListRevocationsParams defines parameters for ListRevocations.
+type ListRevocationsParams struct {
+	// Cursor next_cursor of the page before
+	Cursor Cursor `form:"cursor,omitempty" json:"cursor,omitempty,omitzero"`
+
+	// Limit Items a page
+	Limit Limit `form:"limit,omitempty" json:"limit,omitempty,omitzero"`
+
+	// Certificate Name or id
+	Certificate CertificateQ `form:"certificate,omitempty" json:"certificate,omitempty,omitzero"`
+
+	// Team Only this team
+	Team TeamQ `form:"team,omitempty" json:"team,omitempty,omitzero"`
+
+	// State Only this state
+	State ListRevocationsParamsState `form:"state,omitempty" json:"state,omitempty,omitzero"`
+}
+
+// ListRevocationsParamsState defines parameters for ListRevocations.
+type ListRevocationsParamsState string
+
 // ListTargetsParams defines parameters for ListTargets.
 type ListTargetsParams struct {
 	// Cursor next_cursor of the page before
@@ -2459,6 +2567,12 @@ type ServerInterface interface {
 	// UpdateRenewalPolicy Replace one's settings
 	// (PUT /api/v1/renewal-policies/{policy})
 	UpdateRenewalPolicy(w http.ResponseWriter, r *http.Request, policy PolicyPath)
+	// ListRevocations Revocations and where they stand
+	// (GET /api/v1/revocations)
+	ListRevocations(w http.ResponseWriter, r *http.Request, params ListRevocationsParams)
+	// CancelRevocation Cancel one that waits for the replacement of its version
+	// (POST /api/v1/revocations/{id}/cancel)
+	CancelRevocation(w http.ResponseWriter, r *http.Request, id certctl.ID)
 	// ListTargets List targets
 	// (GET /api/v1/targets)
 	ListTargets(w http.ResponseWriter, r *http.Request, params ListTargetsParams)
@@ -5336,6 +5450,117 @@ func (siw *ServerInterfaceWrapper) UpdateRenewalPolicy(w http.ResponseWriter, r 
 	handler.ServeHTTP(w, r)
 }
 
+// ListRevocations operation middleware
+func (siw *ServerInterfaceWrapper) ListRevocations(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListRevocationsParams
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", r.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "cursor"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "cursor", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", r.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "limit"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "limit", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "certificate" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "certificate", r.URL.Query(), &params.Certificate, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "certificate"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "certificate", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "team" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "team", r.URL.Query(), &params.Team, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "team"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "team", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "state" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "state", r.URL.Query(), &params.State, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "state"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "state", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListRevocations(w, r, params)
+	}))
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		handler = siw.HandlerMiddlewares[i](handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// CancelRevocation operation middleware
+func (siw *ServerInterfaceWrapper) CancelRevocation(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id certctl.ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", mux.Vars(r)["id"], &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.CancelRevocation(w, r, id)
+	}))
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		handler = siw.HandlerMiddlewares[i](handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // ListTargets operation middleware
 func (siw *ServerInterfaceWrapper) ListTargets(w http.ResponseWriter, r *http.Request) {
 
@@ -5972,6 +6197,10 @@ func HandlerWithOptions(si ServerInterface, options GorillaServerOptions) http.H
 	r.HandleFunc(options.BaseURL+"/api/v1/versions/{id}/chain.pem", wrapper.GetVersionChain).Methods(http.MethodGet)
 
 	r.HandleFunc(options.BaseURL+"/api/v1/versions/{id}/revoke", wrapper.RevokeVersion).Methods(http.MethodPost)
+
+	r.HandleFunc(options.BaseURL+"/api/v1/revocations", wrapper.ListRevocations).Methods(http.MethodGet)
+
+	r.HandleFunc(options.BaseURL+"/api/v1/revocations/{id}/cancel", wrapper.CancelRevocation).Methods(http.MethodPost)
 
 	r.HandleFunc(options.BaseURL+"/api/v1/deployments", wrapper.ListDeployments).Methods(http.MethodGet)
 
@@ -9065,6 +9294,84 @@ func (response UpdateRenewalPolicydefaultApplicationProblemPlusJSONResponse) Vis
 	return err
 }
 
+type ListRevocationsRequestObject struct {
+	Params ListRevocationsParams
+}
+
+type ListRevocationsResponseObject interface {
+	VisitListRevocationsResponse(w http.ResponseWriter) error
+}
+
+type ListRevocations200JSONResponse RevocationList
+
+func (response ListRevocations200JSONResponse) VisitListRevocationsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListRevocationsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListRevocationsdefaultApplicationProblemPlusJSONResponse) VisitListRevocationsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CancelRevocationRequestObject struct {
+	ID certctl.ID `json:"id"`
+}
+
+type CancelRevocationResponseObject interface {
+	VisitCancelRevocationResponse(w http.ResponseWriter) error
+}
+
+type CancelRevocation200JSONResponse Revocation
+
+func (response CancelRevocation200JSONResponse) VisitCancelRevocationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CancelRevocationdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response CancelRevocationdefaultApplicationProblemPlusJSONResponse) VisitCancelRevocationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListTargetsRequestObject struct {
 	Params ListTargetsParams
 }
@@ -9976,6 +10283,12 @@ type StrictServerInterface interface {
 	// UpdateRenewalPolicy Replace one's settings
 	// (PUT /api/v1/renewal-policies/{policy})
 	UpdateRenewalPolicy(ctx context.Context, request UpdateRenewalPolicyRequestObject) (UpdateRenewalPolicyResponseObject, error)
+	// ListRevocations Revocations and where they stand
+	// (GET /api/v1/revocations)
+	ListRevocations(ctx context.Context, request ListRevocationsRequestObject) (ListRevocationsResponseObject, error)
+	// CancelRevocation Cancel one that waits for the replacement of its version
+	// (POST /api/v1/revocations/{id}/cancel)
+	CancelRevocation(ctx context.Context, request CancelRevocationRequestObject) (CancelRevocationResponseObject, error)
 	// ListTargets List targets
 	// (GET /api/v1/targets)
 	ListTargets(ctx context.Context, request ListTargetsRequestObject) (ListTargetsResponseObject, error)
@@ -12145,6 +12458,58 @@ func (sh *strictHandler) UpdateRenewalPolicy(w http.ResponseWriter, r *http.Requ
 	}
 }
 
+// ListRevocations operation middleware
+func (sh *strictHandler) ListRevocations(w http.ResponseWriter, r *http.Request, params ListRevocationsParams) {
+	var request ListRevocationsRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListRevocations(ctx, request.(ListRevocationsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListRevocations")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListRevocationsResponseObject); ok {
+		if err := validResponse.VisitListRevocationsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// CancelRevocation operation middleware
+func (sh *strictHandler) CancelRevocation(w http.ResponseWriter, r *http.Request, id certctl.ID) {
+	var request CancelRevocationRequestObject
+
+	request.ID = id
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.CancelRevocation(ctx, request.(CancelRevocationRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CancelRevocation")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(CancelRevocationResponseObject); ok {
+		if err := validResponse.VisitCancelRevocationResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // ListTargets operation middleware
 func (sh *strictHandler) ListTargets(w http.ResponseWriter, r *http.Request, params ListTargetsParams) {
 	var request ListTargetsRequestObject
@@ -12595,186 +12960,192 @@ func (sh *strictHandler) GetReadyz(w http.ResponseWriter, r *http.Request) {
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"7H1pk9s2tuhfQem+qnvnXfXideJ23Q8d25n0jWN33J5JvZpJtSHySEJEAhwAlKy4+r+/wsIdXEWq20m+",
-	"JG2RxHI2nB1fZh4LI0aBSjG7+DJbA/aB6z/ffMQr9X8fhMdJJAmjs4vZxzUgtvgVPPmfAnHYEqF+n8+E",
-	"t4YQq/flPoLZxUxITuhqdnc3n71lHjafl0f7eQ0ckEzHREQ0jnU3n0WY4xCkXeSlJxn/yTUwQz7xEZGz",
-	"+YyoX/4dA9/P5jOKQzUkVh8W5grx57dAV3I9u3h0fj537ONyKYFX53pPgz2CrQIhwuoVJNdEIEahbm49",
-	"Tn7uJeMhlrOLWRwTf+acewVUXr12I0R/o2eKsFznJlIfzeYzDv+OCQd/diF5DAMmvlbDVqZ+h0NAjB8w",
-	"fRnmIaHpv2sX81OXlZRBbpdy4NQ3Ekv4qYYENNaFeqNmEcmzbBFA43B28c9ZBNRXE80VXZKtesljdBkQ",
-	"z8BPavD94l7XisPKvawfCPURW1rmqgWNHaAOPE/dzMC9NdkqpJZnTZ4oDhCIUCEB62UEZAv6x7qVJEPm",
-	"F+LDEseBnF0scSAgXcmCsQAw1Ut5BVySJfGwhGGE6mUDjEquuYUNIdrisg5YRswFcwguCp/lracfKvQo",
-	"MRzhFaAFLBmvI2Lzft16nrkl52uIArYPj8JBiuBwEJh/bIGTJQE/+13/zZn643aBvc1sPltiYn4WcQRc",
-	"gF/Ha2+UkH9LQiKrG7iSENYRdqA/cVK1QSD+TEK1j0fnFp/2n+kiCJWwAp6tQhFPLU0ZXOojqWZF+n81",
-	"OHzuROGbzxHhIL41tFGdGHYgJNoCVwoBAuqLZjoCM95t+pLjUPKxhBNJ9FKrK/qOcc+xEgUetFsDRUzR",
-	"FJFIAN+CQIKFINcJkVRXtNTj9ZQ937PAB+4kaEBr/bBmuvRhn9O4rwagfz/k+L/yIYyYBOrtf4B9dfIf",
-	"8QYEwohDBFiCj9RkihLWmIcBiJQljGaZrSw38IkauYYYH3cRcFfLH7H01jVShSzzGqaQJAjQGgsjbbSW",
-	"W7fE5YkZtxejXAkRAx92EBH97ahnkFnOkOMnXczwyZUC0ijsN4TWTW8f9VBJ3uIFBI7pNrD/ny0OYniJ",
-	"cBCgMBYShRaxTnGtxilMTbRwL67hyePqIrQoNyfBRe4x5hzv7RKF1PLbxcgfIArwHu3WWCJPYSdnTRSE",
-	"eZlQ1agnetiTq9c9JUrTcYawVgiOcqq9VWqvm1JiuiSUiLVVKWuXs+0tvWtO0Uukxpwr7sAo4rAkn9GO",
-	"yDXCSHJMlG6B/u+Ak/XRuZNLzNlZe6YuCRe157j5tOe232tRWHNoNRoL6cM+JPae+8CPYDrtMJGErm5x",
-	"FHG2xUH+N08YsYp9NWrEmQdCWF1AyTlzTi5jof/yMPVA64pOPfCaBcTbDxPxkf52VBF/zUEA9RqgC6IO",
-	"sJH91glbRgOivRhsubR/UdgCr4EKJ9QjEQ4GAib5fGTY2FGHnID5JR2yBLYkAQyFiv54VJh8gJC5hO1l",
-	"IBji+qHWmNTEYm50afVvH0PIKKIMBYyugGspqfQoCGsAaAbrK55uAHOXNvcRPktEqJnWSmcBnOAA0Thc",
-	"1Gra/65VLp89ccHnRo/pIJib/GRqJZjuUSxiHCAlBetkl/6qbg3fOFWZG0Jdts07JputKkHKvNzRmFLi",
-	"ORZt4jkWDfI5Fi0COpOvvvYHlDxePqw49q0k3rKN/itklEjG9d+pf+iXebsy+BHzFQx0XEr97ag8Z5Yz",
-	"RAilizlgcsBh49ErAddRr300fPK/U0mC6uTfNpFxrL8ZQMY/Y5cyq341G1WCS/EqIhL9F5YoZEKi5+fi",
-	"LzULUepD/e7nrgAFBxExKkAz0zVniwBC9afHqFQ6/MWXGY6igJiYyFlk3vjvX4UJkGRT/R8Oy9nF7D/O",
-	"shDNmXkqzpJx9Yzl0AeWaIcF2nFGV1p8c5gjTH1jWUiGfIb+68N3r9CLp8/++hcNNzuuDqlcX1lLP+Is",
-	"Ai6J2YrHtYF/i2VXfMxTJ0+fb4jfQauczwIs5K0SJ70GN2j9Un1gtPyaR4kW0IKUD7Cc3aXCq8e67vKS",
-	"5p/GaZPXPaxNYdc4z6Mi08Ssan43txh8ZV568IjcGGL7E8FuBBsA1aP5LTGmYxHHqcMi/aNpX5bl78oO",
-	"i3k+ROCO7Ra2peeqX+oH4xrUEtD3iZJXOLjOrduqhMWtJKRHaMU12ID/XqdUiQT6nnB5GFSw6gTHyh4E",
-	"JcbEEV6QgFSQWFluGU1AbURjEkG7gEDUI61+edmGNS+rAxB7PRYYYm9NKNyahfZidWPTuh5ywPakdTzS",
-	"cdZeQBQghE1tSD8gVD5/Oqt6uebWjeEEmVKzXA9sRKUD9/mZIEmUNus1yRn5eUqpJc0fYC96cukiLvtH",
-	"nz0vcI76pwN6WAfq8tBb7PWa84z+9NzF6oKsaPvHz5+2sezCGC52tGxRteAZReRqETChxJUSwsixTBzL",
-	"NeNE7jsxP3DO+K3HfDfVwmcJnOLgNuaB84XEcdtPMJnAQyfhBFjAbZyYGB3lCgiBV+4d5Rktx7gslh6r",
-	"ETfWvnc+kpj3VbV2jG+gA+7pLH23MJGTGvJIL9LDktAVcHVsyVuxxo+fPXfupONhQZm8xUmaVEeNjckk",
-	"CNz5m2hDaklOrDH3hRuN9fJXxAZY3cSsGccF6W+J8XZU4BwFuOZEEgGT7jPBWP5dlNLSIlOfgZnVztGw",
-	"3mGqWbqnlty5bI+JUyjxAs5nXGB1LHm+wA63ch4Ih6hldhQnBOJgcyWNjV7Sx3L5Ny1IyGX6GA0kNfu7",
-	"WfE16xqGln4nUW7pyXSFOKaJ3lUimd2OIbMJoR2+hx2YKZruBi/m1c2HYQD1BC+H/p89e/K8HwmqQZyr",
-	"KlJZ6bS2Ls9eJ8jC8HQP2Fqh5VBHhjgLfCputY++pxETYhLcYt/nIETfjzueTyQaPIFWSrrD1PoKysNs",
-	"YH8b1qlTY5hatVbRgKOZ7ahTE5nPIqw9+dmjNH4zT0NWXZ0pFHY4uLVx0c4eGNLH7Fpjbg9ll4pmAx8d",
-	"haSNlDTZbHHk92aamJNeFNlu/eWy8xPinRfiiQXA50hznoVzCo6o3LZaBNkYFlLpSJ3ITirmDpuoY+PJ",
-	"UAqZLgRQiZYEAl+HyPZIZ5bBHmEOLxGNgwApQ4zYQOnprHy4uKVlIUr5rDnR6Nn5fKYmwgvFdSZS1Ue4",
-	"FuZ6evhctUI2H7QbYU8ukdzT75fN+E37fO3iuSW2rOfLf/H8ae2sGYmmUricFlnzZd4RlkriZri0jlSV",
-	"0gcOWBF3xc2dH0odd8283lUPLHL7J0NxnxARSKwZlzqUaH8Vn0yOGKOA1K5emn9SIHINfK4zKHIWhRoj",
-	"DW6fok/GQhGfkNLehPlWJ10YSwlpW0tH8ZQt9RJ9SrS8T0jgvRqLQ1W4DFUFO1sC83rluKNe2FfSTSnZ",
-	"ppJkbsk1QF6NLfKa1NPEVk9qp4oGTB+tdYhYrFVse263VnoOl5YHS0enz8oqqFnaDL9Nq9bW2F3/lbhH",
-	"RiIIN4Mnam7PYQ+X8I0Kb21wraqqOysmdmsWAPLWmNA5YhQJQldBkv0qXqKACKml/M4kpmrRa4JHurDE",
-	"ocilRU7dxW1WGOW0iHXos8bM0g+LVk3uKeN+H2tVp+i+JXTjWkZDyKzOoVpCVr2/9BUHH6gk2EgQd+i3",
-	"jx31607WBPco7HqNJHksWr2vOq3Z4K+0Z7WQQuJEbg3J4C6IvAbsvwVpDfXDUzd8IjzM/WmCw8Qv0ljr",
-	"B1Wdmg6I00YB3vfc0Bb4oqN3X7+arqA13SZD2Bhmbw7901m9ObFTdTkmyQmtuCz5x9vfH0K9MUxBt00h",
-	"wAHirlesRjF/0Z2Xc1UNcR0lRa59P6p40OqgtbNZlR14p1iznMahktmynIRWpkoo9CrhmsO4qv6cHcA1",
-	"4zB609E/EqO/0ekew6IeG5sF0prGoNNFjmcIFNOCetWKDrYiJNsAHTBdjsva+4sUApZ6wtSlm9vz3CCm",
-	"HtuunM/uQn0ZAMhbm5RZzqupiltTVJ+2d2lPEKgLTzSI1sP0sMIS56k1m9TpWXGUbbtJN9M1lg7o6mYy",
-	"rrXrJ7e6lNX5OO294XrqY4nruanGW9g1UaMODyzNg2gdoykpxpaB1+XuCfXYpuh1CODURlr06XZAEm7y",
-	"pomY5FuhZJWOyVJTmkl6ByX7t5iqJZgxTgtDeRMeFJ+jANOUj0v03UOv6JE0YbWhJQf4DbqD4jv9vgsW",
-	"pqVC95FM84b81u+afHUd9tIUFx0U6czCky3ZBcVeMUn8LoGIC+XfEQj8N5wz7soKg8DR2ud/b96/QxFT",
-	"nMlNCcnzF+eP/tJPwy6t3EyVfeBcqkH5KPZw8s3CXXYAtK+pDNTv56JYY15DIkdMya49AJrNHy7FgXUP",
-	"VohqIOSHLGCmngjGEKb1EmQkaWomGFjvMJSciqyqZJtAOBDMlH2tsTANcTCSQOUasSUiUqCALAEFsJSz",
-	"uYMgB1BacRk5b6xA0nS24HyvG3GYPkXhS0QZhQsEW+B7VDIgR4oCZERd/NCZq3ggldd6pr8HHJhy1CLG",
-	"a2V8j+x/O4Zz2sop5zYPDs5t8mNwizXb6qhTNVidqqw409lAkiIikS7tZBvwEZZIvzrvkX7cNy2K++0K",
-	"QcGjnpFfefl7u3o/Nv1GdiQI0AIuEGW3FvlzZAvO5mnDTfVm3pnc5OwuJawINeEOC+RzvKNZcX8AeKl/",
-	"T9thdC2AoVKpxz3T6RqS5nfuGl4txLRQIxItsLe5QDtCfbabI6NBKqBY/auNRdPeW7bJkKLc/FZcbHQV",
-	"RozLYTL9GGH4ot5dBN71mx/nBsNJM5m8H+P540dPnzbWYfSUtr+biDAWYse4X5nkcQVc89mOEwnvabA3",
-	"prmuUvDEo8cObPzw6uY/Hj1GhKIFFvD86TzfJVMxo9wxhBemdUa+pOrx08fffNNpak62WELix6lQg0lO",
-	"YbFEujK+PjOlVEzlyuxwz39vsfSHGhHvqiVcpVznLtwiPUzlrO7HldrNqBdzDtTbu2MRg+I1bEdvhbt7",
-	"yc9rEoAiOJ+BQJRJhKnYaTncUdNNFaiaR7cNxkvXcvRaBaS23LTJ5u/iBrEZrgKkTA6JXi6/eu9Y4jkd",
-	"IUO5Pd/YnqVm0hRZrZEeQ+9jmHWWc6Yz68wEA2tIitxWaI6X74537vJ/JkRZ6nozTayjH8163ArbDkd9",
-	"XWJg6bDPFfanXtjqEdOVXUqD52MvVRbqe9YkDJZmbcWLgHiz9AB2d0qrnAMWwy6a+19G6Mck+lQ6EXSf",
-	"O7dQenDdWsbxWPW0MijIHeObnl81tArRqSce1Dl4+/YFaaohESButV/GcTY7QxlGCqc9RLIBSllICdm0",
-	"SuaU9GpbyTRSIL7N1Rb/SaS/RyJNw+IjkK8NeBdItURDjUQ6hgaRCdvplIh0jmF6RI7l0laKyjZgurmH",
-	"zdg2/wwxjXHgTBsuNtXJBnq0LvkGzu/XvB/PjOvId4W7DPqPmWO9tkaXwxOrRZJvnHRbLvVa7tBtuQLs",
-	"dziED3EAffu+4CBgu6H1HM9cIPSB7scdkIqaDOoQk6AmEBe5f485cT/YkcD3So0n8j1NqwBn1kY+POWZ",
-	"snImhTtdp6x5MtsSKJvSJa/eJ97uck6AbjDTwxdhO9Lctfou2xNJAyYGRn2nzD1taZbTIwrSNfu6e6Oc",
-	"poRXxsmKuI9xtgXOiQ+1oYsdFgiLDfi6FM6P1YcIW4+8OzTRr3S7Ni1sYKZs76TXmm0TKeZINx5Clk7m",
-	"/fNjsztAZHL3UFqzbbHSqqVr/hwlSdZw+vD82CzkVVnIPaRxN1AObw48dUCjGqKpDZAFxeEaaQ1ORtNG",
-	"rwNMX2NHXyi/LIx9LFu6ddX58kUHG8COnrsAxX5at+jv6hotORd+cJPSOq9wYy8x638rdV1eVgIujKN0",
-	"482ItD7WZNa52a0TRvmOliUIEYEXE3WL7O8+5yzoazHX2KMNLmoLNzNXI7jGYNoM9hMybu62hQ5tK9wU",
-	"oP6uqaPPuwwqGEoMzS0BE79Rg2OTFYv9UB9bOPaJ/WUFVJ7YzpPuGuKcCj+ksj8FxsBKB0u0mR0sgG+J",
-	"bZhpthoLc1DbB7+M6G8/Mngni2Y281faEa0cF3FplzdSEcAFInSLA+LPEWXydsli6s9RcjPmHPlACfhz",
-	"tGIUlDKGt5hoypkjjiXc6huK1As6YZXqpryOfDVZNANLCn2PtMIsodaVR0yFxPVdaUPw9y0Nihx58UQG",
-	"0CAy28SL+T7f70dhowZ/SUDf5Y/CNXb0ILMrTwmtt0uaJqQ6aXcD+9tYnYtubtLXAPJbHJuoZECAyvRf",
-	"zIfbrAWs6SkRcSbB0+toZqqng/uRqSXjYMU4kevQvWzdGvEkevzsedIn8SR68s1T0zrx5PH502/sn0/O",
-	"//rY/vn0/IV+23/87NmjFy2rf+44o4ZJMvXZLU+8SE2skrmbtP/ilsM2d0m0y2sdizSbZTxP2hATUskj",
-	"20m12VHaIWJexH5ucDdVFyDcwKXj6DCG4afUYPQMh7jB68TO70KE/Ckb7lM2DObzxOIYnbd1aoECjKNc",
-	"h7OwT1/9z7f57VVVDhZzr0vpjpq2NF76tWsPH6xt3qPn1vdsh9hSmjTvEO/RAozDcY4WpoyAg75NRyDJ",
-	"ViDXWmEu9Sl2Xdt/ifyYa7JCbIkeqc/Rk0d+h/iXrW0U1TyeDpGXPPzSgeZ6iU6Imas+7+0SlyUJZLmk",
-	"bqxmrPU1qLV9R0eMXjcczy0REYOThqQIctsQnfcYFXFYs7+BBW35Fjp/oj2xm3ht2kJt0g0PxmrCWsxj",
-	"yKEoRwHzPK3UU9oY6pyVI9Npc2aCgcpcUndd32Sv713L9SkOL867yPjJawsmzSH/oO+5rR4aa/A2ByY4",
-	"dS1IbihI+wCmVdowYsk67dRdpGiu+SZLhHV33iK2a3pvOBa5dPDcQRKuVlq4gURhNwxCPQLNrfFdD1PK",
-	"TLxTR3jlGhBQXaiSRHlfIiEx9QUippLMlMfNWyst7+p2jYPrAFNXZGffw361gS2HxFv2rcbKx5tc4/XS",
-	"vpO2OlVvXlO4bD5LbacinvT97ULhw+Qeo1eXSaEtCwERKplCnAcoBEx3a9P8u9u2M4vDsetel+64DYfk",
-	"mk8Nktz+5wbVOUz90kAraaFQOTMJeP5mGXcfypYUr+q2cSyVSUph5zY3swnb5hnmG1WC89YUPnYn4J/1",
-	"+86a3Z6eEp+TpTuZd4lJwLR3JKmmrb7CsVfpFOSzeBHYQrfUcHKUQ9grnntmx4wIql+JrJQJV9Z+fvq4",
-	"ZfVDO1Ady8XZ7rbMsUAKlVYGHUeJzXP8lLpsbp6BKu0xpE+q1NZFbrsLo6pgcRTa70z/BqVnmdYNiUPG",
-	"9tgCP+nlgIOdkeA9ea5ZpR8srByl5EQgn1EwBfDp+s2d9whzQDraiLw1piu1Lw4RJrygVSZeWPNIH2AR",
-	"49LpUq1Kx6qbS19OjanNBUFhLKQCrs921N76Xs4c+U+hmx3onvMSb0AgNcdLNciaxbxOB3ZSwFjCuSx1",
-	"HXTEuE8o5nuUnPgJHWnVcWoqyuR4yj/np+fP5l+PWO9uBho5xmFLjMSo9K0jrrYUGg0XKDQUReElWsec",
-	"7y+U5q+vMdH2AKGrpF6dRQqr6sUA8BYuCj8qVsOmyrwuy2k+UgeSPim2fdp6HdIkpL0lsqNgvZ/fKU0j",
-	"tQjN5dFlK28nkFGSSEs0Nzyb9AMIFmwHhgcP6BFaWmBuJPcqt2wDk9vp+QYyiSMrpiICT3f+zecpFX7d",
-	"wP4VCyPOQiJ068LlkgRERz1emZNtNp+JOAIuwAeToCyEfv5++V5nHRmCijjZkgBW8DORa906xl3aWgUQ",
-	"C4IF9gZeZagtV0fsJhAMSWbOPXuaWx+xs41VBunyOEU/USsecgnk1SsF1Gry57Qu95Z9JnABMOts2i9w",
-	"dsNCkGslpAUmPmLUgzkSZEXBN7fLYIremCAw2oDjPoPuPWMXzN+3XMP81EbHHA0jQly52r1DcXvvzrM2",
-	"QNx8NfTgUnujB3SraejRYlXhC8uYQ9sV2W4f8/DuqBYt83L73KTJA0mC3DOL/vxaXYLyY+q2raGyDsfw",
-	"EI/JoXnLE/da7FcMM3qHkEncA7bDsiWVdNGF6paWohZDLWP4DCzdTecsMBMMDXxZ4u9pNQwTUg+7Ldf9",
-	"9/NwJ/LUkbOLFv6RqQeH3Lrfux5yjQmtvRB9iNTseCv8vZY0FjKsxrrydsht9N1NvYZKyyjmERMw0t1F",
-	"tg5ddDQuep1CWT7ebeMlPQNSNuqbQopoQ+opsb3S0g7tpOwC1vNU03pMWX4fxXBOZMdwi9mOMMapWbuY",
-	"0Y5N663r2USLu7uomuxAFgEVFygkNJZgHKA+3p+w5UnIqFwj81/70w5g49ChcwfEC2dJOMcO9/PjOu37",
-	"9jdGHfbr1eW7S6TOl5fo7x9f1blpn7fmmmp45FZVBbTp0RWro+dG4db2IwXMnfYwRZfXV8io9ZoWtCFt",
-	"3k7HXksZze7utBG2ZI7dKRk+N87deeJbnyN9TdHe3qOnhEPeky10dgFG+h6O03/Rf9FLFGG5RhHmOAQJ",
-	"3Bj6uimIMl3NBq3Xm0ihn+j8DykQ8U/RRxIaT/6/qIKx7lb/5MmTF395mSZ+Gke/hM8SidhbIyzQpxfn",
-	"/ic1zKcnz9efTpEu57HDRKaGCZmKIWGGfPH02V//core6usCbcgdRXgF4gItWRCwHfqUY5lPp/9SGAuI",
-	"B9RIe6MuzS4j7K3h5PHpuS0vNnAWF2dnu93uFOvHp4yvzuy34uzt1as3727e6G+yYiAt+DwZ5G5dupg9",
-	"Oj03LykewRGZXcyenJ6fPlFGP5ZrTRRnOCJn20dnmSvWGmws8QNd+TrhQMhL84r62GJHzC7+6RYp2Stn",
-	"r4zUuJu3vqmzGrq8qFeiXSQ/dXn9moMA6nV7+a3Slzu9+RFw+NPs7hfFnSJi1HZoeXx+blv/ycR/E+lc",
-	"ZQXMs1/t0WlkbqeblrRo15xXzmVWFGdCZNY96B4tXd5ZUpCnJUQchpjvLXIRTrArsVLH/5k4539R7xap",
-	"5MyUHerjhglXv2mj+Arw0WKv3WK/MkKR7vaUJAwtmL8/RR/XgITiYfNMiYkN7AVagYkd6GemYSjCK0zo",
-	"aVoYmZCmuf/o0irsNrv6W+ucGgULxfu07ory2DYmLJHAo5EnB99FAT+vGdqzWAs0BbrdmoVIMrSAgMD2",
-	"ANKwh8fs4p+/5AnlW9CyDlOU2EcdiEWh/kSjt1m8pC2yHoSIOQJzF5uYTc7gGQs6uXye8nIRNSbjPeuR",
-	"Ng2LVfqjHZnLKl0PHehQskrDb65vCFZijAjtYh8BRT/iDSCcQ1Jv5jr7Qvw7I4sDMD6EIiZN1CqPyX5c",
-	"dvXaxQ9Pq+L/tVJ/DweJWe8AoHzR/7+rlTZ/A5kcF/0goL+6xnJ9hFO/jgKN5B0DuthHClF9QHqWa0To",
-	"FheX5oU/4fsWdJt90o9mz0p1PV31qzQMkyRn6OF0YpD+p277doqePjrPLv8wr+ggqlRStqpavYOdhtWr",
-	"QiXLAJymomP8kyN/B2SHI2M8KsoDxUFLf9ddwuQa9sgUpYyujb2DHVrEAhXrjIbR2lnaTtDN1gklvLPt",
-	"Aw+hgYnwYZbmwMQNWdmzekfkmlCErbdodIxcGj5TKrhiyH7Y4Cb1pR4HNjfGcKRth3KwiB2fIUspPEfm",
-	"yqPI9hu8R7s18dbIJgqZ+5z64ltJ3SZ0q+cHH6Ttps53Ot3m96DRKIAhW7O0YsxvQ0hETpLCnHqv1/XV",
-	"D6ZS5d5t0rTh1dReJ73l41il1vNc4B3PA9FukppVTmSPmsHvyRg1k7dYohvYT2aHlsyCBB8O1ulodKa4",
-	"+ioszvbtL+Jgc5YPZNSLcYPG/I2YE5Hst3GwuadD10wtFOQd1PqeAuL6KYqAIyIhnCNCbcnoCKdxvAiJ",
-	"RHGk9K5H8/Pz80KMKYfKws8FhJZxWXsclBB572fCjam47vCmucfop87xlW4xEJ0HNXJg5R0OoU8Epv3F",
-	"N6YtwLcm2t8FrIC510l7uuTemmyVnJ7ySM6R3XHO5W4cNK9zUOiIDZgEZHvZqcfCkEgJ/il6x0yOsg7u",
-	"rphEGD3+/Nnc5ypk1Q9RkaH9TxIfwohJoN5eHURT2T65Jd6T7pAHkoNIPoCnxK7/UkfMtQQ28fCY+sDR",
-	"Du/NJW7JjfpvPuJV3ZT2tTP9zt189jbXsKvp/fQ9u74xhD8uXyHdS+KfEX3Na/0hbq6BLRLgFPRTvG72",
-	"YZLOV0YgH5VCq50++ebbWvLAZyJkf/3g7EvuX43Krz0bDhFcuW/rHOMOfTg5lF5WilyFxHudrKJvrDkc",
-	"vHamks5cOSbq4jATg+b8WMzxsViiO5RH7iaJ61QP7aR7eInDMRFgSj3TO8d3aQk4NndJK2hiQoUtkhYv",
-	"UaDxb44SzVfqPKFMoj3IpAb01aX+1WaoOkINf9c1CaOSQweVePmjhsQR1AHTsP3YIYoORGsKAh8I8Zry",
-	"xGby7SSVz/KXr7vP9G8J9W2dyDiSZwKTvnQh/MOjngdBNVfmjNPZwKb4PNTlmAlyRyGksy9mvMYD/+90",
-	"MSJVdTW/u779AUK2hT/PSWM4SBYl2pGyRc2V+PxgwaPLck4jc+tBB7Xn1dqUXE5OKz/jbh6l73V5T+8Q",
-	"w+eTCMKT5LqAjFjKuewVkrh+8+PcqBZLwoUOBD09f9Ewk83I/u9+hJlRQTVADFvgOECmsEm8tFnlo7iU",
-	"36qNYdNThtAkO4PCDoRESar2oSQneP0xZwzkVzcfHuwp9+rmQ68T7vFoM9t7ttxiSmu0ttGARLoJvCjK",
-	"q/txeAD1jUp98yEjp88SeXsvOFh6mY5QYWstQI42Xuc+OYIY6+1Dn/K0y/Y+uVc2B2aF9hFUZPgcBbYL",
-	"gxPPb8zzr8ZE1+ulBU4r8zTkXzkYJbZbKhHmLjdt8+r6J/DnNh8fS7TGUQTU9Ow6FGXGyu7Kme/N2380",
-	"psyuYZySHw1wLSvObXOV5HrcA9Ec4Vg0ZAZdq8e/K8+ZdUJkhaJjKPeaFfXNtNQvavqH4ofbXtZNyVvm",
-	"jfGxNEXCXrEz953VwiZSurKDzFRQ19BEXhMZz0WQb9GkbQ4doAzZ4XZf2p+zjiAo7I7t3jxO0LPQtHxi",
-	"4snde9yktotRkoEo7BBlu1Eo4yzK9WN0S3Xzgm2l94ClRRu2z8edq9SpsCbBiEgIdXrRBvajqHY64mFb",
-	"laIdiwMf+cyc8yyWyGdjHSUiDpuTvuPwz8O+CVd/Y4hRpJt3IIyM7nQwVrZs04gV9fzrONzzrSqP7F8p",
-	"dEpx1i8XuziOVzMYBCimpu7GT9xsB6vl3Ha1bKALFgTfYm/zVVBGqUfn71Ht+xtDaotIMoQpAswDAlwr",
-	"fofSQkpTHW3xf2Q0+PCs8cmCAoPExeSme4KLPn40H7B/EoCUbf6X14D9t/a9yfODp/VtJhuZHCE/M74x",
-	"nvYdFkiARFgQP4+YFM4NaGmtRXhNhIe5n23swRck2BUX9czOsDjT6TaNXgr1/CuCx0euPa66E0wniHSL",
-	"ZhwUwhhf2GbL6d7jKHdMjJ2436MaYPqmKUeMuOg8eL9AGgnB5X+to7iEBSVv5EDJ99meRmLAKbS2doVt",
-	"JP7WzF3yu9TCG7atzP1mO4iv9WfdO5Lp1pGdqmDsihTmuvCevSSzE/+91yZ1t4oYtYbOhTaXnmTdSodu",
-	"iKlDbH1R90foVA2kcyUeiPixVCFMk0UJn6UhwZPs4tkeqS+GNF+a4NGl50EkUWVMhE2Grf2XVpN0pozJ",
-	"pt2L3A1NxgmiaOxEj32iqexgrlwDwrFPJArYao50y8bcknJ8atnRwaJnPMubqGXVD/adr1pvzl3fO/np",
-	"ZIBa0wEkRUZzHbW9JHgq91P+guAjF7QUr+yuc0dmsJusnrqKpvRa1UUsevFPx4LrFKlfRcF1NzLOwcTc",
-	"QdssTL6z71RgUKYBJiCrW9Adk7BAOwgCfRHG7GL27xj4Prnx4GKG9ZOKmE9vnvna8iUMoCYXWBYfBtRr",
-	"FvhKx1OHyY5ogCb4tjGXk4gFxCPQLsDMwBMJMDP4PQkwuzMHVhKhdv/5iN/CSlfXGZacJ0gNsPEnNGC1",
-	"ys9nX8wfjQLuDfVTjDdydnY3eMLIEZbrjI+XebrJEJpn7X43SRxTcr6h5SqvZgibKxaaJeaVfeeP0X7V",
-	"7PY4ehpJIZtgK/mlTbhdJXf6TVJurAe/J+Fmd/aghZtZSYnRMtRV+evsi/mjS1lwitqeOpr+rEcx8EgS",
-	"x13pm6fjumqXSTZ6fgRC1PlEY6UpOApzC0IgdgDPVMWOBb8HIUCOhbfR00w+mNplhcL/1EGq5IKzXnKh",
-	"U27vV80wowP+UmySpn7UNI7pDfRuWVZ/gt0BduOOr8uucoLfXjdyusdh0FQF+T4Cenl9NesFs2TQHm5W",
-	"HaZgXnxYkKKm5+vHtb5U3o7eHpPsUMIxtG5jfDVcr2S6IORbsoUHYg0cp2hEGwMsQW9KKuYHB5mk3r5a",
-	"FuLjufnOj1hXOaI+ZWtviBSu+psW2J55mHoQNLRv1M//wGA2ACgpri6oRkl32mbhdp299lWHedJ9HEdo",
-	"RHmw9eyUmy51IjdCOv49eRKy/X19zgRXd9kM12df0r/1MZA2bnKZiXk092Os9MtJjcX8LMfvhdRIJHkF",
-	"OspeHKufEWcBCB0494nAi6CdAJju1tYiSO1Lfwx3rd3usaRtCtsET+lP7dJWvziZrNWj35ukNXv7+uRs",
-	"Dn0ORlNyVv/VxW+bIbivlNXfPRTPbYGg6+yLifZ6fgyKnNp7W5QI9e7b8WD4MMTJ0ZB3fBeuW0qkkdUA",
-	"0yZjPClXVa+1xKa/Zzu0xBxhJQFr8kx8rK/FyECZ7v7Fub4ymoRxqAPTJjJt/1m9vV0d4OWK2WBvmgcR",
-	"gaTJ4XMtwT6qD4hXbqpunIkkDlbXXOnDQ2fT7gA9X4AXEMzRBvb/s8VBDC+RsK2+wlhIXSW41KUVrvXo",
-	"jwvLSS9Rz63rifMW8BB/ttfD5x4nN7v/coSK6QDX9sDRVDxCiw0SxoFppQxJnbRAkunrsDunJVSeNqeH",
-	"ms0l7/4xFN/8rvfHSis1Ze9RBunB2VmF5c8m7EmQzHFvyab5fX59CnI/Pj37ov/ad9GXyxTQUwvSnz0U",
-	"pdlJ/m36wBQbPz8e4U6tR7tFSr0+PTJYH5I4OjJWj69gN0sZ02G5WQn4aN95AId/98LIHwj1H0oFpQHg",
-	"cRQJmSIrIYDklza1Ie2hPQWDmsHvSVGwO/v6NIQMdVWW7dQd3R6pA9uj53ud378ikKfjuvN/ko2eH4EQ",
-	"pz7xC0Kg/qAfC34PQoAcC2/HP9PdcoHHRrhb5qgu1PZA1y+mCVRzfXF2dq/9MgCQaAN7W6Glb/FFa7wF",
-	"FBFKwT9Fl9TeZJ82EME7cz9zAMndMwlQliC9NQh9U4Qu9EIeoxQ8tay01beHKWW6OTtZ7ue2eTt4G1G6",
-	"aZ9QIQE77rJRrK+3PyERlK69r4LXwnGyvLef1yxM8CHWuj/eAgICW2i5dblT56Th7ZImuGITOMHBNF04",
-	"plf3jtVU6TtCs05rin2FBluOGFLEO8mhNdXtH+llCQ8rCytZVw0fJnc8THKQdgBptwtJ7CaGXUbSH8Jj",
-	"XhZyaGdgKcyA6SUdPeHbrVfkwdT7Z2vIKS73diN4t2Y4JLX88vOaXYZXs/tKVvp/LB6lwy0zQTKlXC0g",
-	"YHQlkGR1mUlrwIFcN4mQ780bE0LFzuAAyZXSIEFMoOSAXOtbYIhAEWcKILr1iWjK9Dew+q0dWL/9vqB1",
-	"GRCsmyom1NIAIwXERgi91S/8YeETguTEE00Q+tG+0goj3VIoveulx2mbzHC4tLnmLFSsFAsUpsuu3TwH",
-	"bM45p/F4zYRccbj56e0cmc3os5vtKAqIkECBC+SDR3x4iTBaxLbnBLGWIRG2zwtWr6049sHXIyik60tc",
-	"JN4Y0/Hy+gqxWCqcCeBb4oHT2vug1ztxT6F9Dal6Jpz/7PzJsaajTE4maY39ba7baiWR35qzcfQbf2Jl",
-	"FInFLYm7EVIc4stsAZgDV6Mp5VUj06q7MQ9mF7MzrdTasb64VD/rUtBXdGc5OYX+vNX0H13oF8s9kgyt",
-	"QOqrQG2zZztAejtE+dO3gLdJc5rSpKmOWP0q6yRMlbwg+gZ9NXsW+EiSuQp9rSutSpgPuZet26T63msM",
-	"oZpOSSshGQc9My1+ncxd/fxV6uwymTq5C9FxLNeME0nyIyXVndWRNI5CrDRHk9XlZ1+lSXSuz4DaK7Ps",
-	"RVnZZ5XQYPXzrHZIQ0BJ5w3s84AzKqtrYoZ8Ym7kyl63raXchBQFWC4ZDxGRAoI8DWWkf/fL3f8PAAD/",
-	"/w==",
+	"7H1pc9w2tuhfQfV9VTN5t7XYlj2xXPeDYjsT3Ti2Ynkm9SqTktHk6W5EJMABwG73uPTfX2HhDq5NtuTE",
+	"XxK5SWI5G86OzzOPhRGjQKWYnX+erQH7wPWfrz/glfq/D8LjJJKE0dn57MMaEFv8Dp78i0AcNkSo3+cz",
+	"4a0hxOp9uYtgdj4TkhO6mt3dzWdvmIfN5+XRflkDByTTMRERjWPdzWcR5jgEaRd54UnGf3YNzJBPfETk",
+	"bD4j6pd/x8B3s/mM4lANidWHhblC/OkN0JVcz84fnZ7OHfu4WErg1bne0WCHYKNAiLB6Bck1EYhRqJtb",
+	"j5Ofe8l4iOXsfBbHxJ85514BlZev3AjR3+iZIizXuYnUR7P5jMO/Y8LBn51LHsOAia/UsJWp3+IQEON7",
+	"TF+GeUho+u/axfzcZSVlkNul7Dn1tcQSfq4hAY11od6oWUTyLFsE0Dicnf86i4D6aqK5okuyUS95jC4D",
+	"4hn4SQ2+39zrWnFYuZf1I6E+YkvLXLWgsQPUgefMzQzcW5ONQmp51uSJ4gCBCBUSsF5GQDagf6xbSTJk",
+	"fiE+LHEcyNn5EgcC0pUsGAsAU72Ul8AlWRIPSxhGqF42wKjkmlvYEKItLmuPZcRcMIfgovBJ3nj6oUKP",
+	"EsMRXgFawJLxOiI279et56lbcr6CKGC78CAcpAgOB4H5xwY4WRLws9/135ypP24W2LudzWdLTMzPIo6A",
+	"C/DreO21EvJvSEhkdQOXEsI6wg70J06qNgjEn0io9vHo1OLT/jNdBKESVsCzVSjiqaUpg0t9JNWsSP+v",
+	"BofPnCh8/SkiHMR3hjaqE8MWhEQb4EohQEB90UxHYMa7SV9yHEo+lnAkiV5qdUXfM+45VqLAg7ZroIgp",
+	"miISCeAbEEiwEOQ6IZLqipZ6vJ6y5wcW+MCdBA1orR/WTJc+7HMa99UA9O/7HP+XPoQRk0C93Y+wq07+",
+	"E74FgTDiEAGW4CM1maKENeZhACJlCaNZZivLDXykRq4hxsddBNzl8icsvXWNVCHLvIYpJAkCtMbCSBut",
+	"5dYtcXlkxu3FKJdCxMCHHUREfzvqGWSWM+T4SRczfHKlgDQK+1tC66a3j3qoJG/wAgLHdLew+58NDmJ4",
+	"gXAQoDAWEoUWsU5xrcYpTE20cC+u4cnj6iK0KDcnwXnuMeYc7+wShdTy28XI7yEK8A5t11giT2EnZ00U",
+	"hHmZUNWoR3rYo8tXPSVK03GGsFYIDnKqvVFqr5tSYroklIi1VSlrl7PpLb1rTtELpMacK+7AKOKwJJ/Q",
+	"lsg1wkhyTJRugf7vgJP10amTS8zZWXumLgkXtee4+bTntt9pUVhzaDUaC+nDPiT2jvvAD2A6bTGRhK5u",
+	"cBRxtsFB/jdPGLGKfTVqxJkHQlhdQMk5c04uY6H/8jD1QOuKTj3wigXE2w0T8ZH+dlQRf8VBAPUaoAui",
+	"DrCR/dYJW0YDor0YbLm0f1HYAK+BCifUIxEOBgIm+Xxk2NhRh5yA+SXtswS2JAEMhYr+eFSYvIeQuYTt",
+	"RSAY4vqh1pjUxGJudGn1bx9DyCiiDAWMroBrKan0KAhrAGgG6yuergFzlzb3AT5JRKiZ1kpnAZzgANE4",
+	"XNRq2v+uVS6fPnHB51qP6SCY6/xkaiWY7lAsYhwgJQXrZJf+qm4N3zpVmWtCXbbNWyabrSpByrzc0ZhS",
+	"4jkWbeI5Fg3yORYtAjqTr772B5Q8Xj6sOPatJN6wW/1XyCiRjOu/U//Qb/N2ZfAD5isY6LiU+ttRec4s",
+	"Z4gQShezx+SAw8ajVwKuo177aPjk/6CSBNXJv2si41h/M4CMf8EuZVb9ajaqBJfiVUQk+iuWKGRComen",
+	"4puahSj1oX73c1eAgoOIGBWgmemKs0UAofrTY1QqHf788wxHUUBMTOQkMm/89+/CBEiyqf4Ph+XsfPZf",
+	"J1mI5sQ8FSfJuHrGcugDS7TFAm05oystvjnMEaa+sSwkQz5Df33//Uv0/Ozp377RcLPj6pDK1aW19CPO",
+	"IuCSmK14XBv4N1h2xcc8dfL0+Yb4HbTK+SzAQt4ocdJrcIPWz9UHRsuveZRoAS1IeQ/L2V0qvHqs6y4v",
+	"aX41Tpu87mFtCrvGeR4VmSZmVfO7ucXgS/PSg0fkrSG2rwh2I9gAqB7Nb4gxHYs4Th0W6R9N+7Isf1d2",
+	"WMzzIQJ3bLewLT1X/VLfG9egloC+T5S8wsFVbt1WJSxuJSE9QiuuwQb89zqlSiTQ94TLw6CCVSc4VvYg",
+	"KDEmjvCCBKSCxMpyy2gCaiMakwjaBQSiHmn1y8s2rHlZHYDY67HAEHtrQuHGLLQXqxub1vWQA7YnreOR",
+	"jrP2AqIAIWxqQ/oBofLZ2azq5ZpbN4YTZErNcj2wEZUO3OdngiRR2qzXJGfk5ymlljR/hJ3oyaWLuOwf",
+	"ffqswDnqnw7oYR2oy0NvsdNrzjP62amL1QVZ0faPn521sezCGC52tGxRteAZReRqETChxJUSwsixTBzL",
+	"NeNE7joxP3DO+I3HfDfVwicJnOLgJuaB84XEcdtPMJnAQyfhBFjATZyYGB3lCgiBV+4d5Rktx7gslh6r",
+	"ETfWvnc+kpj3VbW2jN9CB9zTWfpuYSInNeSRXqSHJaEr4OrYkjdijR8/febcScfDgjJ5g5M0qY4aG5NJ",
+	"ELjzN9EtqSU5scbcF2401stfERtgdROzZhwXpL8jxttRgXMU4JoTSQRMus8EY/l3UUpLi0x9BmZWO0fD",
+	"eoepZumeWnLnsj0mTqHECzifcYHVseT5Ajvcynkg7KOW2VGcEIiD20tpbPSSPpbLv2lBQi7Tx2ggqdnf",
+	"zYqvWdcwtPQ7iXJLT6YrxDFN9K4Syex2DJlNCO3w3e/ATNF0N3gxL6/fDwOoJ3g59P/06ZNn/UhQDeJc",
+	"VZHKSqe1dXn2OkEWhqd7wNYKLYc6MsRZ4FNxo330PY2YEJPgBvs+ByH6ftzxfCLR4Am0UtIdptZXUB7m",
+	"FnY3YZ06NYapVWsVDTia2ZY6NZH5LMLak589SuM38zRk1dWZQmGLgxsbF+3sgSF9zK415vZQdqloNvDR",
+	"UUjaSEmTzRZHfm+miTnpRZHt1l8uOz8h3nkhnlgAfI4051k4p+CIym2rRZCNYSGVjtSJ7KRi7rCJOjae",
+	"DKWQ6UIAlWhJIPB1iGyHdGYZ7BDm8ALROAiQMsSIDZQez8qHi1taFqKUT5sTjZ6ezmdqIrxQXGciVX2E",
+	"a2Gus/3nqhWy+aDdCHtyieSefr9sxm/b52sXzy2xZT1f/otnZ7WzZiSaSuFyWmTNl3lHWCqJm+HSOlJV",
+	"Su85YEXcFTd3ui913DXzelc9sMjtHw3FfUREILFmXOpQov1VfDQ5YowCUrt6Yf5Jgcg18LnOoMhZFGqM",
+	"NLh9jD4aC0V8REp7E+ZbnXRhLCWkbS0dxVO21Av0MdHyPiKBd2osDlXhMlQV7GwJzOuV4456YV9JN6Vk",
+	"m0qSuSXXAHk1tshrUk8TWz2pnSoaMH201iFisVax7bndWuk5XFruLR2dPiuroGZpM/wmrVpbY3f9V+Ie",
+	"GYkg3AyeqLk9h91fwjcqvLXBtaqq7qyY2K5ZAMhbY0LniFEkCF0FSfareIECIqSW8luTmKpFrwke6cIS",
+	"hyKXFjl1F7dZYZTTItahzxozSz8sWjW5p4z7faxVnaL7htBb1zIaQmZ1DtUSsur9pS85+EAlwUaCuEO/",
+	"feyo37eyJrhHYdtrJMlj0ep91WnNBn+lPauFFBIncmtIBndB5BVg/w1Ia6jvn7rhE+Fh7k8THCZ+kcZa",
+	"P6jq1HRAnDYK8K7nhjbAFx29+/rVdAWt6TYZwsYwe3Pon87qzYmdqssxSU5oxWXJP97+/hDqjWEKum0K",
+	"AQ4Qd71iNYr5i+68nKtqiOsoKXLt+1HFg1YHra3NquzAO8Wa5TQOlcyW5SS0MlVCoZcJ1+zHVfXn7ACu",
+	"GYfRm47+kRj9tU73GBb1uLVZIK1pDDpd5HCGQDEtqFet6GArQrJboAOmy3FZe3+RQsBST5i6dHN7nhvE",
+	"1GPblfPZXagvAwB5Y5Myy3k1VXFriurT9i7tCQJ14YkG0bqfHlZY4jy1ZpM6PSuOsm036Wa6xtIBXd1M",
+	"xrV2/eRGl7I6H6e9N1xPfSxxPTfVeAu7JmrU4YGleRCtYzQlxdgy8LrcPaEe2xS9DgGc2kiLPt32SMJN",
+	"3jQRk3wrlKzSMVlqSjNJ76Bk/xZTtQQzxmlhKG/Cg+JTFGCa8nGJvnvoFT2SJqw2tOQA/4HuoPhev++C",
+	"hWmp0H0k07whv/W7Jl9dh700xUUHRTqz8GRLdkGxV0wSv0sg4kL59wQC/zXnjLuywiBwtPb53+t3b1HE",
+	"FGdyU0Ly7Pnpo2/6adillZupsg+cSzUoH8UeTr5ZuMsOgPY1lYH6/VwUa8xrSOSAKdm1B0Cz+cOl2LPu",
+	"wQpRDYT8kAXM1BPBGMK0XoKMJE3NBAPrHYaSU5FVlWwTCAeCmbKvNRamIQ5GEqhcI7ZERAoUkCWgAJZy",
+	"NncQ5ABKKy4j540VSJrOFpzvdCMO06cofIEoo3COYAN8h0oG5EhRgIyoix86cxX3pPJaz/QPgANTjlrE",
+	"eK2M75H9b8dwTls55dzmwd65TX4MbrFmWx11qgarU5UVZzobSFJEJNKlnewWfIQl0q/Oe6Qf902L4n67",
+	"QlDwqGfkV17+zq7ej02/kS0JArSAc0TZjUX+HNmCs3nacFO9mXcmNzm7SwkrQk24xQL5HG9pVtwfAF7q",
+	"39N2GF0LYKhU6nHPdLqGpPmtu4ZXCzEt1IhEC+zdnqMtoT7bzpHRIBVQrP7VxqJp7y3bZEhRbn4rLja6",
+	"DCPG5TCZfogwfFHvLgLv6vVPc4PhpJlM3o/x7PGjs7PGOoye0vYPExHGQmwZ9yuTPK6Aaz7bciLhHQ12",
+	"xjTXVQqeePTYgY0fX17/16PHiFC0wAKenc3zXTIVM8otQ3hhWmfkS6oenz3+9ttOU3OywRISP06FGkxy",
+	"Cosl0pXx9ZkppWIqV2aHe/57i6U/1Ih4Vy3hMuU6d+EW6WEqZ3U/rtRuRr2Yc6Dezh2LGBSvYVt6I9zd",
+	"S35ZkwAUwfkMBKJMIkzFVsvhjppuqkDVPLppMF66lqPXKiC15aZNNn8XN4jNcBUgZXJI9HL51XvHEs/p",
+	"CBnK7fnG9iw1k6bIao30GHofw6yznDOdWWcmGFhDUuS2QnO8fHe8U5f/MyHKUtebaWId/WjW41bYdjjq",
+	"6xIDS4d9rrA/9cJWj5iu7FIaPB97qbJQ37MmYbA0ayteBMSbpQewu1Na5RywGHbR3P8yQj8k0afSiaD7",
+	"3LmF0oPr1jKOx6qnlUFBbhm/7flVQ6sQnXriQZ2Dt29fkKYaEgHiRvtlHGezM5RhpHDaQyQboJSFlJBN",
+	"q2ROSa+2lUwjBeKbXG3xVyL9IxJpGhYfgXxtwLtAqiUaaiTSMTSITNhOp0SkcwzTI3Isl7ZSVLYB0809",
+	"bMa2+WeIaYwDZ9pwsalONtCjdck3cHq/5v14ZlxHvivcZdB/zBzrtTW6HJ5YLZJ846TbcqnXcoduyxVg",
+	"v8UhvI8D6Nv3BQcB2w6t53jqAqEPdDfugFTUZFCHmAQ1gbjI/XvMifvBlgS+V2o8ke9pWgU4szby/inP",
+	"lJUzKdzpOmXNk9mWQNmULnn1LvF2l3MCdIOZHr4I25HmrtV32Z5IGjAxMOo7Ze5pS7OcHlGQrtnX3Rvl",
+	"NCW8Mk5WxH2Msw1wTnyoDV1ssUBY3IKvS+H8WH2IsPXIu0MT/Uq3a9PCBmbK9k56rdk2kWKOdOMhZOlk",
+	"3j8/NrsDRCZ3D6U12xYrrVq65s9RkmQNpw/Pj81CXpWF3EMadwPl8ObAUwc0qiGa2gBZUOyvkdbgZDRt",
+	"9CrA9BV29IXyy8LYx7KlW1edL190sAHs6LkLUOyndYv+vq7RknPhezcprfMKN/YSs/63UtflZSXgwjhK",
+	"N96MSOtjTWadm906YZTvaFmCEBF4MVG3yP7uc86CvhZzjT3a4KK2cDNzNYJrDKbNYD8h4+ZuW+jQtsJN",
+	"Aervmjr6vMuggqHE0NwQMPEbNTg2WbHYD/WxhWOf2F9WQOWR7TzpriHOqfBDKvtTYAysdLBEm9nBAviG",
+	"2IaZZquxMAe1ffDbiP72A4N3smhmM3+lHdHKcRGXdnktFQGcI0I3OCD+HFEmb5Yspv4cJTdjzpEPlIA/",
+	"RytGQSljeIOJppw54ljCjb6hSL2gE1apbsrryFeTRTOwpND3SCvMEmpdecRUSFzflTYEf9fSoMiRF09k",
+	"AA0is028mO/z/X4UNmrwlwT0Xf4oXGNHDzK78pTQerukaUKqk3ZvYXcTq3PRzU36GkB+g2MTlQwIUJn+",
+	"i/lwk7WANT0lIs4keHodzUx1NrgfmVoyDlaME7kO3cvWrRGPosdPnyV9Eo+iJ9+emdaJR49Pz761fz45",
+	"/dtj++fZ6XP9tv/46dNHz1tW/8xxRg2TZOqzG554kZpYJXM3af/FDYdN7pJol9c6Fmk2y3ietCEmpJJH",
+	"tpNqs6O0Q8S8iP3c4G6qLkC4gUvH0WEMw0+pwegZ9nGD14mdP4QI+Sob7lM2DObzxOIYnbd1aoECjKNc",
+	"h7OwT1/9Tzf57VVVDhZzr0vpjpq2NF76tWsP761t3qPn1g9si9hSmjTvEO/QAozDcY4WpoyAg75NRyDJ",
+	"ViDXWmEu9Sl2Xdt/gfyYa7JCbIkeqc/Rk0d+h/iXrW0U1TyeDpGXPPzSgeZ6iU6Imas+7+0SlyUJZLmk",
+	"bqxmrPU1qLV9R0eMXjcczy0REYOThqQIctMQnfcYFXFYs7+BBW35Fjpf0Z7YTbw2baE26YYHYzVhLeYx",
+	"5FCUo4B5nlbqKW0Mdc7Kkem0OTPBQGUuqbuub7LX967l+hSH56ddZPzktQWT5pC/1/fcVg+NNXi3eyY4",
+	"dS1IbihIew+mVdowYsk67dRdpGiu+SZLhHV33iK2a3pvOBa5dPDcXhKuVlq4gURhOwxCPQLNrfFdD1PK",
+	"TLxTR3jlGhBQXaiSRHlfICEx9QUippLMlMfNWyst7+p2jYOrAFNXZGfXw361gS2HxFv2rcbKx5tc4/XS",
+	"vpO2OlVvXlO4bD5LbacinvT97ULhw+Qeo5cXSaEtCwERKplCnAcoBEy3a9P8u9u2M4vDsetel+64DYfk",
+	"mk8Nktz+5wbVOUz91kAraaFQOTMJeP5mGXcfypYUr+q2cSyVSUph6zY3swnb5hnmG1WC88YUPnYn4F/0",
+	"+86a3Z6eEp+TpTuZd4lJwLR3JKmmrb7CsVfpFOSzeBHYQrfUcHKUQ9grnntmx4wIqt+JrJQJV9Z+evy4",
+	"ZfVDO1AdysXZ7rbMsUAKlVYGHUeJzXP8lLpsbp6BKu0hpE+q1NZFbrsLo6pgcRTab03/BqVnmdYNiUPG",
+	"9tgCP+nlgIOtkeA9ea5ZpR8srByl5EQgn1EwBfDp+s2d9whzQDraiLw1piu1Lw4RJrygVSZeWPNIH2AR",
+	"49LpUq1Kx6qbS19OjanNBUFhLKQCrs+21N76Xs4c+YvQzQ50z3mJb0EgNccLNciaxbxOB3ZSwFjCuSx1",
+	"HXTEuE8o5juUnPgJHWnVcWoqyuR4yj+nx6dP51+OWO9uBho5xmFDjMSo9K0jrrYUGg3nKDQUReEFWsec",
+	"786V5q+vMdH2AKGrpF6dRQqr6sUA8AbOCz8qVsOmyrwuy2k+UgeSPim2fdp67dMkpL0lsqNgvZ/fKU0j",
+	"tQjN5dFlK28nkFGSSEs0Nzyb9D0IFmwGhgf36BFaWmBuJPcq88GpwfcHWjo7RJb6IB6ZqqEyZ0HAYulq",
+	"0Y+lOQ6MwLGFNaE5y1qX03wnq6tFSiLR/pp4OXIzfjNHNlQD/hyp89RkIREeqh/U2Q42R0nEkdIBwEeM",
+	"Iw9TD3RDVmft8NhNoDumtpcIPGvNXOohaECY64PesXVzxhLj6Pwpg02p8G/YLUzubcu3gUrc0TEVEXi6",
+	"f3c+27Dw6y3sXrIw4iwkQjcgXS5JQDRQXhr9VGEnjoAL8MGUGQihn79bvtO5gwbDEScbEsAKfiFyrRtA",
+	"OZXVQhVbnkmMFnqeNKRCjHpGJ6WwNf2FiEA6ScJ/gfSxk71L2XZefFf3IkKEooAo1YGywsvHyFyudm4G",
+	"0t7HAiDmiVKsnmS7V3yImFwD3xpoJTC1xpACn7Rno7s8v0oeLAgW2Bt4Hav2vjniz4FgSDKju1uLxG7f",
+	"2Yovo7PyOEVfdysV5iRF9VoUtZq8raFbVsg+E7gAmHVn7hf8v2YhyLUSywITQ25zJMiKgm9uyMIUvTaJ",
+	"LIo2qneydO97vWD+ruUq+TMb4Xc0vQkxof0bdPTunm2TXJqvtx/cLsTYMt3qsnq0iVb4wjLm0HbNvztO",
+	"NrzDs0XLvNwCPGlUQ5JEnZlFf36trmPiQxp6qqGyiVS8fWsvJu4X26+gb/QuR5O4OG2XeEsq6aILFXot",
+	"epChljF0IEt30+k/ZoKhwXtL/D09H8OE1MNuLXj/PYncyYh15OyihX9m6oG7Ad1umsuB1pjQm7rSzCFS",
+	"M9c55Eas8eOnzx5eWXYhS3Ssa7vVJ5nnf2x3VUO1eBTziAkY6f41a4WIjqZVr1Moyym+abxobEDaWYPn",
+	"Ibol9ZTYXi2eWuQOyi5gPU81rceU5fdRnH+J7Bju9bMjjHFq1i5mtGPTRhx6NgLk7k7QJsOZRUDFOQoJ",
+	"jSWYII6Pd0dseRQyKtfI/Nf+tAW4dejQuQPiudNhyLEjhPa4Tvu++Q+jDvv18uLtBVLnywv0jw8v60JN",
+	"z1rz5TU8cquqAtr0GYzV0XOtcGt7KgPmTnuYoourS2TUek0L2pA2b6djr6WMZnd32ghbMsfulAyfmwDV",
+	"PIkPzpG+am1n7wJVwiEfjRPaE4GRvkvo+F/0X/QCRViuUYQ5DkECN4a+bmykTFezQRu5I1LoJzqHTQpE",
+	"/GP0gYQmGvkvqmCsb9x48uTJ829epMnrJlgp4ZNEIvbWCAv08fmp/1EN8/HJs/XHY6RLEu0wkanDRKbq",
+	"UZghn589/ds3x+iNvvLUpg2hCK9AnKMlCwK2RR9zLPPx+F8KYwHxgBppb9Sl2UWEvTUcPT4+tS0SDJzF",
+	"+cnJdrs9xvrxMeOrE/utOHlz+fL12+vX+pusoFELPk8GuZvjzmePjk/NS4pHcERm57Mnx6fHT5TRj+Va",
+	"E8UJjsjJ5tFJFk6yBhtLvGCXvk6aEvLCvKI+ttgRs/Nf3SIle+XkpZEad/PWN3VmVpcX9Uq0i+TnLq9f",
+	"cRBAvW4vv1H6cqc3PwAOf57d/aa4U0SM2i5Tj09PbftSmfhvIl1voYB58rs9Oo3M7XRbnBbtmvPK9RiK",
+	"4kyY3zpH3aOlyztJioq1hIjDEPOdRS7CCXYlVur4r0mA8Tf1bpFKTkzptD5umHD1zDeKrwAfLXbaLfY7",
+	"IxTpjnVJ0uOC+btj9GENSCgeNs+UmLiFnUArMPFP/cw0PUZ4hQk9Tou7E9I0d7hdWIXdhh2+s86pUbBQ",
+	"vBPwriiPbXPVEgk8Gnly8F0U8MuaoR2LtUBToNuuWYgkQwsICGz2IA17eMzOf/0tTyjfgZZ1mKLEPupA",
+	"LAr1Rxq9zeIlbfP3IETMAZi72IhxcgbPWNDJ5fOUl4uoMVU7WZ/HaVis0uPxwFxW6dzqQIeSVRp+c33L",
+	"uRJjRGgX+wgo+gnfAsI5JPVmrpPPxL8zsjgA40MoYtLE7PKY7Mdll69c/HBWFf+vlPq7P0jMegcA5bP+",
+	"/12ttPk7yOS46AcB/dUVlusDnPp1FGgk7xjQxT5SiOoD0pNcM1W3uLgwL3yF7xvQV4WQfjR7UqpN7Kpf",
+	"pWGYJMFMD6eTG00IWYmpY3T26DS7wMi8ooOoUknZqmr1FrYaVi8L1XgDcJqKjvFPjvw9th2OjPGoKA8U",
+	"By39Q3c6lGvYIVNYN7o29ha2aBELVKyVHEZrJ2lLVDdbJ5Tw1rZA3YcGJsKHWZoDE9dkZc/qLZFrQhG2",
+	"3qLRMXJh+Eyp4Ioh+2GDm/S9ehzY/D7Dkbal094idnyGLKUhHpgrDyLbr/EObdfEWyOb7GjupOuLbyV1",
+	"m9Ctnu99kLabOt/rdJs/gkajAIZs3eWKMb8NIRE5SooL671eV5c/mmq7e7dJ06Z9U3ud9JYPY5Vaz3OB",
+	"dzwPRLtJalY5kT1qBr8nY9RM3mKJ3sJuMju0ZBYk+HCwTkejM8XVF2Fxtm9/EQe3J/lARr0YN2jM3+o7",
+	"Ecl+Fwe393TomqmFgryDWt9RQFw/RRFwRCSEc0SoLXsf4TSOFyGRKI6U3vVofnp6Wogx5VBZ+LmA0DIu",
+	"a4+DEiLv/Uy4Nl0jOrxp7mL7uXN8pVsMROdBjRxYeYtD6BOBaX/xtWlt8p2J9ncBK2DuddKeLri3Jhsl",
+	"p6c8knNkd5hzuRsHzescFDpik+S7mwubPRaGRErwj9FbZnKUdXB3xSTC6PGnT+ZOaiGrfoiKDO1/kvgQ",
+	"RkwC9XbqIJrK9skt8Z50hzyQHETyHjwldv0XOmJuy4UwBxRTHzja4p25iNK3vaxef8Cruintayf6nbv5",
+	"7E2urqvp/fQ9u74xhD8uX4PfS+KfEH1Vdf0hbq6yLhLgFPRTvDL7YZLOF0YgH5RCq50++QsEtOSBT0TI",
+	"/vrByefcvxqVX3s27CO4ct/WOcYd+nByKL2oFOoLiXc6WUXXK+0PXjtTSWeuHBN1cZiJQXN6KOb4UGwz",
+	"MJRH7iaJ61QP7eQGhBKHYyIgqR412aEmWqDbWGBTg6agiQkVttGDeIECjf+k8lS9yUFfVr0DmdSxv7zQ",
+	"v9oMVUeo4R+6JmFUcuigEi9/0pA4gDpgLp04dIiiA9GacsgHQrymOLOZfDtJ5ZNFrmWZ+0z/jlDf1omM",
+	"I3kmMOnNJu7Jqv9iRN6lOeN0NrBpoBHqcswEuaMQ0slnM17jgf8PuhiRqrqa313ffg8h28DXc9IYDpJF",
+	"iXakbFGiDyq+t+DRZTnHkbm5pYPa83JtSi4np5VfcDeP0g+6vKd3iOHTUQThUXLlSUYs5Vz2Cklcvf5p",
+	"nitvVzrp2enzhplsRvZ/9yPMjAqqAWLYAMcBMoVN4oXNKh/FpfxGbQybvliEJtkZFLYgJMo6SexHcoLX",
+	"H3PGQH55/f7BnnIvr9/3OuEejzazvSvQLaa0RmsbDUjTo0EU5dX9ODyA+kalvn6fkdMnibydF+wtvUxX",
+	"u7C1FiBHG69ynxxAjPX2oU952mV7n9wrmwOzQvsIKjJ8igLbhcGJ59fm+Rdjouv10gKnlXka8q/sjRLb",
+	"8ZkIcx+ltnl1/RP4c5uPjyVa4ygCavoO7osyY2V35cx35u0/G1NmV8lOyY8GuJYV57a5SnLF955ojnAs",
+	"GjKDrtTjP5TnzDohskLRMZR7zYr6dm3qFzX9ffHDbT/+puQt88b4WJoiYa94u8Cd1cImUrqyg8xUUNfQ",
+	"RF4TGc9FkG/RpG0OHaAM2f52X9pjuI4gKGwP7d48TNCzcPHCxMSTu7u9SW0XoyQDUdgiyrajUMZJlOsp",
+	"65bq5gXbDvQBS4s2bJ+OO1ep22pNghGREOr0olvYjaLa6YiHbbeMtiwOfOQzc86zWCKfjXWUiDhsTvqO",
+	"w6+HfROu/s4Qo7bnIUZGd9obKxt224gV9fzLONzzjToP7F8pdEpx1i8XuziOVzMYBCimpu7GT9xse6vl",
+	"3Ha1bKALFgTfYe/2i6CMUo/OP6La93eG1BaRZAhTBJgHBLhW/PalhZSmOtri/8xo8OFZ45MFBQaJi8lN",
+	"9wQXffxoPmD/KAAp2/wvrwD7b+x7k+cHT+vbTDYyOUJ+YfzWeNq3WCABEmFB/DxiUjg3oKW1FuEVER7m",
+	"fraxB1+QYFdc1DM7w+JEp9s0einU8y8IHh+49rjqTjCdINItmrFXCGN8YZstp3uPo9wxMXbifo9qgOmb",
+	"phww4qLz4P0CaSQEl/+1juISFpS8kQMl32V7GokBp9Da2hW2kfhbM3fJ71ILb9i0MvfrzSC+1p9170im",
+	"W0d2qoKxK1KY68J79qLfTvz3TpvU3Spi1Bo6F9pceJJ1Kx26JqYOsfVF3R+hUzWQzpV4IOLHUoUwTRYl",
+	"fJKGBI+yy7N7pL4Y0nxhgkcXngeRRJUxETYZtvZfWk0yF0GY413kbpkzThBFY0d67CNNZXtz5RoQjn0i",
+	"UcBWc6RbNuaWlONTy44OFj3hWd5ELau+t+980Xpz7gryyU8nA9SaDiApMprrqO1F51O5n/KXnB+4oMVM",
+	"3lJHnYPdZPXUVTSlV0MvYtGLfzoWXKdI/SIKrruRcQ4m5h7tZmHyvX2nAoMyDTABWd2C7piEBdpCEOiL",
+	"MGbns3/HwHfJjQfnM6yfVMR8evPMl5YvYQA1ucCy+DCgXrNA31mkDpMt0QBN8G1jLkcRC4hHoF2AmYEn",
+	"EmBm8HsSYHZnDqwkQu3+8xG/g5WurjMsOU+QGmDjT2jAapWfTz6bPxoF3Gvqpxhv5Oy3SW9oP2HkCMt1",
+	"xsfLPN1kCM2zdr+bJA4pOV/TcpVXM4TNFQvNEvPSvvPnaL9qdnsYPY2kkE2wlfzSJtwuk3tJJyk31oPf",
+	"k3CzO3vQws2spMRoGeqq/HXy2fzRpSw4RW1PHU1/1qMYeCSJ4670zdNxXbXLJBs9PQAh6nyisdIUHIW5",
+	"BSEQO4BnqmLHgt+DECCHwtvoaSbvTe2yQuFfdJAqueCsl1zolNv7RTPM6IC/ELdJUz9qGsf0Bnq3LKuv",
+	"YHeA3bjj67KrnOC3140c73AYNFVBvouAXlxdznrBLBm0h5tVhymYF+8XpKjp+fphTUQ2entMskMJx9C6",
+	"jfHVcL2S6YKQb8gGHog1cJiiEW0MsAS9KamYHxxkknr7almIj+fmOz1gXeWI+pStvSFSuOpvWmB7Ym6c",
+	"b2jfqJ//icFsAFBSXF1QjZLutM3C7Sp77YsO86T7OIzQiPJg69kpN13qRG6EdPx78iRk+/vynAmu7rIZ",
+	"rk8+p3/rYyBt3OQyE/No7sdY6ZeTGov5WQ7fC6mRSPIKdJS9OFY/I84CEDpw7hOBF0E7ATDdra1FkNqX",
+	"/hzuWrvdQ0nbFLYJntKf2qWtfnEyWatHvzdJa/b25cnZHPocjKbkrP6ri982Q3BfKau/eyie2wJB19kX",
+	"E+319BAUObX3tigR6t2348HwYYiTgyHv8C5ct5RII6sBpk3GeFKuql5riU3/wLZoiTnCSgLW5Jn4WF+L",
+	"kYEy3f3zU31lNAnjUAemTWTa/rN6e7s6wMsVs8HONA8iAkmTw+dagn1UHxCv3FTdOBNJHKyuudKH+86m",
+	"3QF6vgAvIJijW9j9zwYHMbxAwrb6CmMhdZXgUpdWuNajPy4sJ71EPbeuJ85bwEP8yV4Pn3uc3Oz+2wEq",
+	"pgNc2wNHU/EILTZIGAemlTIkddICSaavw+6cllB52pweajaXvPvnUHzzu94dKq3UlL1HGaQHZ2cVlj+b",
+	"sCdBMse9JZvm9/nlKcj9+PTks/5r10VfLlNATy1If/ZQlGYn+bfpA1Ns/PRwhDu1Hu0WKfX69MhgfUji",
+	"6MBYPbyC3SZlNlbOtSkC2XsPQAnoXXuZXlvk0F614iqk6Rzh0kuTZxkdAFWK/6+zLSbSZEdYqtanjTBx",
+	"aY/RJeGh/mmJSaD/oEzeiDiKGDfvmmiYevZbl/TW01HblJgPJ9dwcsRjmzQCB3NRr5CY5i+NTJs81FFp",
+	"nxhiNm97SQIkPUv+ImrTl/Xv9anLS8ZDLGfnszjWb94PNuskD8+9MWKIMmkiQGRWYWPvnAj1fdhLHSeu",
+	"9l12Y9p0fG+WRR/sOw9ADnUv1P6RUP+hVHQbAB7GsJEpshLEJ7+0mTFpT/8pFAYz+D0ZLnZnX57FkqGu",
+	"yrKdbmuwKv7A6xrydy/cv2GSp+M6e2SSjZ4egBCntkAKQqDe8BgLfg9CgBwKb4e3MdxygcdGuFvmqC7U",
+	"3smgX0wTOuf6In/w0WKnlYllACDRLexsxai+VRyt8QZQRCgF/xhdUPNz1tAIb8198QEkd2ElQFmC9NYg",
+	"9M01uvAUeYxS8NSy0qsHPEwp05dFkOVubi+TAO/W3NSl1odlzEG3OAbsuFtLsb7e/oREoJNEm/qEWDhO",
+	"lof7y5qFCT7EWvfrXEBAYAMtt8B36uQ2vH3bBFf+Aic4+HlCy/SP0OTte0Kzzo+KfYUGW6vOn/zamnr7",
+	"z9SIeFhZocm6avgwsX0mOUg7gLTbBUl2E8MuR+oP4TEvL9q3U7kUZsD00qCe8O3Wu3Zv6v3aqnac3hdd",
+	"GGi7Zjgktfzyy5pdhJez+0qe/H8sHqXjNjO+T6VcLSBgdCWQZHWZkmvAgVw3iZAfzBsTQsXO4ADJpdIg",
+	"QUyg5IBc61upiEARZwoguhWTaKo8MrD6Tzuw/vPHgtZFQLBu8ppQSwOMFBAbIfRGv/CnhU8IkhNPNEHo",
+	"J/tKK4x0i7P07qkep20yw/7S5oqzULFSLFCYLrt28xywOeecxuMVE3LF4frnN3NkNqPPbralKCBCAgUu",
+	"kA8e8eEFwmgR2x44xFqGRNi+U1i9tuLYB1+PoJCuL5WS+NaYjhdXl4jF2o8tgG+IB05r771e78Q9znY1",
+	"pOqZ9KKnp08ONR1lcjJJa+xvc/1fK4n8pzk7UL/xFSujSCxuSdyNkOIQn2cLwBy4Gk0prxqZVt2NeTA7",
+	"n51opdaO9dml+lmXAnwi2o9iY3CFfuHVgK4uPI7lDkmGViB1hMo2n7cDpLfVlD99A3iTNMsqTZrqiNWv",
+	"ss7mVMkLwpESMJLlAh9Jcmmhz36ldRLzIfeydZtU33uFIUziqEIyDnpmWvw6mbv6+cvU2WUyBzNoIhzL",
+	"NeNEkvxISbV5dSSNoxArzdFkmfrZV2lSr+szoPYKP3txX/ZZJVWh+nlWy6ghoKTzLezygDMqq2tihnxi",
+	"bgjMXret7tyEFAVYLhkPEZECgjwNZaR/99vd/w8AAP//",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,
