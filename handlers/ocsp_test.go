@@ -66,7 +66,7 @@ func TestOCSPSaysWhatIsSoNow(t *testing.T) {
 	if got := status(); got.Status != ocsp.Good {
 		t.Errorf("status %d", got.Status)
 	}
-	_, err = w.RevokeVersions(w.ctx, w.admin, certctl.RevokeRequest{Version: i.version.ID, Reason: certctl.ReasonSuperseded})
+	_, err = w.RevokeVersions(w.ctx, w.admin, certctl.RevokeRequest{Version: i.version.ID, Reason: certctl.ReasonSuperseded, Replace: certctl.ReplaceNo})
 	w.must(err)
 	if got := status(); got.Status != ocsp.Revoked || got.RevocationReason != ocsp.Superseded {
 		t.Errorf("status %d for %d", got.Status, got.RevocationReason)

@@ -125,7 +125,7 @@ func TestRevokedLeavesAreOnTheLists(t *testing.T) {
 		return parsed
 	}
 	before := sign()
-	_, err := w.RevokeVersions(w.ctx, w.admin, certctl.RevokeRequest{Version: v.ID, Reason: certctl.ReasonSuperseded})
+	_, err := w.RevokeVersions(w.ctx, w.admin, certctl.RevokeRequest{Version: v.ID, Reason: certctl.ReasonSuperseded, Replace: certctl.ReplaceNo})
 	w.must(err)
 	revoke := handlers.NewRevoke(w.Store, w.openCA, testLog(t))
 	w.must(revoke.Handle(w.ctx, certctl.Hint{IDs: []certctl.ID{v.ID}}))
