@@ -66,6 +66,7 @@ type MailboxWork struct {
 	Installs []InstallWork
 	Targets  []Target // those that Installs and Forgets name
 	Forgets  []ForgetWork
+	Erases   []EraseWork
 	More     bool
 	Shares   []ShareWork
 }

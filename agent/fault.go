@@ -8,6 +8,7 @@ const (
 	FaultKeyStored      FaultPoint = "after-key-stored"       // the key's file is there, the journal knows nothing
 	FaultKeyJournalled  FaultPoint = "after-key-journalled"   // order and CSR are journalled, nothing is reported
 	FaultNextKeyStored  FaultPoint = "after-next-key-stored"  // the next key's file is there, the journal knows nothing
+	FaultKeyErased      FaultPoint = "after-key-erased"       // the key's files are gone, the journal knows nothing
 	FaultBeforeReceipt  FaultPoint = "before-receipt-journal" // installed, the journal knows nothing
 	FaultAfterReceipt   FaultPoint = "after-receipt-journal"  // journalled, nothing is reported
 	FaultBeforeReport   FaultPoint = "before-report"          // a report is about to be sent

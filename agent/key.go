@@ -16,11 +16,14 @@ import (
 
 // runBatch carries out the jobs of one lane.
 func (a *Agent) runBatch(lane certctl.ID, batch []job) {
-	if lane.IsZero() {
+	switch {
+	case lane.IsZero():
 		a.makeKeys(batch)
-		return
+	case batch[0].erase != nil:
+		a.eraseKey(batch[0])
+	default:
+		a.serveTarget(lane, batch)
 	}
-	a.serveTarget(lane, batch)
 }
 
 // makeKeys makes the keys of many orders side by side, journals all of them at

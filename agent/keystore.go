@@ -103,6 +103,21 @@ func (s *KeyStore) Retain(keep func(certctl.Digest) bool) (int, error) {
 	return erased, syncDirectory(s.dir)
 }
 
+// Erase removes a key; one that is not there is erased.
+func (s *KeyStore) Erase(spki certctl.Digest) error {
+	err := os.Remove(s.path(spki))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		err = syncDirectory(s.dir)
+	}
+	if err != nil {
+		return certctl.Wrap(certctl.Internal, err, "a key cannot be erased")
+	}
+	return nil
+}
+
 func (s *KeyStore) path(spki certctl.Digest) string {
 	return filepath.Join(s.dir, spki.String()+".pem")
 }

@@ -34,15 +34,18 @@ type job struct {
 	install   *certctl.InstallCommand
 	forget    *certctl.ForgetCommand
 	share     *certctl.ShareCommand
+	erase     *certctl.EraseCommand
 }
 
-// lane of a job: its target's, or the one where keys are made.
+// lane of a job: its target's, its own, or the one where keys are made.
 func (j job) lane() certctl.ID {
 	switch {
 	case j.install != nil:
 		return j.install.Target
 	case j.forget != nil:
 		return j.forget.Target
+	case j.erase != nil:
+		return j.erase.Erasure
 	}
 	return certctl.NoID
 }

@@ -240,8 +240,11 @@ func (a *Agent) targetChanges(statements []certctl.Statement) (changes []Change)
 // answered reports whether the journal knows the answer to a command, or that a
 // newer one has been carried out. The stored answer is given again.
 func (a *Agent) answered(j job) bool {
-	if j.key != nil {
+	switch {
+	case j.key != nil:
 		return a.askedAgain(j.key.Order)
+	case j.erase != nil:
+		return false // to make sure once more costs nothing
 	}
 	if j.share != nil {
 		return false // to seal once more does no harm

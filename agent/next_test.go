@@ -3,8 +3,8 @@ package agent
 import (
 	"bytes"
 	"context"
+	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 
@@ -224,8 +224,8 @@ func (n *node) killedAt(point FaultPoint, commands ...certctl.Statement) {
 		select {
 		case <-reached:
 		default:
-			if output, err := exec.CommandContext(n.t.Context(), "cp", "-a", state, copied).CombinedOutput(); err != nil {
-				n.t.Errorf("%v: %s", err, output)
+			if err := copyFolder(state, copied); err != nil {
+				n.t.Error(err)
 			}
 			close(reached)
 		}
@@ -247,4 +247,32 @@ func (n *node) killedAt(point FaultPoint, commands ...certctl.Statement) {
 	cancel()
 	<-ended
 	n.dir = copied // the disk as it was at that moment
+}
+
+// copyFolder copies folders and regular files. A program that did it would, for
+// the moment between its fork and its start, hold the locks of other tests.
+func copyFolder(from, to string) error {
+	return filepath.WalkDir(from, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		relative, err := filepath.Rel(from, path)
+		if err != nil {
+			return err
+		}
+		info, err := entry.Info()
+		switch {
+		case err != nil:
+			return err
+		case entry.IsDir():
+			return os.MkdirAll(filepath.Join(to, relative), info.Mode().Perm())
+		case !info.Mode().IsRegular():
+			return nil
+		}
+		content, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(filepath.Join(to, relative), content, info.Mode().Perm())
+	})
 }

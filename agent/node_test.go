@@ -19,6 +19,8 @@ type memoryTarget struct {
 	batches   [][]Install
 	recovered int
 	forgotten []certctl.ForgetCommand
+	erased    []certctl.Digest
+	erasing   error // what Erase returns
 	outcome   certctl.ReceiptOutcome
 	drifted   error         // what Inspect finds
 	enter     chan struct{} // when set, Apply sends here and then
@@ -67,6 +69,16 @@ func (m *memoryTarget) Inspect(place string, _ certctl.Slot, _, _ certctl.Digest
 		return certctl.Errorf(certctl.Internal, "asked about the place %q", place)
 	}
 	return m.drifted
+}
+
+func (m *memoryTarget) Erase(place string, _ certctl.Slot, spki certctl.Digest) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if place != "shop" {
+		return certctl.Errorf(certctl.Internal, "erasing at %q", place)
+	}
+	m.erased = append(m.erased, spki)
+	return m.erasing
 }
 
 // node is an enrolled agent of a test and what it works with.

@@ -22,7 +22,8 @@ func (a *Agent) tidyNowAndThen() {
 
 // tidy removes records that have served, and erases the keys that neither an
 // open order nor a generation nor the next renewal needs: the current one's key is kept as long as
-// the binding lives, the previous one's until 7 days after its leaf has ended.
+// the binding lives, the previous one's, and with it its generation, until 7 days after its leaf has
+// ended.
 // While keys are in use it leaves that to the next time, since waiting here
 // would make the other targets wait, too.
 func (a *Agent) tidy() {
@@ -30,6 +31,7 @@ func (a *Agent) tidy() {
 		return
 	}
 	defer a.keysInUse.Unlock()
+	a.eraseOldGenerations()
 	needed := map[certctl.Digest]bool{}
 	tidied := a.commit(func() []Change {
 		changes := append(a.tidyOrders(a.now(), needed), a.tidyBindings(a.now(), needed)...)

@@ -52,6 +52,12 @@ func (a *Agent) decode(s certctl.Statement) (job, error) {
 			return j, err
 		}
 		return j, a.checkAbout(s, j.share.Holder, j.share.Holder, j.share.NotAfter)
+	case certctl.CommandErase:
+		j.erase = new(certctl.EraseCommand)
+		if err := s.Decode(j.erase); err != nil {
+			return j, err
+		}
+		return j, a.checkAbout(s, j.erase.Erasure, j.erase.Erasure, j.erase.NotAfter)
 	}
 	return j, certctl.Errorf(certctl.Invalid, "this agent does not know commands of kind %q", certctl.Clip(s.Kind, 40)).
 		WithRemedy("update certctl-agent on this node")

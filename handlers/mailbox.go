@@ -147,6 +147,11 @@ func (m *Mailboxes) sign(work certctl.MailboxWork, now time.Time) (certctl.Mailb
 			Place: forget.Binding.Place, Slot: forget.Binding.Slot, Remove: forget.Remove,
 		})
 	}
+	for _, erase := range work.Erases {
+		signer.add(certctl.CommandErase, erase.ID, erase.Number, certctl.EraseCommand{
+			Erasure: erase.ID, SPKI: erase.SPKI, NotAfter: now.Add(commandLife),
+		})
+	}
 	box.Commands = signer.commands
 	return box, signer.err
 }

@@ -103,7 +103,7 @@ func decodeReport(s certctl.Statement, refused error) (certctl.AgentReport, erro
 		}
 		report.Next = nextCSR(report.Receipt)
 		return report, nil
-	case certctl.ReportRefusal, certctl.ReportForgotten:
+	case certctl.ReportRefusal, certctl.ReportForgotten, certctl.ReportErased:
 		report.Refusal = new(certctl.Refusal)
 		return report, s.Decode(report.Refusal)
 	}

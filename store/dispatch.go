@@ -108,6 +108,8 @@ func (t *tx) endWaits(ctx context.Context, all []claimed) error {
 			where id = any($1) and (state = any('{ready,processing}') and wait <> '' or state = 'awaiting_csr' and wait = 'backoff')`,
 		dueDeployment: `update deployment set wait = '' where id = any($1) and wait <> ''`,
 		dueBinding:    `update binding set wait = '' where id = any($1) and wait <> ''`,
+		dueErasure: `with free as (update key_erasure set wait = '' where id = any($1) and wait <> '')
+			update due set due_at = now() + interval '` + erasureReminder + `' where kind = 'erasure' and id = any($1)`,
 	} {
 		if len(ids[kind]) == 0 {
 			continue

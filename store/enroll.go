@@ -276,6 +276,9 @@ func (t *tx) orderAnew(ctx context.Context, agent certctl.ID) error {
 		if err := t.cancelOrders(ctx, h.team, "the agent was replaced", live); err != nil {
 			return err
 		}
+		if err := t.forgetNextKeys(ctx, holder.id); err != nil {
+			return err
+		}
 		if _, err := t.newOrders(ctx, []orderSpec{{Certificate: id, Holder: holder.id, Origin: certctl.OriginSystem,
 			Urgency: certctl.UrgencyNow, Reason: "agent_replaced"}}); err != nil {
 			return err

@@ -120,6 +120,8 @@ func TestReplacingAnAgent(t *testing.T) {
 	w.targetOn("one", "web-1")
 	c := w.submit(request("shop", "one"))
 	w.issue(w.orders(c, "")[0])
+	next := csrFor(t, "shop.example.com") // goes with the machine
+	w.exec(`update holder set next_csr = $1, next_spki = $2, next_agent_id = $3`, next.DER, next.SPKI, first.ID)
 	_, err = w.Enroll(w.ctx, w.token(certctl.JoinToken{Approve: true}), machine("web-1", 2), loopback, vouch)
 	refused(t, err, certctl.Conflict, "web-1")
 	replacing := w.token(certctl.JoinToken{Approve: true, Replace: true, UsesLeft: 3})

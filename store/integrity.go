@@ -21,6 +21,9 @@ var promises = []struct{ broken, query string }{
 	{"bindings that no agent is asked to forget", `
 		select count(*) from binding b where unbound_at is not null and forgotten_at is null
 			and not exists (select from due where kind = 'binding' and id = b.id)`},
+	{"compromised keys that no agent is asked to erase", `
+		select count(*) from key_erasure e join agent a on a.id = e.agent_id where e.erased_at is null and a.state <> 'retired'
+			and not exists (select from due where kind = 'erasure' and id = e.id)`},
 	{"holders to renew that nobody will look at", `
 		select count(*) from holder h join version v on v.id = h.version_id join certificate c on c.id = h.certificate_id
 		where h.ended_at is null and v.renew_at is not null and c.purpose = 'user' and c.archived_at is null and not c.paused and c.issuers <> '{}'

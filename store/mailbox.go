@@ -124,7 +124,7 @@ func (t *tx) mailboxes(ctx context.Context, contacts map[certctl.ID]*contact) (m
 		return nil, err
 	}
 	for _, send := range []func(context.Context, []openItem, map[certctl.ID]*contact, map[certctl.ID]*certctl.MailboxWork) error{
-		t.sendKeys, t.sendForgets,
+		t.sendKeys, t.sendForgets, t.sendErases,
 	} {
 		if err := send(ctx, items, asking, boxes); err != nil {
 			return nil, err

@@ -29,7 +29,7 @@ const (
 // openItem is something that an agent should be told.
 type openItem struct {
 	agent, id, certificate certctl.ID
-	kind                   string     // dueOrder, dueDeployment or dueBinding
+	kind                   string     // dueOrder, dueDeployment, dueBinding or dueErasure
 	version                certctl.ID // of a deployment
 	lost                   bool       // a deployment that was verified, and that the node has lost
 	drift                  string     // how its files differ from what was installed
@@ -53,10 +53,12 @@ func (t *tx) openWork(ctx context.Context, asking map[certctl.ID]*contact) ([]op
 			left join cert_order o on due.kind = 'order' and o.id = due.id
 			left join deployment d on due.kind = 'deployment' and d.id = due.id
 			left join binding b on due.kind = 'binding' and b.id = due.id
+			left join key_erasure e on due.kind = 'erasure' and e.id = due.id
 			left join certificate c on c.id = coalesce(o.certificate_id, d.certificate_id)
 			where due.agent_id = any($1) and c.paused is not true and (o.state = 'awaiting_csr' and o.wait <> 'backoff'
 				or d.state in ('pending', 'installing', 'rolled_back', 'failed') and d.wait = ''
-				or b.unbound_at is not null and b.forgotten_at is null and b.wait = '')) open
+				or b.unbound_at is not null and b.forgotten_at is null and b.wait = ''
+				or `+erasable+`)) open
 		where place <= $2 order by agent_id, place`, sortedIDs(asking), maxCommands+1)
 	if err != nil {
 		return nil, err

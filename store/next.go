@@ -170,5 +170,5 @@ func (b *reportBatch) writeNextKeys(ctx context.Context) error {
 			return err
 		}
 	}
-	return b.orderAnew(ctx, lost)
+	return b.orderLost(ctx, lost)
 }

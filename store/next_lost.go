@@ -13,11 +13,11 @@ type lostKey struct {
 	spki                certctl.Digest
 }
 
-// orderAnew orders for holders whose node has lost the key that it had handed
+// orderLost orders for holders whose node has lost the key that it had handed
 // over: this time the node is asked for one. An open order for that key goes
 // back to where it waits for another; one that is at the CA is left to end, and
 // its leaf meets the same receipt.
-func (b *reportBatch) orderAnew(ctx context.Context, deployments []certctl.ID) error {
+func (b *reportBatch) orderLost(ctx context.Context, deployments []certctl.ID) error {
 	lost, err := b.lostKeys(ctx, deployments)
 	if err != nil || len(lost) == 0 {
 		return err

@@ -65,6 +65,7 @@ type reportBatch struct {
 	blocked     map[certctl.Digest]string
 	served      map[certctl.Digest]bool // of the keys handed over, those that are not new
 	denied      []certctl.AgentReport
+	erasures    map[certctl.ID]*reportedErasure
 
 	due     []dueRow
 	done    map[string][]certctl.ID
@@ -83,6 +84,10 @@ func (b *reportBatch) take(r certctl.AgentReport) error {
 		return certctl.Errorf(certctl.Denied, "this report says nothing")
 	case s.Kind == certctl.ReportForgotten:
 		return b.takeForgotten(s)
+	case s.Kind == certctl.ReportErased:
+		return b.takeErased(s, nil)
+	case b.erasures[s.Object] != nil:
+		return b.takeErased(s, r.Refusal)
 	case b.orders[s.Object] != nil:
 		return b.refuseKey(s, r.Refusal)
 	case b.deployments[s.Object] != nil:
@@ -105,7 +110,7 @@ func notYours(what string) error {
 
 // write stores what the batch has noted, each kind with one statement.
 func (b *reportBatch) write(ctx context.Context) error {
-	for _, write := range []func(context.Context) error{b.writeOrders, b.writeDeployments, b.writeNextKeys, b.writeBindings, b.writeDenied} {
+	for _, write := range []func(context.Context) error{b.writeOrders, b.writeDeployments, b.writeNextKeys, b.writeBindings, b.writeErasures, b.writeDenied} {
 		if err := write(ctx); err != nil {
 			return err
 		}

@@ -48,6 +48,7 @@ func (t *tx) reportBatch(ctx context.Context, reports []certctl.AgentReport) (*r
 	b := &reportBatch{
 		tx: t, done: map[string][]certctl.ID{}, changed: map[certctl.ID]bool{}, orders: map[certctl.ID]*reportedOrder{},
 		deployments: map[certctl.ID]*reportedDeployment{}, bindings: map[certctl.ID]*reportedBinding{},
+		erasures: map[certctl.ID]*reportedErasure{},
 	}
 	ids, spkis, next := make([]certctl.ID, len(reports)), []certctl.Digest{}, []certctl.Digest{}
 	for i, r := range reports {
@@ -65,7 +66,7 @@ func (t *tx) reportBatch(ctx context.Context, reports []certctl.AgentReport) (*r
 		union select certificate_id from binding where id = any($1)`, ids); err != nil {
 		return nil, err
 	}
-	for _, read := range []func(context.Context, []certctl.ID) error{b.readOrders, b.readDeployments, b.readBindings} {
+	for _, read := range []func(context.Context, []certctl.ID) error{b.readOrders, b.readDeployments, b.readBindings, b.readErasures} {
 		if err := read(ctx, ids); err != nil {
 			return nil, err
 		}

@@ -209,6 +209,9 @@ func (t *tx) revoke(ctx context.Context, versions []revocable, reason certctl.Re
 	if err := t.forgetTaintedNextKeys(ctx, all); err != nil {
 		return nil, err
 	}
+	if err := t.eraseKeys(ctx, all); err != nil {
+		return nil, err
+	}
 	return ids, t.endTainted(ctx, all, teams)
 }
 

@@ -134,8 +134,15 @@ func (t *tx) earlier(ctx context.Context, h *held, request certctl.RollbackReque
 		return nil, certctl.Errorf(certctl.Conflict, "%s has no such earlier version", h.name).
 			WithRemedy("certctl versions list --certificate %s shows those that there are", h.name)
 	}
+	compromised, err := t.compromised(ctx, keysOfVersions(versions))
+	if err != nil {
+		return nil, err
+	}
 	for _, v := range versions {
 		switch {
+		case compromised[v.SPKI]:
+			return nil, certctl.Errorf(certctl.Conflict, "the key of version %s is compromised, and its nodes erase it: there is no way back", v.Serial).
+				WithRemedy("renew the certificate instead")
 		case slices.ContainsFunc(h.holders, func(x heldHolder) bool { return x.version == v.ID }):
 			return nil, certctl.Errorf(certctl.Conflict, "version %s is the current one: redeploy installs it again", v.Serial)
 		case !v.NotAfter.After(t.now):
@@ -169,4 +176,12 @@ func (t *tx) goBack(ctx context.Context, h *held, v certctl.Version) error {
 		at = v.RenewAt
 	}
 	return t.due(ctx, holderDue(v.Holder, at, v.NotAfter, t.now))
+}
+
+func keysOfVersions(versions []certctl.Version) []certctl.Digest {
+	spkis := make([]certctl.Digest, len(versions))
+	for i, v := range versions {
+		spkis[i] = v.SPKI
+	}
+	return spkis
 }

@@ -143,9 +143,9 @@ func (p place) write(n int, files []file) error {
 	return syncDir(filepath.Dir(dir))
 }
 
-// holds reports whether a generation consists of these very files, readable by
+// consistsOf reports whether a generation consists of these very files, readable by
 // those who should.
-func (p place) holds(n int, files []file) bool {
+func (p place) consistsOf(n int, files []file) bool {
 	for _, f := range files {
 		path := filepath.Join(p.generation(n), f.name)
 		content, err := os.ReadFile(path)

@@ -94,7 +94,7 @@ func (r *run) write(s *step, m material) error {
 	if err != nil {
 		return err
 	}
-	if current > 0 && s.place.holds(current, files) {
+	if current > 0 && s.place.consistsOf(current, files) {
 		s.next, s.previous = current, before(s.place, current)
 		return nil
 	}

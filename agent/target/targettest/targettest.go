@@ -52,6 +52,7 @@ func Run(t *testing.T, start func(t *testing.T) *Daemon) {
 		"keeps to the policy":              (*suite).keepsToThePolicy,
 		"keeps keys to itself":             (*suite).keepsKeysToItself,
 		"lets two targets take their turn": (*suite).takesTurns,
+		"erases compromised keys":          (*suite).erases,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
