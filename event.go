@@ -116,6 +116,11 @@ const (
 	EventRevocationCancelled EventName = "revocation_cancelled"
 )
 
+// Events of the platform's own keeping.
+const (
+	EventEventsDropped EventName = "events_dropped" // old ones, after their retention
+)
+
 // Outcomes of an event.
 const (
 	OutcomeSuccess = "success"

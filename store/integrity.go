@@ -3,6 +3,8 @@ package store
 import (
 	"context"
 	"fmt"
+
+	"github.com/certctl/certctl"
 )
 
 // promises are what the tables must never contradict: each query counts the rows
@@ -40,16 +42,26 @@ var promises = []struct{ broken, query string }{
 		select count(*) from cert_order o where state = 'issued' and not exists (select from version where id = o.version_id and order_id = o.id)`},
 	{"versions that no order asked for", `
 		select count(*) from version v join certificate c on c.id = v.certificate_id
-		where v.origin = 'issued' and c.purpose = 'user' and not exists (select from cert_order where id = v.order_id and version_id = v.id)`},
+		where v.origin = 'issued' and c.purpose = 'user' and not exists (select from cert_order where id = v.order_id and version_id = v.id)
+			and (exists (select from cert_order where id = v.order_id) or v.created_at >= ` + horizon(certctl.RetainOrders) + `)`},
 	{"issued versions without their event", `
-		select count(*) from version v where v.origin = 'issued' and not exists (
+		select count(*) from version v where v.origin = 'issued' and v.created_at >= ` + horizon(certctl.RetainEvents) + ` and not exists (
 			select from event where object_id = v.certificate_id and name = 'certificate_issued'
 				and convert_from(body, 'UTF8')::jsonb->'data'->>'version' = v.id::text)`},
 	{"gaps in the history of an object", `
-		select count(*) from (select object_id from event group by object_id
-			having min(sequence) <> 1 or max(sequence) <> count(*)) gap`},
+		select count(*) from (
+			select from event_head h left join event e on e.object_id = h.object_id and e.sequence > h.dropped
+			group by h.object_id, h.sequence, h.dropped
+			having count(distinct e.sequence) <> h.sequence - h.dropped or coalesce(max(e.sequence), h.dropped) <> h.sequence) gap`},
+	{"events of objects without a history", `
+		select count(*) from (select distinct object_id from event) e where not exists (select from event_head where object_id = e.object_id)`},
 	{"events whose hash does not fit their text", `
 		select count(*) from event where sha256(body) <> sha256`},
+}
+
+// horizon is the moment since when everything of a kind is there.
+func horizon(kind certctl.RetentionKind) string {
+	return `coalesce((select at from retention_horizon where kind = '` + string(kind) + `'), '-infinity')`
 }
 
 // CheckIntegrity looks for rows that break a promise and returns one line for

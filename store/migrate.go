@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"time"
 
 	"github.com/certctl/certctl"
 	"github.com/certctl/certctl/migrations"
@@ -39,18 +38,4 @@ func Migrate(ctx context.Context, pool *pgxpool.Pool) error {
 		return certctl.Wrap(certctl.Unavailable, err, "the schema could not be migrated")
 	}
 	return nil
-}
-
-// MakeEventPartitions makes the event partitions of this month and the next
-// two. It is safe to call at any time from any replica.
-func (s *Store) MakeEventPartitions(ctx context.Context) error {
-	return s.write(ctx, certctl.SystemActor("scheduler"), func(t *tx) error {
-		for month := range 3 {
-			first := time.Date(t.now.Year(), t.now.Month()+time.Month(month), 1, 0, 0, 0, 0, time.UTC)
-			if _, err := t.Exec(ctx, "select make_event_partition($1::timestamptz::date)", first); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
 }

@@ -52,6 +52,29 @@ type Config struct {
 	LogFormat string `help:"json or text." default:"json" enum:"json,text"`
 
 	Shutdown time.Duration `help:"How long a stop may take." default:"15s"`
+
+	Retention retentionSettings `embed:""`
+	retention certctl.Retention // complete
+}
+
+// retentionSettings say how long what has served is kept. Each takes a duration
+// or "forever"; 0 is the default.
+type retentionSettings struct {
+	KeepEvents          certctl.Keep `help:"How long events are kept; whole months are dropped (scheduler). Default: 400d." default:"0s"`
+	KeepOrders          certctl.Keep `help:"How long finished orders are kept, with their attempts (scheduler). Default: 90d." default:"0s"`
+	KeepDeployments     certctl.Keep `help:"How long superseded deployments are kept (scheduler). Default: 90d." default:"0s"`
+	KeepDeadLetters     certctl.Keep `help:"How long replayed or discarded dead letters are kept (scheduler). Default: 90d." default:"0s"`
+	KeepIdempotencyKeys certctl.Keep `help:"How long a request may be repeated under its idempotency key (scheduler). Default: 7d." default:"0s"`
+	KeepNonces          certctl.Keep `help:"How long nonces are kept after their end (scheduler). Default: 1h." default:"0s"`
+	KeepJoinTokens      certctl.Keep `help:"How long join tokens are kept that cannot be used any more (scheduler). Default: 30d." default:"0s"`
+}
+
+func (r retentionSettings) complete() (certctl.Retention, error) {
+	return certctl.Retention{
+		certctl.RetainEvents: r.KeepEvents, certctl.RetainOrders: r.KeepOrders, certctl.RetainDeployments: r.KeepDeployments,
+		certctl.RetainDeadLetters: r.KeepDeadLetters, certctl.RetainIdempotency: r.KeepIdempotencyKeys,
+		certctl.RetainNonces: r.KeepNonces, certctl.RetainJoinTokens: r.KeepJoinTokens,
+	}.Complete()
 }
 
 // role is one of the things that a server process does.
@@ -71,6 +94,10 @@ var allRoles = []role{roleAPI, roleWorker, roleSigner, roleScheduler, roleBus}
 // impossible, with a sentence that says what to do.
 func (c *Config) complete() error {
 	if err := c.completeRoles(); err != nil {
+		return err
+	}
+	var err error
+	if c.retention, err = c.Retention.complete(); err != nil {
 		return err
 	}
 	if c.DatabaseURL == "" {

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"slices"
-	"time"
 
 	"github.com/certctl/certctl"
 	"github.com/certctl/certctl/bus"
@@ -145,21 +144,5 @@ func (s *server) startScheduler(t *tasks, conn *bus.Conn) {
 	router.Handle(certctl.HintReplace, handlers.NewReplace(s.store, s.log).Handle, bus.HandleOptions{Batch: certctl.MaxHintIDs})
 	t.run("scheduler", router.Run)
 	t.run("dispatcher", handlers.NewDispatcher(s.acting(), s.announce, s.log).Run)
-	t.run("partitions", s.keepPartitions)
-}
-
-// keepPartitions makes the event table's next months in time.
-func (s *server) keepPartitions(ctx context.Context) error {
-	ticker := time.NewTicker(12 * time.Hour)
-	defer ticker.Stop()
-	for {
-		if err := s.store.MakeEventPartitions(ctx); err != nil && ctx.Err() == nil {
-			s.log.Error().Err(err).Msg("event partitions not made")
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-ticker.C:
-		}
-	}
+	t.run("retention", handlers.NewRetain(s.store, s.config.retention, s.log.With().Str("part", "retention").Logger()).Run)
 }
