@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"io/fs"
 
 	"github.com/certctl/certctl"
 	"github.com/certctl/certctl/migrations"
@@ -38,4 +39,22 @@ func Migrate(ctx context.Context, pool *pgxpool.Pool) error {
 		return certctl.Wrap(certctl.Unavailable, err, "the schema could not be migrated")
 	}
 	return nil
+}
+
+// SchemaVersion is the version that Migrate brings a schema to: the number of
+// the newest migration.
+func SchemaVersion() (int64, error) {
+	files, err := fs.Glob(migrations.FS, "*.sql")
+	if err != nil {
+		return 0, certctl.Wrap(certctl.Internal, err, "the migrations cannot be read")
+	}
+	newest := int64(0)
+	for _, file := range files {
+		number, err := goose.NumericComponent(file)
+		if err != nil {
+			return 0, certctl.Wrap(certctl.Internal, err, "the migration %s has no number", file)
+		}
+		newest = max(newest, number)
+	}
+	return newest, nil
 }

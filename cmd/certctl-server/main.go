@@ -47,6 +47,9 @@ type cli struct {
 	CA       caCommands  `cmd:"" name:"ca" help:"The local CA."`
 	Bus      busCommands `cmd:"" name:"bus" help:"The message bus."`
 	Version  struct{}    `cmd:"" help:"Print the version."`
+
+	Backup  backupCommand  `cmd:"" help:"Write all that the database holds into one file. Servers may run meanwhile."`
+	Restore restoreCommand `cmd:"" help:"Put a backup into the database, with every server stopped."`
 }
 
 type settings struct {
@@ -99,6 +102,10 @@ func (c *cli) command(ctx context.Context, name string, log zerolog.Logger) erro
 		return caInstall(ctx, &c.Config, c.CA.Install, log)
 	case "bus init <dir>":
 		return busInit(ctx, &c.Config, c.Bus.Init, log)
+	case "backup <path>":
+		return takeBackup(ctx, &c.Config, c.Backup)
+	case "restore <file>":
+		return restore(ctx, &c.Config, c.Restore)
 	case "version":
 		fmt.Println("certctl-server", version)
 		return nil

@@ -85,6 +85,9 @@ func open(ctx context.Context, c *Config, log zerolog.Logger) (*server, error) {
 }
 
 func (s *server) prepare(ctx context.Context) error {
+	if err := s.store.CheckRestored(ctx); err != nil {
+		return err
+	}
 	if err := store.Migrate(ctx, s.store.Pool()); err != nil {
 		return err
 	}

@@ -1,0 +1,78 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/certctl/certctl"
+	"github.com/certctl/certctl/handlers/kek"
+	"github.com/certctl/certctl/store/backup"
+)
+
+type backupCommand struct {
+	Path        string `arg:"" help:"File to write, or the folder for it."`
+	PostgresBin string `help:"Folder of pg_dump. Default: the newest that is installed." env:"-" name:"postgres-bin" type:"path"`
+}
+
+type restoreCommand struct {
+	File        string `arg:"" help:"The backup."`
+	Overwrite   bool   `help:"Restore into a database that is not empty: what is in it is lost." env:"-"`
+	PostgresBin string `help:"Folder of pg_restore. Default: the newest that is installed." env:"-" name:"postgres-bin" type:"path"`
+}
+
+// takeBackup writes a backup. It needs the database and nothing else, and
+// servers may run meanwhile.
+func takeBackup(ctx context.Context, c *Config, command backupCommand) error {
+	path, m, err := backup.Take(ctx, backup.Options{
+		URL: c.DatabaseURL, Release: version, Programs: backup.Programs{Folder: command.PostgresBin},
+	}, command.Path)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("%s: installation %s as of %s, %d bytes\nkeep the key-encryption keys apart from it: they are not in it, and without them it is worth nothing\n",
+		path, m.Installation, m.TakenAt.Format("2006-01-02 15:04:05 MST"), m.DumpSize)
+	return nil
+}
+
+// restore puts a backup into the database of the settings.
+func restore(ctx context.Context, c *Config, command restoreCommand) error {
+	if !c.has(roleSigner) {
+		return certctl.InvalidField("roles", "a restore proves that the key-encryption keys fit: it needs those of the role signer")
+	}
+	existing := *c
+	existing.CreateKEKs = false // new keys open nothing
+	keys, err := loadKeys(&existing)
+	if err != nil {
+		return err
+	}
+	m, err := backup.Restore(ctx, backup.RestoreOptions{
+		Options: backup.Options{URL: c.DatabaseURL, Release: version, Programs: backup.Programs{Folder: command.PostgresBin}},
+		Path:    command.File, Overwrite: command.Overwrite, CheckKeys: keys.opens,
+	})
+	if err != nil {
+		return err
+	}
+	fmt.Printf("restored: installation %s as of %s\n", m.Installation, m.TakenAt.Format("2006-01-02 15:04:05 MST"))
+	return nil
+}
+
+// opens proves that the keys are those that a backup was sealed with. The key of
+// the OCSP responders is left out: responders are made anew.
+func (r keyring) opens(checks []backup.KeyCheck) error {
+	for _, check := range checks {
+		var s sealer
+		switch check.Purpose {
+		case certctl.KeyPurposeCheck + "-" + kek.CA:
+			s = r.ca
+		case certctl.KeyPurposeCheck + "-" + kek.Secrets:
+			s = r.secrets
+		default:
+			continue
+		}
+		if _, err := s.Open("platform_key", check.ID, "sealed", check.Sealed); err != nil {
+			return certctl.Wrap(certctl.Conflict, err, "the key-encryption keys at hand are not those that this backup was sealed with (%s)", check.Purpose).
+				WithRemedy("put the files kek-ca.key and kek-secrets.key of that installation where --kek-ca and --kek-secrets point; nothing was changed")
+		}
+	}
+	return nil
+}
