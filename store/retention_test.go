@@ -10,8 +10,8 @@ import (
 	"github.com/certctl/certctl"
 )
 
-// sweep removes everything of a kind that had served before a moment.
-func (w *world) sweep(kind certctl.RetentionKind, before time.Time) int {
+// sweepKind removes everything of a kind that had served before a moment.
+func (w *world) sweepKind(kind certctl.RetentionKind, before time.Time) int {
 	w.t.Helper()
 	rows := 0
 	for swept := (certctl.Swept{More: true}); swept.More; {
@@ -43,8 +43,8 @@ func (w *world) broken() []string {
 	return found
 }
 
-// renewed issues a certificate once more and returns the order.
-func (w *world) renewed(c certctl.Certificate) certctl.Order {
+// renewedAgo issues a certificate once more and returns the order.
+func (w *world) renewedAgo(c certctl.Certificate) certctl.Order {
 	w.t.Helper()
 	orders, err := w.RenewCertificate(w.ctx, w.admin, c.ID.String(), certctl.RenewRequest{}, certctl.Idempotency{})
 	if err != nil || len(orders) != 1 {
@@ -63,18 +63,18 @@ func TestFinishedOrdersAreSweptAndVersionsStay(t *testing.T) {
 	first := w.orders(c, "")[0]
 	w.exec(`update cert_order set csr = $2, csr_spki = $3 where id = $1`, first.ID, csrFor(t, "shop.example.com").DER, []byte("key"))
 	w.issue(first)
-	w.renewed(c)
+	w.renewedAgo(c)
 	between := w.moment()
-	third := w.renewed(c)
+	third := w.renewedAgo(c)
 	fourth, err := w.RenewCertificate(w.ctx, w.admin, "shop", certctl.RenewRequest{}, certctl.Idempotency{})
 	if err != nil {
 		t.Fatal(err)
 	}
 
-	if n := w.sweep(certctl.RetainOrders, between.Add(-certctl.Day)); n != 0 {
+	if n := w.sweepKind(certctl.RetainOrders, between.Add(-certctl.Day)); n != 0 {
 		t.Errorf("%d orders swept that are not a day old", n)
 	}
-	if n := w.sweep(certctl.RetainOrders, between); n != 2 {
+	if n := w.sweepKind(certctl.RetainOrders, between); n != 2 {
 		t.Errorf("%d orders swept, want the first two", n)
 	}
 	left := w.orders(c, "")
@@ -88,7 +88,7 @@ func TestFinishedOrdersAreSweptAndVersionsStay(t *testing.T) {
 		t.Errorf("%d versions know their order, want 3", n)
 	}
 	w.consistent()
-	if n := w.sweep(certctl.RetainOrders, w.moment()); n != 0 {
+	if n := w.sweepKind(certctl.RetainOrders, w.moment()); n != 0 {
 		t.Errorf("%d orders swept of the current leaf and of open work", n)
 	}
 
@@ -106,13 +106,13 @@ func TestSupersededDeploymentsAreSwept(t *testing.T) {
 	first := w.orders(c, "")[0]
 	w.exec(`update cert_order set csr = $2, csr_spki = $3 where id = $1`, first.ID, csrFor(t, "shop.example.com").DER, []byte("key"))
 	w.issue(first)
-	w.renewed(c)
+	w.renewedAgo(c)
 	served := w.deployments(c)[0]
-	w.renewed(c)
+	w.renewedAgo(c)
 	// The newest has failed: what is served is the one before.
 	w.exec(`update deployment set state = 'failed' where id = $1`, w.deployments(c)[0].ID)
 	w.exec(`insert into due (kind, id, verb, lane, urgency, due_at) values ('deployment', $1, 'bell', '-', 0, now())`, w.deployments(c)[0].ID)
-	if n := w.sweep(certctl.RetainDeployments, w.moment()); n != 1 {
+	if n := w.sweepKind(certctl.RetainDeployments, w.moment()); n != 1 {
 		t.Errorf("%d deployments swept, want the first", n)
 	}
 	if left := w.deployments(c); len(left) != 2 || left[1].ID != served.ID {
@@ -242,10 +242,10 @@ func TestSmallThingsAreSwept(t *testing.T) {
 	for kind, want := range map[certctl.RetentionKind]int{
 		certctl.RetainDeadLetters: 2, certctl.RetainIdempotency: 2, certctl.RetainNonces: 2, certctl.RetainJoinTokens: 3,
 	} {
-		if n := w.sweep(kind, before); n != want {
+		if n := w.sweepKind(kind, before); n != want {
 			t.Errorf("%d %s swept, want %d", n, kind, want)
 		}
-		if n := w.sweep(kind, before); n != 0 {
+		if n := w.sweepKind(kind, before); n != 0 {
 			t.Errorf("%d %s swept the second time", n, kind)
 		}
 	}
@@ -262,13 +262,13 @@ func TestTwoSweepersShareTheWork(t *testing.T) {
 	before := w.moment().Add(-certctl.Day)
 	swept := make(chan int, 4)
 	for range cap(swept) {
-		go func() { swept <- w.sweep(certctl.RetainIdempotency, before) }()
+		go func() { swept <- w.sweepKind(certctl.RetainIdempotency, before) }()
 	}
 	total := 0
 	for range cap(swept) {
 		total += <-swept
 	}
-	total += w.sweep(certctl.RetainIdempotency, before)
+	total += w.sweepKind(certctl.RetainIdempotency, before)
 	if total != 100 {
 		t.Errorf("%d of 100 rows were swept", total)
 	}

@@ -38,7 +38,7 @@ func startApache(t *testing.T) *targettest.Daemon {
 			"directory": directory, "config": apache.ConfigFile(), "binary": binary, "pid_file": apache.PIDFile(),
 			"listen": []string{address}, "virtual_host": fmt.Sprintf(virtualHost, address),
 		}),
-		Directory: directory, Policy: anything{}, Address: address, Complaint: "NoSuchDirective",
+		Directory: directory, Policy: anything{}, Address: address, Complaint: "NoSuchDirective", Fragile: true,
 		Break:  func() { must(t, os.WriteFile(apache.ConfigFile(), append(good, "NoSuchDirective on\n"...), 0o600)) },
 		Repair: func() { must(t, os.WriteFile(apache.ConfigFile(), good, 0o600)) },
 	}

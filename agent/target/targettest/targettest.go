@@ -33,6 +33,9 @@ type Daemon struct {
 	// Complaint, until Repair.
 	Break, Repair func()
 	Complaint     string
+	// Fragile: a reload that meets a key or chain that does not fit ends the
+	// daemon, and one that was asked for before may come after a test's change.
+	Fragile bool
 }
 
 // Run runs the tests of every kind; start gives each a daemon of its own.
