@@ -121,6 +121,19 @@ const (
 	EventEventsDropped EventName = "events_dropped" // old ones, after their retention
 )
 
+// AggregateRollout is that of mass changes.
+const AggregateRollout Aggregate = "rollout"
+
+const (
+	EventRolloutCreated   EventName = "rollout_created"
+	EventRolloutWave      EventName = "rollout_wave_started"
+	EventRolloutHalted    EventName = "rollout_halted"
+	EventRolloutStopped   EventName = "rollout_stopped"
+	EventRolloutResumed   EventName = "rollout_resumed"
+	EventRolloutCompleted EventName = "rollout_completed"
+	EventRolloutCancelled EventName = "rollout_cancelled"
+)
+
 // Outcomes of an event.
 const (
 	OutcomeSuccess = "success"

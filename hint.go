@@ -15,11 +15,12 @@ const (
 
 const (
 	HintReplace HintVerb = "replace" // revocations that wait for their replacement; ids: versions; no lane
+	HintRollout HintVerb = "rollout" // mass changes that may go on; no lane
 )
 
 // HintVerbs lists every verb that travels as an intent (the bell does not: it
 // is an empty message to one agent).
-var HintVerbs = []HintVerb{HintIssue, HintRevoke, HintRenew, HintCRL, HintExpire, HintSystem, HintReplace}
+var HintVerbs = []HintVerb{HintIssue, HintRevoke, HintRenew, HintCRL, HintExpire, HintSystem, HintReplace, HintRollout}
 
 // NoLane is the lane of work that no issuer's slowness can hold up.
 const NoLane = "-"

@@ -11,7 +11,7 @@
 //
 //	worker     Issue (foreign CAs), Revoke, Reports
 //	signer     Issue and Revoke (own CAs), Mailboxes, Enrolments, Lists, Trust, System
-//	scheduler  Dispatcher, Renew, Replace
+//	scheduler  Dispatcher, Renew, Replace, Rollouts
 //
 // Only the signer opens private keys of the platform. It signs what it reads in
 // PostgreSQL for an order that is ready, never bytes, hashes or requests that

@@ -18,6 +18,8 @@ const (
 	dueSystem     = "system"
 )
 
+const dueRollout = "rollout"
+
 // dueRow says when somebody must look at something, and whom to tell.
 type dueRow struct {
 	kind    string

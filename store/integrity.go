@@ -34,6 +34,9 @@ var promises = []struct{ broken, query string }{
 	{"waiting revocations that nobody will look at", `
 		select count(*) from revocation r where state = 'waiting'
 			and not exists (select from due where kind = 'revocation' and id = r.version_id)`},
+	{"running rollouts that nobody will look at", `
+		select count(*) from rollout r where state = any('{running,halted,stopped}')
+			and not exists (select from due where kind = 'rollout' and id = r.id)`},
 	{"ended holders with live bindings", `
 		select count(*) from binding b join holder h on h.id = b.holder_id where b.unbound_at is null and h.ended_at is not null`},
 	{"ended holders that are due", `

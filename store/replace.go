@@ -135,7 +135,8 @@ func (t *tx) waitingRevocations(ctx context.Context, versions []certctl.ID) ([]w
 	rows, err := t.Query(ctx, `
 		select v.id, v.certificate_id, v.holder_id, v.issuer_id, v.authority_id, v.serial, v.fingerprint, v.spki, v.not_after, r.reason,
 			v.not_after <= now(), h.ended_at is not null or c.archived_at is not null or c.issuers = '{}',
-			h.version_id is distinct from v.id, served.bindings, served.verified, r.rollout_id is not null,
+			h.version_id is distinct from v.id, served.bindings, served.verified,
+			exists (select from rollout where id = r.rollout_id and state = any('{running,stopped,halted}')),
 			exists (select from cert_order where certificate_id = v.certificate_id and holder_id = v.holder_id and live),
 			r.ordered_at, r.created_at
 		from revocation r join version v on v.id = r.version_id join holder h on h.id = v.holder_id join certificate c on c.id = v.certificate_id

@@ -25,6 +25,7 @@ type Store interface {
 	WorkStore
 	RenewalStore
 	RevocationStore
+	RolloutStore
 }
 
 // Signer does what needs a key: it runs in the signer role, across the bus.

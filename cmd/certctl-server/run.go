@@ -142,6 +142,7 @@ func (s *server) startScheduler(t *tasks, conn *bus.Conn) {
 	}, bus.HandleOptions{Batch: certctl.MaxHintIDs})
 	router.Handle(certctl.HintRenew, renew.Handle, bus.HandleOptions{Concurrency: 2, Batch: certctl.MaxHintIDs})
 	router.Handle(certctl.HintReplace, handlers.NewReplace(s.store, s.log).Handle, bus.HandleOptions{Batch: certctl.MaxHintIDs})
+	router.Handle(certctl.HintRollout, handlers.NewRollouts(s.store).Handle, bus.HandleOptions{Concurrency: 2})
 	t.run("scheduler", router.Run)
 	t.run("dispatcher", handlers.NewDispatcher(s.acting(), s.announce, s.log).Run)
 	t.run("retention", handlers.NewRetain(s.store, s.config.retention, s.log.With().Str("part", "retention").Logger()).Run)

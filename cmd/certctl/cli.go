@@ -41,4 +41,5 @@ type CLI struct {
 	Complete        completeCmd     `cmd:"" hidden:"" help:"Answer shell completion."`
 
 	Revocations revocationsCmd `cmd:"" aliases:"revocation" help:"What is revoked, or waits to be."`
+	Rollouts    rolloutsCmd    `cmd:"" aliases:"rollout" help:"Changes of many certificates at once, in waves."`
 }

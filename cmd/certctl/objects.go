@@ -44,7 +44,7 @@ func (c orderCancelCmd) Run(s *session) error {
 type versionsCmd struct {
 	List   versionListCmd   `cmd:"" help:"List versions."`
 	Get    versionGetCmd    `cmd:"" help:"Show one."`
-	Revoke versionRevokeCmd `cmd:"" help:"Revoke one."`
+	Revoke versionRevokeCmd `cmd:"" help:"Revoke one, or all that flags select."`
 }
 
 type versionListCmd struct {

@@ -26,12 +26,16 @@ func (c certRevokeCmd) Run(s *session) error {
 }
 
 type versionRevokeCmd struct {
-	nameArg
+	Version string `arg:"" optional:"" help:"Id of the version; without it, what the flags select."`
 	revoking
+	selecting
 }
 
 func (c versionRevokeCmd) Run(s *session) error {
-	return s.changeList(item("/api/v1/versions", c.Name)+"/revoke", c.body(), versionColumns)
+	if c.Version != "" {
+		return s.changeList(item("/api/v1/versions", c.Version)+"/revoke", c.revoking.body(), versionColumns)
+	}
+	return c.roll(s, "/api/v1/bulk/revoke", c.revoking.body())
 }
 
 type revocationsCmd struct {

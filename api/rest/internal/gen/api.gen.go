@@ -47,6 +47,57 @@ func (e BindingRequestSlot) Valid() bool {
 	}
 }
 
+// Defines values for BulkRevokeRequestReason.
+const (
+	BulkRevokeRequestReasonAffiliationChanged   BulkRevokeRequestReason = "affiliationChanged"
+	BulkRevokeRequestReasonCessationOfOperation BulkRevokeRequestReason = "cessationOfOperation"
+	BulkRevokeRequestReasonKeyCompromise        BulkRevokeRequestReason = "keyCompromise"
+	BulkRevokeRequestReasonPrivilegeWithdrawn   BulkRevokeRequestReason = "privilegeWithdrawn"
+	BulkRevokeRequestReasonSuperseded           BulkRevokeRequestReason = "superseded"
+	BulkRevokeRequestReasonUnspecified          BulkRevokeRequestReason = "unspecified"
+)
+
+// Valid indicates whether the value is a known member of the BulkRevokeRequestReason enum.
+func (e BulkRevokeRequestReason) Valid() bool {
+	switch e {
+	case BulkRevokeRequestReasonAffiliationChanged:
+		return true
+	case BulkRevokeRequestReasonCessationOfOperation:
+		return true
+	case BulkRevokeRequestReasonKeyCompromise:
+		return true
+	case BulkRevokeRequestReasonPrivilegeWithdrawn:
+		return true
+	case BulkRevokeRequestReasonSuperseded:
+		return true
+	case BulkRevokeRequestReasonUnspecified:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for BulkRevokeRequestReplace.
+const (
+	BulkRevokeRequestReplaceAfter  BulkRevokeRequestReplace = "after"
+	BulkRevokeRequestReplaceBefore BulkRevokeRequestReplace = "before"
+	BulkRevokeRequestReplaceNo     BulkRevokeRequestReplace = "no"
+)
+
+// Valid indicates whether the value is a known member of the BulkRevokeRequestReplace enum.
+func (e BulkRevokeRequestReplace) Valid() bool {
+	switch e {
+	case BulkRevokeRequestReplaceAfter:
+		return true
+	case BulkRevokeRequestReplaceBefore:
+		return true
+	case BulkRevokeRequestReplaceNo:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for CertificateRequestKeyMode.
 const (
 	CertificateRequestKeyModeAgent CertificateRequestKeyMode = "agent"
@@ -701,6 +752,33 @@ func (e ListRevocationsParamsState) Valid() bool {
 	}
 }
 
+// Defines values for ListRolloutsParamsState.
+const (
+	ListRolloutsParamsStateCancelled ListRolloutsParamsState = "cancelled"
+	ListRolloutsParamsStateCompleted ListRolloutsParamsState = "completed"
+	ListRolloutsParamsStateHalted    ListRolloutsParamsState = "halted"
+	ListRolloutsParamsStateRunning   ListRolloutsParamsState = "running"
+	ListRolloutsParamsStateStopped   ListRolloutsParamsState = "stopped"
+)
+
+// Valid indicates whether the value is a known member of the ListRolloutsParamsState enum.
+func (e ListRolloutsParamsState) Valid() bool {
+	switch e {
+	case ListRolloutsParamsStateCancelled:
+		return true
+	case ListRolloutsParamsStateCompleted:
+		return true
+	case ListRolloutsParamsStateHalted:
+		return true
+	case ListRolloutsParamsStateRunning:
+		return true
+	case ListRolloutsParamsStateStopped:
+		return true
+	default:
+		return false
+	}
+}
+
 // APIKey defines model for APIKey.
 type APIKey struct {
 	CreatedAt  time.Time  `json:"created_at"`
@@ -830,6 +908,58 @@ type BulkRequest struct {
 type BulkResult struct {
 	Items []BulkItem `json:"items"`
 }
+
+// BulkRevokeRequest defines model for BulkRevokeRequest.
+type BulkRevokeRequest struct {
+	Agent string `json:"agent,omitempty,omitzero"`
+
+	// Authority Signed by
+	Authority certctl.ID `json:"authority,omitempty,omitzero"`
+
+	// Canary Items of the first wave; a hundredth if absent
+	Canary      int    `json:"canary,omitempty,omitzero"`
+	Certificate string `json:"certificate,omitempty,omitzero"`
+
+	// Deadline By which everything is replaced; a day from now if absent
+	Deadline time.Time `json:"deadline,omitempty,omitzero"`
+	DryRun   bool      `json:"dry_run,omitempty,omitzero"`
+
+	// Growth Of each wave over the one before
+	Growth       float64   `json:"growth,omitempty,omitzero"`
+	IssuedBefore time.Time `json:"issued_before,omitempty,omitzero"`
+
+	// Issuer Issued by
+	Issuer string            `json:"issuer,omitempty,omitzero"`
+	Labels map[string]string `json:"labels,omitempty,omitzero"`
+
+	// Least Failed items below which nothing halts, unless all of the wave have failed
+	Least int `json:"least,omitempty,omitzero"`
+
+	// Override Why it cannot wait for the end of a freeze
+	Override string `json:"override,omitempty,omitzero"`
+
+	// Patience How long a wave is waited for; what the deadline allows, at most an hour, if absent
+	Patience string                  `json:"patience,omitempty,omitzero"`
+	Profile  string                  `json:"profile,omitempty,omitzero"`
+	Reason   BulkRevokeRequestReason `json:"reason,omitempty,omitzero"`
+
+	// Replace As for one version; replacements are paced in waves
+	Replace BulkRevokeRequestReplace `json:"replace,omitempty,omitzero"`
+	Serials []string                 `json:"serials,omitempty,omitzero"`
+	Team    string                   `json:"team,omitempty,omitzero"`
+
+	// Threshold Share of failed items of a wave that halts the rollout
+	Threshold float64 `json:"threshold,omitempty,omitzero"`
+
+	// Why For people
+	Why string `json:"why,omitempty,omitzero"`
+}
+
+// BulkRevokeRequestReason defines model for BulkRevokeRequest.Reason.
+type BulkRevokeRequestReason string
+
+// BulkRevokeRequestReplace As for one version; replacements are paced in waves
+type BulkRevokeRequestReplace string
 
 // CSRRequest defines model for CSRRequest.
 type CSRRequest struct {
@@ -1635,6 +1765,122 @@ type RollbackRequest struct {
 	Version certctl.ID `json:"version,omitempty,omitzero"`
 }
 
+// Rollout defines model for Rollout.
+type Rollout struct {
+	ClosedAt  time.Time `json:"closed_at,omitempty,omitzero"`
+	CreatedAt time.Time `json:"created_at,omitempty,omitzero"`
+	CreatedBy string    `json:"created_by,omitempty,omitzero"`
+	Deadline  time.Time `json:"deadline"`
+	DueAt     time.Time `json:"due_at,omitempty,omitzero"`
+
+	// ID Absent from a plan
+	ID certctl.ID `json:"id,omitempty,omitzero"`
+
+	// Message Why it halted
+	Message  string `json:"message,omitempty,omitzero"`
+	Override string `json:"override,omitempty,omitzero"`
+	Patience string `json:"patience,omitempty,omitzero"`
+
+	// Problems The first items that have failed
+	Problems []RolloutProblem `json:"problems,omitempty,omitzero"`
+
+	// Rate Replacements an hour
+	Rate float64 `json:"rate,omitempty,omitzero"`
+
+	// Reason Of the revocation; absent when nothing is revoked
+	Reason  string `json:"reason,omitempty,omitzero"`
+	Replace string `json:"replace,omitempty,omitzero"`
+
+	// Replaced Of them, how many are replaced
+	Replaced int `json:"replaced"`
+
+	// State running, stopped (by a person), halted (by itself), completed or cancelled
+	State string `json:"state"`
+	Team  string `json:"team,omitempty,omitzero"`
+
+	// Total Versions that the selection has found
+	Total     int       `json:"total"`
+	UpdatedAt time.Time `json:"updated_at,omitempty,omitzero"`
+
+	// Wave The one that is under way, from 1
+	Wave int `json:"wave,omitempty,omitzero"`
+
+	// Waves The last one may be of versions that are only revoked
+	Waves []RolloutWave `json:"waves"`
+	Why   string        `json:"why,omitempty,omitzero"`
+}
+
+// RolloutList defines model for RolloutList.
+type RolloutList struct {
+	Items      []Rollout `json:"items"`
+	NextCursor string    `json:"next_cursor,omitempty,omitzero"`
+}
+
+// RolloutProblem defines model for RolloutProblem.
+type RolloutProblem struct {
+	Certificate Ref        `json:"certificate"`
+	Holder      certctl.ID `json:"holder,omitempty,omitzero"`
+	Message     string     `json:"message"`
+}
+
+// RolloutRequest defines model for RolloutRequest.
+type RolloutRequest struct {
+	Agent string `json:"agent,omitempty,omitzero"`
+
+	// Authority Signed by
+	Authority certctl.ID `json:"authority,omitempty,omitzero"`
+
+	// Canary Items of the first wave; a hundredth if absent
+	Canary      int    `json:"canary,omitempty,omitzero"`
+	Certificate string `json:"certificate,omitempty,omitzero"`
+
+	// Deadline By which everything is replaced; a day from now if absent
+	Deadline time.Time `json:"deadline,omitempty,omitzero"`
+	DryRun   bool      `json:"dry_run,omitempty,omitzero"`
+
+	// Growth Of each wave over the one before
+	Growth       float64   `json:"growth,omitempty,omitzero"`
+	IssuedBefore time.Time `json:"issued_before,omitempty,omitzero"`
+
+	// Issuer Issued by
+	Issuer string            `json:"issuer,omitempty,omitzero"`
+	Labels map[string]string `json:"labels,omitempty,omitzero"`
+
+	// Least Failed items below which nothing halts, unless all of the wave have failed
+	Least int `json:"least,omitempty,omitzero"`
+
+	// Override Why it cannot wait for the end of a freeze
+	Override string `json:"override,omitempty,omitzero"`
+
+	// Patience How long a wave is waited for; what the deadline allows, at most an hour, if absent
+	Patience string   `json:"patience,omitempty,omitzero"`
+	Profile  string   `json:"profile,omitempty,omitzero"`
+	Serials  []string `json:"serials,omitempty,omitzero"`
+	Team     string   `json:"team,omitempty,omitzero"`
+
+	// Threshold Share of failed items of a wave that halts the rollout
+	Threshold float64 `json:"threshold,omitempty,omitzero"`
+
+	// Why For people
+	Why string `json:"why,omitempty,omitzero"`
+}
+
+// RolloutWave defines model for RolloutWave.
+type RolloutWave struct {
+	Done int `json:"done"`
+
+	// Failed Refused, or rolled back or failed on a target; may still heal
+	Failed int `json:"failed"`
+	Items  int `json:"items"`
+
+	// Ordered On its way: ordered, or not verified everywhere yet
+	Ordered int `json:"ordered"`
+	Pending int `json:"pending"`
+
+	// Skipped No longer there, or paused
+	Skipped int `json:"skipped"`
+}
+
 // Statement Something said once, signed with an Ed25519 key.
 type Statement struct {
 	Agent        certctl.ID `json:"agent,omitempty,omitzero"`
@@ -1918,6 +2164,12 @@ type ListAPIKeysParams struct {
 
 	// Principal Name or id
 	Principal PrincipalQ `form:"principal,omitempty" json:"principal,omitempty,omitzero"`
+}
+
+// BulkRevokeParams defines parameters for BulkRevoke.
+type BulkRevokeParams struct {
+	// IdempotencyKey Makes a repeated request harmless
+	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
 }
 
 // ListCertificatesParams defines parameters for ListCertificates.
@@ -2223,6 +2475,30 @@ type ListRevocationsParams struct {
 // ListRevocationsParamsState defines parameters for ListRevocations.
 type ListRevocationsParamsState string
 
+// ListRolloutsParams defines parameters for ListRollouts.
+type ListRolloutsParams struct {
+	// Cursor next_cursor of the page before
+	Cursor Cursor `form:"cursor,omitempty" json:"cursor,omitempty,omitzero"`
+
+	// Limit Items a page
+	Limit Limit `form:"limit,omitempty" json:"limit,omitempty,omitzero"`
+
+	// Team Only this team
+	Team TeamQ `form:"team,omitempty" json:"team,omitempty,omitzero"`
+
+	// State Only this state
+	State ListRolloutsParamsState `form:"state,omitempty" json:"state,omitempty,omitzero"`
+}
+
+// ListRolloutsParamsState defines parameters for ListRollouts.
+type ListRolloutsParamsState string
+
+// CreateRolloutParams defines parameters for CreateRollout.
+type CreateRolloutParams struct {
+	// IdempotencyKey Makes a repeated request harmless
+	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
+}
+
 // ListTargetsParams defines parameters for ListTargets.
 type ListTargetsParams struct {
 	// Cursor next_cursor of the page before
@@ -2276,6 +2552,9 @@ type CreateAPIKeyJSONRequestBody = APIKeyRequest
 
 // CreateCertificatesJSONRequestBody defines body for CreateCertificates for application/json ContentType.
 type CreateCertificatesJSONRequestBody = BulkRequest
+
+// BulkRevokeJSONRequestBody defines body for BulkRevoke for application/json ContentType.
+type BulkRevokeJSONRequestBody = BulkRevokeRequest
 
 // CreateCertificateJSONRequestBody defines body for CreateCertificate for application/json ContentType.
 type CreateCertificateJSONRequestBody = CertificateRequest
@@ -2337,6 +2616,9 @@ type CreateRenewalPolicyJSONRequestBody = RenewalPolicyRequest
 // UpdateRenewalPolicyJSONRequestBody defines body for UpdateRenewalPolicy for application/json ContentType.
 type UpdateRenewalPolicyJSONRequestBody = RenewalPolicyRequest
 
+// CreateRolloutJSONRequestBody defines body for CreateRollout for application/json ContentType.
+type CreateRolloutJSONRequestBody = RolloutRequest
+
 // CreateTargetJSONRequestBody defines body for CreateTarget for application/json ContentType.
 type CreateTargetJSONRequestBody = TargetRequest
 
@@ -2393,6 +2675,9 @@ type ServerInterface interface {
 	// CreateCertificates Submit up to 1,000 certificates
 	// (POST /api/v1/bulk/certificates)
 	CreateCertificates(w http.ResponseWriter, r *http.Request)
+	// BulkRevoke Revoke everything that a selection finds
+	// (POST /api/v1/bulk/revoke)
+	BulkRevoke(w http.ResponseWriter, r *http.Request, params BulkRevokeParams)
 	// ListCertificates List certificates
 	// (GET /api/v1/certificates)
 	ListCertificates(w http.ResponseWriter, r *http.Request, params ListCertificatesParams)
@@ -2573,6 +2858,24 @@ type ServerInterface interface {
 	// CancelRevocation Cancel one that waits for the replacement of its version
 	// (POST /api/v1/revocations/{id}/cancel)
 	CancelRevocation(w http.ResponseWriter, r *http.Request, id certctl.ID)
+	// ListRollouts List mass changes, newest first, without their waves
+	// (GET /api/v1/rollouts)
+	ListRollouts(w http.ResponseWriter, r *http.Request, params ListRolloutsParams)
+	// CreateRollout Replace everything that a selection finds by a deadline
+	// (POST /api/v1/rollouts)
+	CreateRollout(w http.ResponseWriter, r *http.Request, params CreateRolloutParams)
+	// GetRollout Show one with how far each wave is
+	// (GET /api/v1/rollouts/{id})
+	GetRollout(w http.ResponseWriter, r *http.Request, id ID)
+	// CancelRollout End one for good; what is ordered goes on
+	// (POST /api/v1/rollouts/{id}/cancel)
+	CancelRollout(w http.ResponseWriter, r *http.Request, id ID)
+	// ResumeRollout Have one go on that was stopped or has halted
+	// (POST /api/v1/rollouts/{id}/resume)
+	ResumeRollout(w http.ResponseWriter, r *http.Request, id ID)
+	// StopRollout Hold one until it is resumed; what is ordered goes on
+	// (POST /api/v1/rollouts/{id}/stop)
+	StopRollout(w http.ResponseWriter, r *http.Request, id ID)
 	// ListTargets List targets
 	// (GET /api/v1/targets)
 	ListTargets(w http.ResponseWriter, r *http.Request, params ListTargetsParams)
@@ -3122,6 +3425,47 @@ func (siw *ServerInterfaceWrapper) CreateCertificates(w http.ResponseWriter, r *
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.CreateCertificates(w, r)
+	}))
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		handler = siw.HandlerMiddlewares[i](handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// BulkRevoke operation middleware
+func (siw *ServerInterfaceWrapper) BulkRevoke(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params BulkRevokeParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Idempotency-Key", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Idempotency-Key", Err: err})
+			return
+		}
+
+		params.IdempotencyKey = IdempotencyKey
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.BulkRevoke(w, r, params)
 	}))
 
 	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
@@ -5561,6 +5905,223 @@ func (siw *ServerInterfaceWrapper) CancelRevocation(w http.ResponseWriter, r *ht
 	handler.ServeHTTP(w, r)
 }
 
+// ListRollouts operation middleware
+func (siw *ServerInterfaceWrapper) ListRollouts(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListRolloutsParams
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", r.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "cursor"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "cursor", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", r.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "limit"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "limit", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "team" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "team", r.URL.Query(), &params.Team, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "team"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "team", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "state" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "state", r.URL.Query(), &params.State, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "state"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "state", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListRollouts(w, r, params)
+	}))
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		handler = siw.HandlerMiddlewares[i](handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// CreateRollout operation middleware
+func (siw *ServerInterfaceWrapper) CreateRollout(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params CreateRolloutParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Idempotency-Key", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Idempotency-Key", Err: err})
+			return
+		}
+
+		params.IdempotencyKey = IdempotencyKey
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.CreateRollout(w, r, params)
+	}))
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		handler = siw.HandlerMiddlewares[i](handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetRollout operation middleware
+func (siw *ServerInterfaceWrapper) GetRollout(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", mux.Vars(r)["id"], &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetRollout(w, r, id)
+	}))
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		handler = siw.HandlerMiddlewares[i](handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// CancelRollout operation middleware
+func (siw *ServerInterfaceWrapper) CancelRollout(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", mux.Vars(r)["id"], &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.CancelRollout(w, r, id)
+	}))
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		handler = siw.HandlerMiddlewares[i](handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ResumeRollout operation middleware
+func (siw *ServerInterfaceWrapper) ResumeRollout(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", mux.Vars(r)["id"], &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ResumeRollout(w, r, id)
+	}))
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		handler = siw.HandlerMiddlewares[i](handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// StopRollout operation middleware
+func (siw *ServerInterfaceWrapper) StopRollout(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", mux.Vars(r)["id"], &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.StopRollout(w, r, id)
+	}))
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		handler = siw.HandlerMiddlewares[i](handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // ListTargets operation middleware
 func (siw *ServerInterfaceWrapper) ListTargets(w http.ResponseWriter, r *http.Request) {
 
@@ -6183,6 +6744,20 @@ func HandlerWithOptions(si ServerInterface, options GorillaServerOptions) http.H
 	r.HandleFunc(options.BaseURL+"/api/v1/certificates/{certificate}/bindings/{target}", wrapper.UnbindTarget).Methods(http.MethodDelete)
 
 	r.HandleFunc(options.BaseURL+"/api/v1/bulk/certificates", wrapper.CreateCertificates).Methods(http.MethodPost)
+
+	r.HandleFunc(options.BaseURL+"/api/v1/bulk/revoke", wrapper.BulkRevoke).Methods(http.MethodPost)
+
+	r.HandleFunc(options.BaseURL+"/api/v1/rollouts", wrapper.ListRollouts).Methods(http.MethodGet)
+
+	r.HandleFunc(options.BaseURL+"/api/v1/rollouts", wrapper.CreateRollout).Methods(http.MethodPost)
+
+	r.HandleFunc(options.BaseURL+"/api/v1/rollouts/{id}", wrapper.GetRollout).Methods(http.MethodGet)
+
+	r.HandleFunc(options.BaseURL+"/api/v1/rollouts/{id}/stop", wrapper.StopRollout).Methods(http.MethodPost)
+
+	r.HandleFunc(options.BaseURL+"/api/v1/rollouts/{id}/resume", wrapper.ResumeRollout).Methods(http.MethodPost)
+
+	r.HandleFunc(options.BaseURL+"/api/v1/rollouts/{id}/cancel", wrapper.CancelRollout).Methods(http.MethodPost)
 
 	r.HandleFunc(options.BaseURL+"/api/v1/orders", wrapper.ListOrders).Methods(http.MethodGet)
 
@@ -6880,6 +7455,68 @@ type CreateCertificatesdefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response CreateCertificatesdefaultApplicationProblemPlusJSONResponse) VisitCreateCertificatesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type BulkRevokeRequestObject struct {
+	Params BulkRevokeParams
+	Body   *BulkRevokeJSONRequestBody
+}
+
+type BulkRevokeResponseObject interface {
+	VisitBulkRevokeResponse(w http.ResponseWriter) error
+}
+
+type BulkRevoke200JSONResponse Rollout
+
+func (response BulkRevoke200JSONResponse) VisitBulkRevokeResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type BulkRevoke202ResponseHeaders struct {
+	Location string
+}
+
+type BulkRevoke202JSONResponse struct {
+	Body    Rollout
+	Headers BulkRevoke202ResponseHeaders
+}
+
+func (response BulkRevoke202JSONResponse) VisitBulkRevokeResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type BulkRevokedefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response BulkRevokedefaultApplicationProblemPlusJSONResponse) VisitBulkRevokeResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -9372,6 +10009,263 @@ func (response CancelRevocationdefaultApplicationProblemPlusJSONResponse) VisitC
 	return err
 }
 
+type ListRolloutsRequestObject struct {
+	Params ListRolloutsParams
+}
+
+type ListRolloutsResponseObject interface {
+	VisitListRolloutsResponse(w http.ResponseWriter) error
+}
+
+type ListRollouts200JSONResponse RolloutList
+
+func (response ListRollouts200JSONResponse) VisitListRolloutsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListRolloutsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListRolloutsdefaultApplicationProblemPlusJSONResponse) VisitListRolloutsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateRolloutRequestObject struct {
+	Params CreateRolloutParams
+	Body   *CreateRolloutJSONRequestBody
+}
+
+type CreateRolloutResponseObject interface {
+	VisitCreateRolloutResponse(w http.ResponseWriter) error
+}
+
+type CreateRollout200JSONResponse Rollout
+
+func (response CreateRollout200JSONResponse) VisitCreateRolloutResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateRollout201ResponseHeaders struct {
+	Location string
+}
+
+type CreateRollout201JSONResponse struct {
+	Body    Rollout
+	Headers CreateRollout201ResponseHeaders
+}
+
+func (response CreateRollout201JSONResponse) VisitCreateRolloutResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateRolloutdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response CreateRolloutdefaultApplicationProblemPlusJSONResponse) VisitCreateRolloutResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetRolloutRequestObject struct {
+	ID ID `json:"id"`
+}
+
+type GetRolloutResponseObject interface {
+	VisitGetRolloutResponse(w http.ResponseWriter) error
+}
+
+type GetRollout200JSONResponse Rollout
+
+func (response GetRollout200JSONResponse) VisitGetRolloutResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetRolloutdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetRolloutdefaultApplicationProblemPlusJSONResponse) VisitGetRolloutResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CancelRolloutRequestObject struct {
+	ID ID `json:"id"`
+}
+
+type CancelRolloutResponseObject interface {
+	VisitCancelRolloutResponse(w http.ResponseWriter) error
+}
+
+type CancelRollout200JSONResponse Rollout
+
+func (response CancelRollout200JSONResponse) VisitCancelRolloutResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CancelRolloutdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response CancelRolloutdefaultApplicationProblemPlusJSONResponse) VisitCancelRolloutResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ResumeRolloutRequestObject struct {
+	ID ID `json:"id"`
+}
+
+type ResumeRolloutResponseObject interface {
+	VisitResumeRolloutResponse(w http.ResponseWriter) error
+}
+
+type ResumeRollout200JSONResponse Rollout
+
+func (response ResumeRollout200JSONResponse) VisitResumeRolloutResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ResumeRolloutdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ResumeRolloutdefaultApplicationProblemPlusJSONResponse) VisitResumeRolloutResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type StopRolloutRequestObject struct {
+	ID ID `json:"id"`
+}
+
+type StopRolloutResponseObject interface {
+	VisitStopRolloutResponse(w http.ResponseWriter) error
+}
+
+type StopRollout200JSONResponse Rollout
+
+func (response StopRollout200JSONResponse) VisitStopRolloutResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type StopRolloutdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response StopRolloutdefaultApplicationProblemPlusJSONResponse) VisitStopRolloutResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListTargetsRequestObject struct {
 	Params ListTargetsParams
 }
@@ -10109,6 +11003,9 @@ type StrictServerInterface interface {
 	// CreateCertificates Submit up to 1,000 certificates
 	// (POST /api/v1/bulk/certificates)
 	CreateCertificates(ctx context.Context, request CreateCertificatesRequestObject) (CreateCertificatesResponseObject, error)
+	// BulkRevoke Revoke everything that a selection finds
+	// (POST /api/v1/bulk/revoke)
+	BulkRevoke(ctx context.Context, request BulkRevokeRequestObject) (BulkRevokeResponseObject, error)
 	// ListCertificates List certificates
 	// (GET /api/v1/certificates)
 	ListCertificates(ctx context.Context, request ListCertificatesRequestObject) (ListCertificatesResponseObject, error)
@@ -10289,6 +11186,24 @@ type StrictServerInterface interface {
 	// CancelRevocation Cancel one that waits for the replacement of its version
 	// (POST /api/v1/revocations/{id}/cancel)
 	CancelRevocation(ctx context.Context, request CancelRevocationRequestObject) (CancelRevocationResponseObject, error)
+	// ListRollouts List mass changes, newest first, without their waves
+	// (GET /api/v1/rollouts)
+	ListRollouts(ctx context.Context, request ListRolloutsRequestObject) (ListRolloutsResponseObject, error)
+	// CreateRollout Replace everything that a selection finds by a deadline
+	// (POST /api/v1/rollouts)
+	CreateRollout(ctx context.Context, request CreateRolloutRequestObject) (CreateRolloutResponseObject, error)
+	// GetRollout Show one with how far each wave is
+	// (GET /api/v1/rollouts/{id})
+	GetRollout(ctx context.Context, request GetRolloutRequestObject) (GetRolloutResponseObject, error)
+	// CancelRollout End one for good; what is ordered goes on
+	// (POST /api/v1/rollouts/{id}/cancel)
+	CancelRollout(ctx context.Context, request CancelRolloutRequestObject) (CancelRolloutResponseObject, error)
+	// ResumeRollout Have one go on that was stopped or has halted
+	// (POST /api/v1/rollouts/{id}/resume)
+	ResumeRollout(ctx context.Context, request ResumeRolloutRequestObject) (ResumeRolloutResponseObject, error)
+	// StopRollout Hold one until it is resumed; what is ordered goes on
+	// (POST /api/v1/rollouts/{id}/stop)
+	StopRollout(ctx context.Context, request StopRolloutRequestObject) (StopRolloutResponseObject, error)
 	// ListTargets List targets
 	// (GET /api/v1/targets)
 	ListTargets(ctx context.Context, request ListTargetsRequestObject) (ListTargetsResponseObject, error)
@@ -10799,6 +11714,39 @@ func (sh *strictHandler) CreateCertificates(w http.ResponseWriter, r *http.Reque
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(CreateCertificatesResponseObject); ok {
 		if err := validResponse.VisitCreateCertificatesResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// BulkRevoke operation middleware
+func (sh *strictHandler) BulkRevoke(w http.ResponseWriter, r *http.Request, params BulkRevokeParams) {
+	var request BulkRevokeRequestObject
+
+	request.Params = params
+
+	var body BulkRevokeJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.BulkRevoke(ctx, request.(BulkRevokeRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "BulkRevoke")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(BulkRevokeResponseObject); ok {
+		if err := validResponse.VisitBulkRevokeResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {
@@ -12510,6 +13458,169 @@ func (sh *strictHandler) CancelRevocation(w http.ResponseWriter, r *http.Request
 	}
 }
 
+// ListRollouts operation middleware
+func (sh *strictHandler) ListRollouts(w http.ResponseWriter, r *http.Request, params ListRolloutsParams) {
+	var request ListRolloutsRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListRollouts(ctx, request.(ListRolloutsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListRollouts")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListRolloutsResponseObject); ok {
+		if err := validResponse.VisitListRolloutsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// CreateRollout operation middleware
+func (sh *strictHandler) CreateRollout(w http.ResponseWriter, r *http.Request, params CreateRolloutParams) {
+	var request CreateRolloutRequestObject
+
+	request.Params = params
+
+	var body CreateRolloutJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.CreateRollout(ctx, request.(CreateRolloutRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CreateRollout")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(CreateRolloutResponseObject); ok {
+		if err := validResponse.VisitCreateRolloutResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetRollout operation middleware
+func (sh *strictHandler) GetRollout(w http.ResponseWriter, r *http.Request, id ID) {
+	var request GetRolloutRequestObject
+
+	request.ID = id
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetRollout(ctx, request.(GetRolloutRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetRollout")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetRolloutResponseObject); ok {
+		if err := validResponse.VisitGetRolloutResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// CancelRollout operation middleware
+func (sh *strictHandler) CancelRollout(w http.ResponseWriter, r *http.Request, id ID) {
+	var request CancelRolloutRequestObject
+
+	request.ID = id
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.CancelRollout(ctx, request.(CancelRolloutRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CancelRollout")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(CancelRolloutResponseObject); ok {
+		if err := validResponse.VisitCancelRolloutResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ResumeRollout operation middleware
+func (sh *strictHandler) ResumeRollout(w http.ResponseWriter, r *http.Request, id ID) {
+	var request ResumeRolloutRequestObject
+
+	request.ID = id
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ResumeRollout(ctx, request.(ResumeRolloutRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ResumeRollout")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ResumeRolloutResponseObject); ok {
+		if err := validResponse.VisitResumeRolloutResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// StopRollout operation middleware
+func (sh *strictHandler) StopRollout(w http.ResponseWriter, r *http.Request, id ID) {
+	var request StopRolloutRequestObject
+
+	request.ID = id
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.StopRollout(ctx, request.(StopRolloutRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "StopRollout")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(StopRolloutResponseObject); ok {
+		if err := validResponse.VisitStopRolloutResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // ListTargets operation middleware
 func (sh *strictHandler) ListTargets(w http.ResponseWriter, r *http.Request, params ListTargetsParams) {
 	var request ListTargetsRequestObject
@@ -12960,192 +14071,217 @@ func (sh *strictHandler) GetReadyz(w http.ResponseWriter, r *http.Request) {
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"7H1pc9w2tuhfQfV9VTN5t7XYlj2xXPeDYjsT3Ti2Ynkm9SqTktHk6W5EJMABwG73uPTfX2HhDq5NtuTE",
-	"XxK5SWI5G86OzzOPhRGjQKWYnX+erQH7wPWfrz/glfq/D8LjJJKE0dn57MMaEFv8Dp78i0AcNkSo3+cz",
-	"4a0hxOp9uYtgdj4TkhO6mt3dzWdvmIfN5+XRflkDByTTMRERjWPdzWcR5jgEaRd54UnGf3YNzJBPfETk",
-	"bD4j6pd/x8B3s/mM4lANidWHhblC/OkN0JVcz84fnZ7OHfu4WErg1bne0WCHYKNAiLB6Bck1EYhRqJtb",
-	"j5Ofe8l4iOXsfBbHxJ85514BlZev3AjR3+iZIizXuYnUR7P5jMO/Y8LBn51LHsOAia/UsJWp3+IQEON7",
-	"TF+GeUho+u/axfzcZSVlkNul7Dn1tcQSfq4hAY11od6oWUTyLFsE0Dicnf86i4D6aqK5okuyUS95jC4D",
-	"4hn4SQ2+39zrWnFYuZf1I6E+YkvLXLWgsQPUgefMzQzcW5ONQmp51uSJ4gCBCBUSsF5GQDagf6xbSTJk",
-	"fiE+LHEcyNn5EgcC0pUsGAsAU72Ul8AlWRIPSxhGqF42wKjkmlvYEKItLmuPZcRcMIfgovBJ3nj6oUKP",
-	"EsMRXgFawJLxOiI279et56lbcr6CKGC78CAcpAgOB4H5xwY4WRLws9/135ypP24W2LudzWdLTMzPIo6A",
-	"C/DreO21EvJvSEhkdQOXEsI6wg70J06qNgjEn0io9vHo1OLT/jNdBKESVsCzVSjiqaUpg0t9JNWsSP+v",
-	"BofPnCh8/SkiHMR3hjaqE8MWhEQb4EohQEB90UxHYMa7SV9yHEo+lnAkiV5qdUXfM+45VqLAg7ZroIgp",
-	"miISCeAbEEiwEOQ6IZLqipZ6vJ6y5wcW+MCdBA1orR/WTJc+7HMa99UA9O/7HP+XPoQRk0C93Y+wq07+",
-	"E74FgTDiEAGW4CM1maKENeZhACJlCaNZZivLDXykRq4hxsddBNzl8icsvXWNVCHLvIYpJAkCtMbCSBut",
-	"5dYtcXlkxu3FKJdCxMCHHUREfzvqGWSWM+T4SRczfHKlgDQK+1tC66a3j3qoJG/wAgLHdLew+58NDmJ4",
-	"gXAQoDAWEoUWsU5xrcYpTE20cC+u4cnj6iK0KDcnwXnuMeYc7+wShdTy28XI7yEK8A5t11giT2EnZ00U",
-	"hHmZUNWoR3rYo8tXPSVK03GGsFYIDnKqvVFqr5tSYroklIi1VSlrl7PpLb1rTtELpMacK+7AKOKwJJ/Q",
-	"lsg1wkhyTJRugf7vgJP10amTS8zZWXumLgkXtee4+bTntt9pUVhzaDUaC+nDPiT2jvvAD2A6bTGRhK5u",
-	"cBRxtsFB/jdPGLGKfTVqxJkHQlhdQMk5c04uY6H/8jD1QOuKTj3wigXE2w0T8ZH+dlQRf8VBAPUaoAui",
-	"DrCR/dYJW0YDor0YbLm0f1HYAK+BCifUIxEOBgIm+Xxk2NhRh5yA+SXtswS2JAEMhYr+eFSYvIeQuYTt",
-	"RSAY4vqh1pjUxGJudGn1bx9DyCiiDAWMroBrKan0KAhrAGgG6yuergFzlzb3AT5JRKiZ1kpnAZzgANE4",
-	"XNRq2v+uVS6fPnHB51qP6SCY6/xkaiWY7lAsYhwgJQXrZJf+qm4N3zpVmWtCXbbNWyabrSpByrzc0ZhS",
-	"4jkWbeI5Fg3yORYtAjqTr772B5Q8Xj6sOPatJN6wW/1XyCiRjOu/U//Qb/N2ZfAD5isY6LiU+ttRec4s",
-	"Z4gQShezx+SAw8ajVwKuo177aPjk/6CSBNXJv2si41h/M4CMf8EuZVb9ajaqBJfiVUQk+iuWKGRComen",
-	"4puahSj1oX73c1eAgoOIGBWgmemKs0UAofrTY1QqHf788wxHUUBMTOQkMm/89+/CBEiyqf4Ph+XsfPZf",
-	"J1mI5sQ8FSfJuHrGcugDS7TFAm05oystvjnMEaa+sSwkQz5Df33//Uv0/Ozp377RcLPj6pDK1aW19CPO",
-	"IuCSmK14XBv4N1h2xcc8dfL0+Yb4HbTK+SzAQt4ocdJrcIPWz9UHRsuveZRoAS1IeQ/L2V0qvHqs6y4v",
-	"aX41Tpu87mFtCrvGeR4VmSZmVfO7ucXgS/PSg0fkrSG2rwh2I9gAqB7Nb4gxHYs4Th0W6R9N+7Isf1d2",
-	"WMzzIQJ3bLewLT1X/VLfG9egloC+T5S8wsFVbt1WJSxuJSE9QiuuwQb89zqlSiTQ94TLw6CCVSc4VvYg",
-	"KDEmjvCCBKSCxMpyy2gCaiMakwjaBQSiHmn1y8s2rHlZHYDY67HAEHtrQuHGLLQXqxub1vWQA7YnreOR",
-	"jrP2AqIAIWxqQ/oBofLZ2azq5ZpbN4YTZErNcj2wEZUO3OdngiRR2qzXJGfk5ymlljR/hJ3oyaWLuOwf",
-	"ffqswDnqnw7oYR2oy0NvsdNrzjP62amL1QVZ0faPn521sezCGC52tGxRteAZReRqETChxJUSwsixTBzL",
-	"NeNE7joxP3DO+I3HfDfVwicJnOLgJuaB84XEcdtPMJnAQyfhBFjATZyYGB3lCgiBV+4d5Rktx7gslh6r",
-	"ETfWvnc+kpj3VbW2jN9CB9zTWfpuYSInNeSRXqSHJaEr4OrYkjdijR8/febcScfDgjJ5g5M0qY4aG5NJ",
-	"ELjzN9EtqSU5scbcF2401stfERtgdROzZhwXpL8jxttRgXMU4JoTSQRMus8EY/l3UUpLi0x9BmZWO0fD",
-	"eoepZumeWnLnsj0mTqHECzifcYHVseT5Ajvcynkg7KOW2VGcEIiD20tpbPSSPpbLv2lBQi7Tx2ggqdnf",
-	"zYqvWdcwtPQ7iXJLT6YrxDFN9K4Syex2DJlNCO3w3e/ATNF0N3gxL6/fDwOoJ3g59P/06ZNn/UhQDeJc",
-	"VZHKSqe1dXn2OkEWhqd7wNYKLYc6MsRZ4FNxo330PY2YEJPgBvs+ByH6ftzxfCLR4Am0UtIdptZXUB7m",
-	"FnY3YZ06NYapVWsVDTia2ZY6NZH5LMLak589SuM38zRk1dWZQmGLgxsbF+3sgSF9zK415vZQdqloNvDR",
-	"UUjaSEmTzRZHfm+miTnpRZHt1l8uOz8h3nkhnlgAfI4051k4p+CIym2rRZCNYSGVjtSJ7KRi7rCJOjae",
-	"DKWQ6UIAlWhJIPB1iGyHdGYZ7BDm8ALROAiQMsSIDZQez8qHi1taFqKUT5sTjZ6ezmdqIrxQXGciVX2E",
-	"a2Gus/3nqhWy+aDdCHtyieSefr9sxm/b52sXzy2xZT1f/otnZ7WzZiSaSuFyWmTNl3lHWCqJm+HSOlJV",
-	"Su85YEXcFTd3ui913DXzelc9sMjtHw3FfUREILFmXOpQov1VfDQ5YowCUrt6Yf5Jgcg18LnOoMhZFGqM",
-	"NLh9jD4aC0V8REp7E+ZbnXRhLCWkbS0dxVO21Av0MdHyPiKBd2osDlXhMlQV7GwJzOuV4456YV9JN6Vk",
-	"m0qSuSXXAHk1tshrUk8TWz2pnSoaMH201iFisVax7bndWuk5XFruLR2dPiuroGZpM/wmrVpbY3f9V+Ie",
-	"GYkg3AyeqLk9h91fwjcqvLXBtaqq7qyY2K5ZAMhbY0LniFEkCF0FSfareIECIqSW8luTmKpFrwke6cIS",
-	"hyKXFjl1F7dZYZTTItahzxozSz8sWjW5p4z7faxVnaL7htBb1zIaQmZ1DtUSsur9pS85+EAlwUaCuEO/",
-	"feyo37eyJrhHYdtrJMlj0ep91WnNBn+lPauFFBIncmtIBndB5BVg/w1Ia6jvn7rhE+Fh7k8THCZ+kcZa",
-	"P6jq1HRAnDYK8K7nhjbAFx29+/rVdAWt6TYZwsYwe3Pon87qzYmdqssxSU5oxWXJP97+/hDqjWEKum0K",
-	"AQ4Qd71iNYr5i+68nKtqiOsoKXLt+1HFg1YHra3NquzAO8Wa5TQOlcyW5SS0MlVCoZcJ1+zHVfXn7ACu",
-	"GYfRm47+kRj9tU73GBb1uLVZIK1pDDpd5HCGQDEtqFet6GArQrJboAOmy3FZe3+RQsBST5i6dHN7nhvE",
-	"1GPblfPZXagvAwB5Y5Myy3k1VXFriurT9i7tCQJ14YkG0bqfHlZY4jy1ZpM6PSuOsm036Wa6xtIBXd1M",
-	"xrV2/eRGl7I6H6e9N1xPfSxxPTfVeAu7JmrU4YGleRCtYzQlxdgy8LrcPaEe2xS9DgGc2kiLPt32SMJN",
-	"3jQRk3wrlKzSMVlqSjNJ76Bk/xZTtQQzxmlhKG/Cg+JTFGCa8nGJvnvoFT2SJqw2tOQA/4HuoPhev++C",
-	"hWmp0H0k07whv/W7Jl9dh700xUUHRTqz8GRLdkGxV0wSv0sg4kL59wQC/zXnjLuywiBwtPb53+t3b1HE",
-	"FGdyU0Ly7Pnpo2/6adillZupsg+cSzUoH8UeTr5ZuMsOgPY1lYH6/VwUa8xrSOSAKdm1B0Cz+cOl2LPu",
-	"wQpRDYT8kAXM1BPBGMK0XoKMJE3NBAPrHYaSU5FVlWwTCAeCmbKvNRamIQ5GEqhcI7ZERAoUkCWgAJZy",
-	"NncQ5ABKKy4j540VSJrOFpzvdCMO06cofIEoo3COYAN8h0oG5EhRgIyoix86cxX3pPJaz/QPgANTjlrE",
-	"eK2M75H9b8dwTls55dzmwd65TX4MbrFmWx11qgarU5UVZzobSFJEJNKlnewWfIQl0q/Oe6Qf902L4n67",
-	"QlDwqGfkV17+zq7ej02/kS0JArSAc0TZjUX+HNmCs3nacFO9mXcmNzm7SwkrQk24xQL5HG9pVtwfAF7q",
-	"39N2GF0LYKhU6nHPdLqGpPmtu4ZXCzEt1IhEC+zdnqMtoT7bzpHRIBVQrP7VxqJp7y3bZEhRbn4rLja6",
-	"DCPG5TCZfogwfFHvLgLv6vVPc4PhpJlM3o/x7PGjs7PGOoye0vYPExHGQmwZ9yuTPK6Aaz7bciLhHQ12",
-	"xjTXVQqeePTYgY0fX17/16PHiFC0wAKenc3zXTIVM8otQ3hhWmfkS6oenz3+9ttOU3OywRISP06FGkxy",
-	"Cosl0pXx9ZkppWIqV2aHe/57i6U/1Ih4Vy3hMuU6d+EW6WEqZ3U/rtRuRr2Yc6Dezh2LGBSvYVt6I9zd",
-	"S35ZkwAUwfkMBKJMIkzFVsvhjppuqkDVPLppMF66lqPXKiC15aZNNn8XN4jNcBUgZXJI9HL51XvHEs/p",
-	"CBnK7fnG9iw1k6bIao30GHofw6yznDOdWWcmGFhDUuS2QnO8fHe8U5f/MyHKUtebaWId/WjW41bYdjjq",
-	"6xIDS4d9rrA/9cJWj5iu7FIaPB97qbJQ37MmYbA0ayteBMSbpQewu1Na5RywGHbR3P8yQj8k0afSiaD7",
-	"3LmF0oPr1jKOx6qnlUFBbhm/7flVQ6sQnXriQZ2Dt29fkKYaEgHiRvtlHGezM5RhpHDaQyQboJSFlJBN",
-	"q2ROSa+2lUwjBeKbXG3xVyL9IxJpGhYfgXxtwLtAqiUaaiTSMTSITNhOp0SkcwzTI3Isl7ZSVLYB0809",
-	"bMa2+WeIaYwDZ9pwsalONtCjdck3cHq/5v14ZlxHvivcZdB/zBzrtTW6HJ5YLZJ846TbcqnXcoduyxVg",
-	"v8UhvI8D6Nv3BQcB2w6t53jqAqEPdDfugFTUZFCHmAQ1gbjI/XvMifvBlgS+V2o8ke9pWgU4szby/inP",
-	"lJUzKdzpOmXNk9mWQNmULnn1LvF2l3MCdIOZHr4I25HmrtV32Z5IGjAxMOo7Ze5pS7OcHlGQrtnX3Rvl",
-	"NCW8Mk5WxH2Msw1wTnyoDV1ssUBY3IKvS+H8WH2IsPXIu0MT/Uq3a9PCBmbK9k56rdk2kWKOdOMhZOlk",
-	"3j8/NrsDRCZ3D6U12xYrrVq65s9RkmQNpw/Pj81CXpWF3EMadwPl8ObAUwc0qiGa2gBZUOyvkdbgZDRt",
-	"9CrA9BV29IXyy8LYx7KlW1edL190sAHs6LkLUOyndYv+vq7RknPhezcprfMKN/YSs/63UtflZSXgwjhK",
-	"N96MSOtjTWadm906YZTvaFmCEBF4MVG3yP7uc86CvhZzjT3a4KK2cDNzNYJrDKbNYD8h4+ZuW+jQtsJN",
-	"Aervmjr6vMuggqHE0NwQMPEbNTg2WbHYD/WxhWOf2F9WQOWR7TzpriHOqfBDKvtTYAysdLBEm9nBAviG",
-	"2IaZZquxMAe1ffDbiP72A4N3smhmM3+lHdHKcRGXdnktFQGcI0I3OCD+HFEmb5Yspv4cJTdjzpEPlIA/",
-	"RytGQSljeIOJppw54ljCjb6hSL2gE1apbsrryFeTRTOwpND3SCvMEmpdecRUSFzflTYEf9fSoMiRF09k",
-	"AA0is028mO/z/X4UNmrwlwT0Xf4oXGNHDzK78pTQerukaUKqk3ZvYXcTq3PRzU36GkB+g2MTlQwIUJn+",
-	"i/lwk7WANT0lIs4keHodzUx1NrgfmVoyDlaME7kO3cvWrRGPosdPnyV9Eo+iJ9+emdaJR49Pz761fz45",
-	"/dtj++fZ6XP9tv/46dNHz1tW/8xxRg2TZOqzG554kZpYJXM3af/FDYdN7pJol9c6Fmk2y3ietCEmpJJH",
-	"tpNqs6O0Q8S8iP3c4G6qLkC4gUvH0WEMw0+pwegZ9nGD14mdP4QI+Sob7lM2DObzxOIYnbd1aoECjKNc",
-	"h7OwT1/9Tzf57VVVDhZzr0vpjpq2NF76tWsP761t3qPn1g9si9hSmjTvEO/QAozDcY4WpoyAg75NRyDJ",
-	"ViDXWmEu9Sl2Xdt/gfyYa7JCbIkeqc/Rk0d+h/iXrW0U1TyeDpGXPPzSgeZ6iU6Imas+7+0SlyUJZLmk",
-	"bqxmrPU1qLV9R0eMXjcczy0REYOThqQIctMQnfcYFXFYs7+BBW35Fjpf0Z7YTbw2baE26YYHYzVhLeYx",
-	"5FCUo4B5nlbqKW0Mdc7Kkem0OTPBQGUuqbuub7LX967l+hSH56ddZPzktQWT5pC/1/fcVg+NNXi3eyY4",
-	"dS1IbihIew+mVdowYsk67dRdpGiu+SZLhHV33iK2a3pvOBa5dPDcXhKuVlq4gURhOwxCPQLNrfFdD1PK",
-	"TLxTR3jlGhBQXaiSRHlfICEx9QUippLMlMfNWyst7+p2jYOrAFNXZGfXw361gS2HxFv2rcbKx5tc4/XS",
-	"vpO2OlVvXlO4bD5LbacinvT97ULhw+Qeo5cXSaEtCwERKplCnAcoBEy3a9P8u9u2M4vDsetel+64DYfk",
-	"mk8Nktz+5wbVOUz91kAraaFQOTMJeP5mGXcfypYUr+q2cSyVSUph6zY3swnb5hnmG1WC88YUPnYn4F/0",
-	"+86a3Z6eEp+TpTuZd4lJwLR3JKmmrb7CsVfpFOSzeBHYQrfUcHKUQ9grnntmx4wIqt+JrJQJV9Z+evy4",
-	"ZfVDO1AdysXZ7rbMsUAKlVYGHUeJzXP8lLpsbp6BKu0hpE+q1NZFbrsLo6pgcRTab03/BqVnmdYNiUPG",
-	"9tgCP+nlgIOtkeA9ea5ZpR8srByl5EQgn1EwBfDp+s2d9whzQDraiLw1piu1Lw4RJrygVSZeWPNIH2AR",
-	"49LpUq1Kx6qbS19OjanNBUFhLKQCrs+21N76Xs4c+YvQzQ50z3mJb0EgNccLNciaxbxOB3ZSwFjCuSx1",
-	"HXTEuE8o5juUnPgJHWnVcWoqyuR4yj+nx6dP51+OWO9uBho5xmFDjMSo9K0jrrYUGg3nKDQUReEFWsec",
-	"786V5q+vMdH2AKGrpF6dRQqr6sUA8AbOCz8qVsOmyrwuy2k+UgeSPim2fdp67dMkpL0lsqNgvZ/fKU0j",
-	"tQjN5dFlK28nkFGSSEs0Nzyb9D0IFmwGhgf36BFaWmBuJPcq88GpwfcHWjo7RJb6IB6ZqqEyZ0HAYulq",
-	"0Y+lOQ6MwLGFNaE5y1qX03wnq6tFSiLR/pp4OXIzfjNHNlQD/hyp89RkIREeqh/U2Q42R0nEkdIBwEeM",
-	"Iw9TD3RDVmft8NhNoDumtpcIPGvNXOohaECY64PesXVzxhLj6Pwpg02p8G/YLUzubcu3gUrc0TEVEXi6",
-	"f3c+27Dw6y3sXrIw4iwkQjcgXS5JQDRQXhr9VGEnjoAL8MGUGQihn79bvtO5gwbDEScbEsAKfiFyrRtA",
-	"OZXVQhVbnkmMFnqeNKRCjHpGJ6WwNf2FiEA6ScJ/gfSxk71L2XZefFf3IkKEooAo1YGywsvHyFyudm4G",
-	"0t7HAiDmiVKsnmS7V3yImFwD3xpoJTC1xpACn7Rno7s8v0oeLAgW2Bt4Hav2vjniz4FgSDKju1uLxG7f",
-	"2Yovo7PyOEVfdysV5iRF9VoUtZq8raFbVsg+E7gAmHVn7hf8v2YhyLUSywITQ25zJMiKgm9uyMIUvTaJ",
-	"LIo2qneydO97vWD+ruUq+TMb4Xc0vQkxof0bdPTunm2TXJqvtx/cLsTYMt3qsnq0iVb4wjLm0HbNvztO",
-	"NrzDs0XLvNwCPGlUQ5JEnZlFf36trmPiQxp6qqGyiVS8fWsvJu4X26+gb/QuR5O4OG2XeEsq6aILFXot",
-	"epChljF0IEt30+k/ZoKhwXtL/D09H8OE1MNuLXj/PYncyYh15OyihX9m6oG7Ad1umsuB1pjQm7rSzCFS",
-	"M9c55Eas8eOnzx5eWXYhS3Ssa7vVJ5nnf2x3VUO1eBTziAkY6f41a4WIjqZVr1Moyym+abxobEDaWYPn",
-	"Ibol9ZTYXi2eWuQOyi5gPU81rceU5fdRnH+J7Bju9bMjjHFq1i5mtGPTRhx6NgLk7k7QJsOZRUDFOQoJ",
-	"jSWYII6Pd0dseRQyKtfI/Nf+tAW4dejQuQPiudNhyLEjhPa4Tvu++Q+jDvv18uLtBVLnywv0jw8v60JN",
-	"z1rz5TU8cquqAtr0GYzV0XOtcGt7KgPmTnuYoourS2TUek0L2pA2b6djr6WMZnd32ghbMsfulAyfmwDV",
-	"PIkPzpG+am1n7wJVwiEfjRPaE4GRvkvo+F/0X/QCRViuUYQ5DkECN4a+bmykTFezQRu5I1LoJzqHTQpE",
-	"/GP0gYQmGvkvqmCsb9x48uTJ829epMnrJlgp4ZNEIvbWCAv08fmp/1EN8/HJs/XHY6RLEu0wkanDRKbq",
-	"UZghn589/ds3x+iNvvLUpg2hCK9AnKMlCwK2RR9zLPPx+F8KYwHxgBppb9Sl2UWEvTUcPT4+tS0SDJzF",
-	"+cnJdrs9xvrxMeOrE/utOHlz+fL12+vX+pusoFELPk8GuZvjzmePjk/NS4pHcERm57Mnx6fHT5TRj+Va",
-	"E8UJjsjJ5tFJFk6yBhtLvGCXvk6aEvLCvKI+ttgRs/Nf3SIle+XkpZEad/PWN3VmVpcX9Uq0i+TnLq9f",
-	"cRBAvW4vv1H6cqc3PwAOf57d/aa4U0SM2i5Tj09PbftSmfhvIl1voYB58rs9Oo3M7XRbnBbtmvPK9RiK",
-	"4kyY3zpH3aOlyztJioq1hIjDEPOdRS7CCXYlVur4r0mA8Tf1bpFKTkzptD5umHD1zDeKrwAfLXbaLfY7",
-	"IxTpjnVJ0uOC+btj9GENSCgeNs+UmLiFnUArMPFP/cw0PUZ4hQk9Tou7E9I0d7hdWIXdhh2+s86pUbBQ",
-	"vBPwriiPbXPVEgk8Gnly8F0U8MuaoR2LtUBToNuuWYgkQwsICGz2IA17eMzOf/0tTyjfgZZ1mKLEPupA",
-	"LAr1Rxq9zeIlbfP3IETMAZi72IhxcgbPWNDJ5fOUl4uoMVU7WZ/HaVis0uPxwFxW6dzqQIeSVRp+c33L",
-	"uRJjRGgX+wgo+gnfAsI5JPVmrpPPxL8zsjgA40MoYtLE7PKY7Mdll69c/HBWFf+vlPq7P0jMegcA5bP+",
-	"/12ttPk7yOS46AcB/dUVlusDnPp1FGgk7xjQxT5SiOoD0pNcM1W3uLgwL3yF7xvQV4WQfjR7UqpN7Kpf",
-	"pWGYJMFMD6eTG00IWYmpY3T26DS7wMi8ooOoUknZqmr1FrYaVi8L1XgDcJqKjvFPjvw9th2OjPGoKA8U",
-	"By39Q3c6lGvYIVNYN7o29ha2aBELVKyVHEZrJ2lLVDdbJ5Tw1rZA3YcGJsKHWZoDE9dkZc/qLZFrQhG2",
-	"3qLRMXJh+Eyp4Ioh+2GDm/S9ehzY/D7Dkbal094idnyGLKUhHpgrDyLbr/EObdfEWyOb7GjupOuLbyV1",
-	"m9Ctnu99kLabOt/rdJs/gkajAIZs3eWKMb8NIRE5SooL671eV5c/mmq7e7dJ06Z9U3ud9JYPY5Vaz3OB",
-	"dzwPRLtJalY5kT1qBr8nY9RM3mKJ3sJuMju0ZBYk+HCwTkejM8XVF2Fxtm9/EQe3J/lARr0YN2jM3+o7",
-	"Ecl+Fwe393TomqmFgryDWt9RQFw/RRFwRCSEc0SoLXsf4TSOFyGRKI6U3vVofnp6Wogx5VBZ+LmA0DIu",
-	"a4+DEiLv/Uy4Nl0jOrxp7mL7uXN8pVsMROdBjRxYeYtD6BOBaX/xtWlt8p2J9ncBK2DuddKeLri3Jhsl",
-	"p6c8knNkd5hzuRsHzescFDpik+S7mwubPRaGRErwj9FbZnKUdXB3xSTC6PGnT+ZOaiGrfoiKDO1/kvgQ",
-	"RkwC9XbqIJrK9skt8Z50hzyQHETyHjwldv0XOmJuy4UwBxRTHzja4p25iNK3vaxef8Cruintayf6nbv5",
-	"7E2urqvp/fQ9u74xhD8uX4PfS+KfEH1Vdf0hbq6yLhLgFPRTvDL7YZLOF0YgH5RCq50++QsEtOSBT0TI",
-	"/vrByefcvxqVX3s27CO4ct/WOcYd+nByKL2oFOoLiXc6WUXXK+0PXjtTSWeuHBN1cZiJQXN6KOb4UGwz",
-	"MJRH7iaJ61QP7eQGhBKHYyIgqR412aEmWqDbWGBTg6agiQkVttGDeIECjf+k8lS9yUFfVr0DmdSxv7zQ",
-	"v9oMVUeo4R+6JmFUcuigEi9/0pA4gDpgLp04dIiiA9GacsgHQrymOLOZfDtJ5ZNFrmWZ+0z/jlDf1omM",
-	"I3kmMOnNJu7Jqv9iRN6lOeN0NrBpoBHqcswEuaMQ0slnM17jgf8PuhiRqrqa313ffg8h28DXc9IYDpJF",
-	"iXakbFGiDyq+t+DRZTnHkbm5pYPa83JtSi4np5VfcDeP0g+6vKd3iOHTUQThUXLlSUYs5Vz2Cklcvf5p",
-	"nitvVzrp2enzhplsRvZ/9yPMjAqqAWLYAMcBMoVN4oXNKh/FpfxGbQybvliEJtkZFLYgJMo6SexHcoLX",
-	"H3PGQH55/f7BnnIvr9/3OuEejzazvSvQLaa0RmsbDUjTo0EU5dX9ODyA+kalvn6fkdMnibydF+wtvUxX",
-	"u7C1FiBHG69ynxxAjPX2oU952mV7n9wrmwOzQvsIKjJ8igLbhcGJ59fm+Rdjouv10gKnlXka8q/sjRLb",
-	"8ZkIcx+ltnl1/RP4c5uPjyVa4ygCavoO7osyY2V35cx35u0/G1NmV8lOyY8GuJYV57a5SnLF955ojnAs",
-	"GjKDrtTjP5TnzDohskLRMZR7zYr6dm3qFzX9ffHDbT/+puQt88b4WJoiYa94u8Cd1cImUrqyg8xUUNfQ",
-	"RF4TGc9FkG/RpG0OHaAM2f52X9pjuI4gKGwP7d48TNCzcPHCxMSTu7u9SW0XoyQDUdgiyrajUMZJlOsp",
-	"65bq5gXbDvQBS4s2bJ+OO1ep22pNghGREOr0olvYjaLa6YiHbbeMtiwOfOQzc86zWCKfjXWUiDhsTvqO",
-	"w6+HfROu/s4Qo7bnIUZGd9obKxt224gV9fzLONzzjToP7F8pdEpx1i8XuziOVzMYBCimpu7GT9xse6vl",
-	"3Ha1bKALFgTfYe/2i6CMUo/OP6La93eG1BaRZAhTBJgHBLhW/PalhZSmOtri/8xo8OFZ45MFBQaJi8lN",
-	"9wQXffxoPmD/KAAp2/wvrwD7b+x7k+cHT+vbTDYyOUJ+YfzWeNq3WCABEmFB/DxiUjg3oKW1FuEVER7m",
-	"fraxB1+QYFdc1DM7w+JEp9s0einU8y8IHh+49rjqTjCdINItmrFXCGN8YZstp3uPo9wxMXbifo9qgOmb",
-	"phww4qLz4P0CaSQEl/+1juISFpS8kQMl32V7GokBp9Da2hW2kfhbM3fJ71ILb9i0MvfrzSC+1p9170im",
-	"W0d2qoKxK1KY68J79qLfTvz3TpvU3Spi1Bo6F9pceJJ1Kx26JqYOsfVF3R+hUzWQzpV4IOLHUoUwTRYl",
-	"fJKGBI+yy7N7pL4Y0nxhgkcXngeRRJUxETYZtvZfWk0yF0GY413kbpkzThBFY0d67CNNZXtz5RoQjn0i",
-	"UcBWc6RbNuaWlONTy44OFj3hWd5ELau+t+980Xpz7gryyU8nA9SaDiApMprrqO1F51O5n/KXnB+4oMVM",
-	"3lJHnYPdZPXUVTSlV0MvYtGLfzoWXKdI/SIKrruRcQ4m5h7tZmHyvX2nAoMyDTABWd2C7piEBdpCEOiL",
-	"MGbns3/HwHfJjQfnM6yfVMR8evPMl5YvYQA1ucCy+DCgXrNA31mkDpMt0QBN8G1jLkcRC4hHoF2AmYEn",
-	"EmBm8HsSYHZnDqwkQu3+8xG/g5WurjMsOU+QGmDjT2jAapWfTz6bPxoF3Gvqpxhv5Oy3SW9oP2HkCMt1",
-	"xsfLPN1kCM2zdr+bJA4pOV/TcpVXM4TNFQvNEvPSvvPnaL9qdnsYPY2kkE2wlfzSJtwuk3tJJyk31oPf",
-	"k3CzO3vQws2spMRoGeqq/HXy2fzRpSw4RW1PHU1/1qMYeCSJ4670zdNxXbXLJBs9PQAh6nyisdIUHIW5",
-	"BSEQO4BnqmLHgt+DECCHwtvoaSbvTe2yQuFfdJAqueCsl1zolNv7RTPM6IC/ELdJUz9qGsf0Bnq3LKuv",
-	"YHeA3bjj67KrnOC3140c73AYNFVBvouAXlxdznrBLBm0h5tVhymYF+8XpKjp+fphTUQ2entMskMJx9C6",
-	"jfHVcL2S6YKQb8gGHog1cJiiEW0MsAS9KamYHxxkknr7almIj+fmOz1gXeWI+pStvSFSuOpvWmB7Ym6c",
-	"b2jfqJ//icFsAFBSXF1QjZLutM3C7Sp77YsO86T7OIzQiPJg69kpN13qRG6EdPx78iRk+/vynAmu7rIZ",
-	"rk8+p3/rYyBt3OQyE/No7sdY6ZeTGov5WQ7fC6mRSPIKdJS9OFY/I84CEDpw7hOBF0E7ATDdra1FkNqX",
-	"/hzuWrvdQ0nbFLYJntKf2qWtfnEyWatHvzdJa/b25cnZHPocjKbkrP6ri982Q3BfKau/eyie2wJB19kX",
-	"E+319BAUObX3tigR6t2348HwYYiTgyHv8C5ct5RII6sBpk3GeFKuql5riU3/wLZoiTnCSgLW5Jn4WF+L",
-	"kYEy3f3zU31lNAnjUAemTWTa/rN6e7s6wMsVs8HONA8iAkmTw+dagn1UHxCv3FTdOBNJHKyuudKH+86m",
-	"3QF6vgAvIJijW9j9zwYHMbxAwrb6CmMhdZXgUpdWuNajPy4sJ71EPbeuJ85bwEP8yV4Pn3uc3Oz+2wEq",
-	"pgNc2wNHU/EILTZIGAemlTIkddICSaavw+6cllB52pweajaXvPvnUHzzu94dKq3UlL1HGaQHZ2cVlj+b",
-	"sCdBMse9JZvm9/nlKcj9+PTks/5r10VfLlNATy1If/ZQlGYn+bfpA1Ns/PRwhDu1Hu0WKfX69MhgfUji",
-	"6MBYPbyC3SZlNlbOtSkC2XsPQAnoXXuZXlvk0F614iqk6Rzh0kuTZxkdAFWK/6+zLSbSZEdYqtanjTBx",
-	"aY/RJeGh/mmJSaD/oEzeiDiKGDfvmmiYevZbl/TW01HblJgPJ9dwcsRjmzQCB3NRr5CY5i+NTJs81FFp",
-	"nxhiNm97SQIkPUv+ImrTl/Xv9anLS8ZDLGfnszjWb94PNuskD8+9MWKIMmkiQGRWYWPvnAj1fdhLHSeu",
-	"9l12Y9p0fG+WRR/sOw9ADnUv1P6RUP+hVHQbAB7GsJEpshLEJ7+0mTFpT/8pFAYz+D0ZLnZnX57FkqGu",
-	"yrKdbmuwKv7A6xrydy/cv2GSp+M6e2SSjZ4egBCntkAKQqDe8BgLfg9CgBwKb4e3MdxygcdGuFvmqC7U",
-	"3smgX0wTOuf6In/w0WKnlYllACDRLexsxai+VRyt8QZQRCgF/xhdUPNz1tAIb8198QEkd2ElQFmC9NYg",
-	"9M01uvAUeYxS8NSy0qsHPEwp05dFkOVubi+TAO/W3NSl1odlzEG3OAbsuFtLsb7e/oREoJNEm/qEWDhO",
-	"lof7y5qFCT7EWvfrXEBAYAMtt8B36uQ2vH3bBFf+Aic4+HlCy/SP0OTte0Kzzo+KfYUGW6vOn/zamnr7",
-	"z9SIeFhZocm6avgwsX0mOUg7gLTbBUl2E8MuR+oP4TEvL9q3U7kUZsD00qCe8O3Wu3Zv6v3aqnac3hdd",
-	"GGi7Zjgktfzyy5pdhJez+0qe/H8sHqXjNjO+T6VcLSBgdCWQZHWZkmvAgVw3iZAfzBsTQsXO4ADJpdIg",
-	"QUyg5IBc61upiEARZwoguhWTaKo8MrD6Tzuw/vPHgtZFQLBu8ppQSwOMFBAbIfRGv/CnhU8IkhNPNEHo",
-	"J/tKK4x0i7P07qkep20yw/7S5oqzULFSLFCYLrt28xywOeecxuMVE3LF4frnN3NkNqPPbralKCBCAgUu",
-	"kA8e8eEFwmgR2x44xFqGRNi+U1i9tuLYB1+PoJCuL5WS+NaYjhdXl4jF2o8tgG+IB05r771e78Q9znY1",
-	"pOqZ9KKnp08ONR1lcjJJa+xvc/1fK4n8pzk7UL/xFSujSCxuSdyNkOIQn2cLwBy4Gk0prxqZVt2NeTA7",
-	"n51opdaO9dml+lmXAnwi2o9iY3CFfuHVgK4uPI7lDkmGViB1hMo2n7cDpLfVlD99A3iTNMsqTZrqiNWv",
-	"ss7mVMkLwpESMJLlAh9Jcmmhz36ldRLzIfeydZtU33uFIUziqEIyDnpmWvw6mbv6+cvU2WUyBzNoIhzL",
-	"NeNEkvxISbV5dSSNoxArzdFkmfrZV2lSr+szoPYKP3txX/ZZJVWh+nlWy6ghoKTzLezygDMqq2tihnxi",
-	"bgjMXret7tyEFAVYLhkPEZECgjwNZaR/99vd/w8AAP//",
+	"7H1pc9w2tuhfQfV9VTN5l5basuxJpLofFMee6MaxHckzqVeZlIwmTzcRkQAHANXucem/v8LCHdy62S05",
+	"yZdEbpJYzoaDs36e+SxOGAUqxezs8ywEHADXf776gFfq/wEIn5NEEkZnZ7MPISC2+A18+ReBONwRoX73",
+	"ZsIPIcbqfblJYHY2E5ITuprd33uzN8zH5vP6aD+HwAHJfExEROdY994swRzHIO0iL3zJ+E+ugRkKSICI",
+	"nHkzon75dwp8M/NmFMdqSKw+rMwV409vgK5kODt7Op97jn1cLCXw5lzvaLRBcKdAiLB6BcmQCMQotM2t",
+	"xynPvWQ8xnJ2NktTEsycc6+Aysvv3AjR3+iZEizD0kTqo5k34/DvlHAIZmeSp7DFxO/VsI2p3+IYEOM7",
+	"TF+HeUxo/u/Wxfw0ZCV1kNul7Dj1tcQSfmohAY11od5oWUT2rFgE0DSenf0yS4AGaiJP0SW5Uy/5jC4j",
+	"4hv4SQ2+X93rWnFYuZf1A6EBYkvLXK2gsQO0gefUzQzcD8mdQmp91uyJ4gCBCBUSsF5GRO5A/9i2kmzI",
+	"8kICWOI0krOzJY4E5CtZMBYBpnopL4FLsiQ+lrAdofrFAJOSa2lh2xBtdVk7LCPlgjkEF4VP8sbXDxV6",
+	"lBhO8ArQApaMtxGxeb9tPc/dkvM7SCK2iQ/CQYrgcBSZf9wBJ0sCQfG7/psz9cfNAvu3M2+2xMT8LNIE",
+	"uICgjddeKSH/hsRENjdwKSFuI+xIf+KkaoNA/InEah9P5xaf9p/5IgiVsAJerEIRTytNGVzqI6llRfp/",
+	"LTh84UThq08J4SC+NbTRnBjWICS6A64UAgQ0EN10BGa8m/wlx6EUYAlPJNFLba7oNeO+YyUKPGgdAkVM",
+	"0RSRSAC/A4EEi0GGGZE0V7TU442UPd+zKADuJGhAoX7YMl3+cMxpPFYD0L/vcvxfBhAnTAL1Nz/Apjn5",
+	"j/gWBMKIQwJYQoDUZIoSQszjCETOEkazLFZWGviJGrmFGE+GCLjL5Y9Y+mGLVCHLsoYpJIkiFGJhpI3W",
+	"ctuWuHxixh3FKJdCpMC3O4iI/nbSM8gsZ5vjJ1/M9pMrBaRT2N8S2ja9fTRCJXmDFxA5pruFzf/c4SiF",
+	"c4SjCMWpkCi2iHWKazVOZWqihXt1Dc9OmovQotycBGelx5hzvLFLFFLLbxcjX0ES4Q1ah1giX2GndJuo",
+	"CPM6oapRn+hhn1x+N1KidB1nCGuF4CCn2hul9ropJaVLQokIrUrZupy70dK75RS9QGpMT3EHRgmHJfmE",
+	"1kSGCCPJMVG6Bfq/W5ysT+dOLjFnZ+uZuiRctJ7j5tOR236nRWHLodV5WcgfjiGxdzwAfoCr0xoTSejq",
+	"BicJZ3c4Kv/mCyNWcaBGTTjzQQirCyg5Z87JZSr0Xz6mPmhd0akHvmcR8TfbifhEfzupiH/PQQD1O6AL",
+	"og2wif3WCVtGI6KtGGy5tH9RuAPeAhVOqE8SHG0JmOzziWFjR93mBCwvaZclsCWJYFuo6I8nhckVxMwl",
+	"bC8iwRDXD7XGpCYWntGl1b8DDDGjiDIUMboCrqWk0qMgbgGgGWyseLoGzF3a3Af4JBGhZlornQVwgiNE",
+	"03jRqmn/u1W5fP7MBZ9rPaaDYK7Lk6mVYLpBqUhxhJQUbJNd+qu2NXztVGWuCXXdbd4y2X2rEqTOywMv",
+	"U0o8p6JPPKeiQz6nokdAF/I10PaAmsUrgBXHgZXEd+xW/xUzSiTj+u/cPvSr168MfsB8BVsaLqX+dlKe",
+	"M8vZRgjli9lhcsBx59ErAbdRr320/eT/oJJEzcm/7SLjVH+zBRn/jF3KrPrVbFQJLsWriEj0VyxRzIRE",
+	"L+biq5aFKPWhffeey0HBQSSMCtDM9J6zRQSx+tNnVCod/uzzDCdJRIxP5Dgxb/z3b8I4SIqp/g+H5exs",
+	"9l/HhYvm2DwVx9m4esa66wNLtMYCrTmjKy2+OXgI08DcLCRDAUN/vXr9En1z+vxvX2m42XG1S+X9pb3p",
+	"J5wlwCUxW/G5vuDfYDkUH15u5BnzDQkGaJXeLMJC3ihxMmpwg9bPzQdGy295lGkBPUi5guXsPhdeI9Z1",
+	"X5Y0vxijTVn3sHcKu0avjIpCE7Oq+b1nMfjSvPToEXlriO1PBLsRbADUjuY3xFwdqzjODRb5H137six/",
+	"XzdYeGUXgdu3W9mWnqt9qVfGNKglYBAQJa9w9L60bqsSVreSkR6hDdNgB/5HnVI1Ehh7wpVh0MCqExwr",
+	"exDUGBMneEEi0kBiY7l1NAG1Ho29CNoFRKIdae3LKzaseVkdgNgfscAY+yGhcGMWOorVzZ3W9ZADtiet",
+	"45H2s44CogAhbGhD/gGh8sXprGnl8qwZwwkypWa5HliPygDuCwpBkilt1mpSuuSXKaWVNH+AjRjJpYu0",
+	"bh99/qLCOeqfDuhh7agrQ2+x0WsuM/rp3MXqgqxo/8cvTvtYdmEuLna0YlGt4JlE5GoRsEeJKyXEiWOZ",
+	"OJUh40RuBjE/cM74jc8CN9XCJwmc4ugm5ZHzhcxwO04wGcfDIOEEWMBNml0xBsoVEAKv3DsqM1qJcVkq",
+	"fdYibuz93vlIYj5W1VozfgsDcE9n+buViZzUUEZ6lR6WhK6Aq2NL3ogQnzx/4dzJwMOCMnmDszCpgRob",
+	"k5kTePA3yS1pJTkRYh4INxrb5a9IDbCGiVkzjgvS3xJj7WjAOYlwy4kkIibdZ4K5+Q9RSmuLzG0GZlY7",
+	"R8d6t1PN8j31xM4Ve8yMQpkV0JtxgdWx5AcCO8zKZSDsopbZUZwQSKPbS2nu6DV9rBR/04OEUqSP0UDy",
+	"a/+wW3zLurZDy7iTqLT0bLqKH9N47xqezGHHkNmE0Abf3Q7MHE33Oy5G3d22gyvO1PaRl4vKkVuzKJMV",
+	"hQAtNjOvX7j6mGK+afPV2qgf7S1Ea3wH5wijMKUBh0CGiCwRXgjjRK54Znuds16dEUZuPwAcaO9R0wa4",
+	"QeuQ+CGCO+AbHZuDiEActGAJ1AYCvEFLzmJE2bqyh2EHRcA3NzylQxwP3mzF2TozF9t3T+vWtXdLBNgP",
+	"NYARu9PueR3UWNjli5WxdBFBDd5OWFv3Rab7BKMPxEJlqpGGHs7Q10i09d/7ejwpesbyF6ULe+lqCDjz",
+	"fVuYn9Rh/lrH5yHN2GgBEVtbsqHM0EyIIyk8lNIIhNAxHpYZNJZC9Z88xm8s7SsccxKAK8ZcR5f5mFKm",
+	"OI5IbVnWoXcm7hajJQf4DzSA7zoiEywJOL0+37O1MVxjsyEi9GwQqPnOrVU3BJQxmoIAWwsPZQZuTFHI",
+	"Uu7VhUCnJSXzPI5n+OKKneN0llKRgJ/FYmZqQPXXW9i8ZHHCWUy0vxovlyQi2kz+MsR0VY/RVIJJCP38",
+	"3fJdAtxkGWhrzh2JYAU/ExkGHK+pU7WwcsbhCBUak4qr7fX7PBNKsQnz54ASJaIQoRonorSpXBBkcf6U",
+	"Oac39wbRFl/0dXd4ketYLswIIzEmQw4iZFFQQdr86GmdFa9DtXW2tPxkeVKTuiZNqWhRs6OmSM6iiKWy",
+	"RyiWWHB+NJ+7xOI6dJx7rxlHCbAkGsJgLhXr5fXVdpqAL3g9FvD582cvxumkahCXmvKyetrWdBDrAx11",
+	"pVwYJX+EsmVvMQ77xDbeg4CKG+20H2nVjDGJbnAQcBBi7McDL6wk2XoCfeQOh6l1HtSHuYXNTdxmX5nC",
+	"9tpqJt3irs7W1GmaUKeXdu0Xj0p6VekkGeRdobDG0Y0NlBrskiFj7LAh5vaW7rLZ2EiIgbcmGzrRZcRN",
+	"k2A006ScjKLIfnNwKV0vI16vEmBUAXyJNL0ivqPimSptq0eQTWEyrd2x92Q4rSYTmTCkzpOhpjpo9Qot",
+	"CUSBjpnZIB1qDhulNJwjmkYRgjhRQ+jIqaNZ/XBxS8uKsv28O/L4+dybqYmwOmlt6MoY4VqZ63T3uVqF",
+	"bDmKZ4I9uUTySE2omPHr/vmmvyK9OG2dtSDRXArX8yRavtxCp+8dqSmldxywIe6qm5vvSh333bw+VA+s",
+	"cvtHQ3Ef1ZVMhIybG6D9VXw0QePqGqF2dW7+SYHIELinFeSSZUWNkUe7HaGPxmQpPiKlvQnzrbnlafUc",
+	"6euIDusREZPn6GOm5X1EAm/UWByawmVbVXCwadBrV44H6oVjJd0+Jdu+JJlbcm0hr6YWeV3qaXbBzZKp",
+	"qxeYfVqOSk7cpmI7crut0nNSC8g46eh0YlkFtYij5Td5Gru6hgcd/pKJCGJSI8PuEr5T4W2Ntmmq6s4U",
+	"ynXIIkB+iAn1EKNIELqKsnQYcY4iIqSW8muTqaJFrzF16UxThyKXZz0PF7dFprTzRqxjoVquWfph9VZT",
+	"esp4MOa2qnN23hB661pGRwxNm4e1hqx2B+pLDgFQmVnG3LFgY+5Rv61lS7QPhfWokSRPRa87Vuc5GfzV",
+	"9qwWUomkLK0hG9wFke8AB29A2ov67rGcARE+5sF+osVIUKWx3g+aOjXdInArifBm5IbugC8Guvv1q/kK",
+	"euNvC4RNce0toX9/t96S2GmaHDO3Z7+Dsmq57H9/G+pNYR902xUTtIW4GxW8oZi/as4rmaq2MR1lVS/G",
+	"ftSwoLVBa23TLAbwTrWISR6Yks1WBCn2MlVGoZcZ1+zGVe3n7BZcMw2jdx39EzH6Kx3/uZ3X49aGhfbG",
+	"Ner40cNdBKpxwqOKR2x9i5DsFugW05W4rL/gWCWCSU+Ym3RLe/YMYtqx7UoCGS7UlxGAvLFZGvVA26a4",
+	"NVV28npv/RGDbe6JDtG6mx5WWaKX32azxH0rjoptd+lmuuiCA7q6upxr7frJja5t4XycF+NyPQ2wxO3c",
+	"1GItHBq52YYHlgdG9o7RFSVr68K0BfML9dhGPwxw4LR6WvTptkNWTvam8ZiUa6MVpQ+ypeY0kxUTzPZv",
+	"MdVKMFOcFoby9nhQfEoiTHM+rtH3CL1iRBSl1YZM0MxwULw2QTYOWJgaS8NHMtWcylu/77LVDdhLl190",
+	"K09n4Z7siS6oFo/L/HcZRFwof00gCl5xzrgrTBwiR62//71+9xYlTHEmNzmlL76ZP/1qnIZdW7mZqvjA",
+	"uVSD8knuw9k3C3ceItCxV2WgwTgTRYh5C4kcMEer9QDovv5wKXZMhLRCVAOhPGQFM+1EMIUwbZcgE0lT",
+	"M8GWCZDbklM9ijAKBMKRYCZiMMTCVMjDSAKVIWJLRKRAEVkCimApZ64Y2S0orbqMkjVWmHAxH3O+KUVt",
+	"xueIMgpnJioY1S6QE3kBCqLuj8zclcpbLdPfA45MwHEV460yfkQ6oB3DOW3jlHNfD3aObQpScIs1W/tw",
+	"UHp4m6qsONNZUZoiIpGu9cBuIUBYIv2qNyIfaWxYFA/6FYKKRb0cIuuIKSYCBakpQLYmUYQWcIYou7HI",
+	"95DNQPfyCtzqzbIxucvY3Yh1JaZehA6ULar9RICX+ve8PtbQjFgqlXo8MpyuI4tu7S7qoYWYFmpEogX2",
+	"b8/QmtCArT0bdq2AYvWvPhbNi3HaqoOKcstbcbHRZZwwLreT6Ydww1f17irw3r/60TMYzqrLle0YL06e",
+	"np52Zhk8eC7BA3mEsRBrxoPGJCcNcHmzNScS3tFoY67mOm3RF09PHNj44eX1fz09QYSiBRbw4tQrl81W",
+	"zCjXDOGFqaVVzrE+OT35+utBU3NyhyVkdpwGNZjgFJZKRGRnZEotu9oV2eGe/8F86Y/VIz5US7jMuc6d",
+	"yU1GXJWLRGBXaDejfso5UH/j9kVs5a9ha3oj3OXMfg5JBIrgAgYCUSYRpmKt5fBATTdXoFoe3XRcXobW",
+	"p2lVQFrrT3Td+YeYQWyEqwAps0NilMmv3TqWWU4niFDujze2Z6mZNEdWr6fH0PsU1zrLOfu71pkJtswh",
+	"qXJbNS+tnBLjsn9mRFkrg7cfX8c4mvW5FbYDjvq2wMDexEHXETOUXWqDl30vTRYae9ZkDJZHbaWLiPiz",
+	"/AB2l05tnAMWwy6a+19G6IfM+1Q7EXThW7dQenTl26axWI28ZVCQa8ZvR37VUTuslEPoMvCOLRTWlUMi",
+	"QNxou4zjbHa6MowUzouKFQPUopAysumVzDnptdaW66RAfFMqNvInkf4eiTR3i09AvtbhXSHVGg11EukU",
+	"GkQhbPenRORzbFmVomC5It0ap5KVUpLtP2NMUxw5w4arVfaKgZ6GA1LFD3i9n+4aN5DvKs2Nxo9ZyTHv",
+	"K0CxbWC1yOKNs/YLjTIHve0XGsB+i2O4SiMYWwhO1x7YNp/juQuEAdDNtANS0RJBHWMStTjiEvfvKSfu",
+	"B2sSBX6tElW5yHkT4MzekXcPeaasHknhDtepa57M1ggspnTJq3eZtbseE6Arzo2wRdgSdfe9tsv+QNKI",
+	"iS29vvuMPe2pnjfCCzI0+np45byugFfGyYq4j/HecihrLBAWt6Y4CQpS9WG5EIpDORmXut0aFrZlpOzo",
+	"oNeWbRNTgkaSCFk68cbHxxZNwWTWjDDP2bZY6dXSNX9OEiRrOH37+NjC5dVYyAOEcXdQDu92PA1Aoxqi",
+	"qy6gBcXuGmkLTibTRt9HmH6HHYUig7owDrDsqUXVZssXA+4AdvRSRzT7aduiX7dVXnQufOeq5W1W4c7i",
+	"otb+1igpVne4MI7yjXcj0tpYs1k9s1snjMolrmsQIgIv9lQ+erz5nLNo7I255T7aYaK2cDNzdYJrCqYt",
+	"YL9Hxi21XxpQtsJNAervljz6ssmggaHsonlHwPhvmC7HpaNicRDrYwunAbG/rIDKJ7YUtTuHuKTCb5PZ",
+	"nwNjy0wHS7TFPVgAvyO2gratXSbMQW0f/Dqhvf3A4N2bN7Obv/ISqXW/iEu7vJaKAM4QoXc4IoGHKJM3",
+	"S5bSwENZq2wPBUAJBB5aMQpKGcN3mGjK8RDHEm50y0L1gg5YpbpKvyNeTVavgTWFfkRYYRFQ64ojpkLi",
+	"9jL1MQSbngJFjrh4IiPoEJl94sV8X673o7DRgr/Moe+yR+GWe/RW164yJfS2mzZVyXXQ7i1sblJ1Lrq5",
+	"SfcF5jc4NV7JiACV+b9YADdFTXhTUyLhTIKv19HNVKdb1yNTS8bRinEiw9i9bF0r+Uly8vxFVjj5SfLs",
+	"61NTS/nJyfz0a/vns/nfTuyfp/Nv9NvByfPnT7/pWf0Lxxm1nSRTn93wzIrUxSqFuUnbL2443DE/D050",
+	"Wa1TkUezTGdJ2+YKqeSRLe7bbSgd4DGvYr80uJuqKxDu4NJpdBjD8PvUYPQMu5jB28TO70KE/CkbHlI2",
+	"bM3n2Y1jct7WoQUKMI50Hc7iMY12Pt2Ut9dUOVjK/SGpO2ra2nj51649XNm7+YiaW9+zNWJLacK8Y7xB",
+	"CzAGRw8tTBoBB91eTyDJViBDrTDXGhe4amVfoCA1JYQRW6Kn6nP07GkwwP9lcxtFM45ngOelDL98IE8v",
+	"0Qkx0/v7wbq6LUkk6yl1UxVjbc9Bba07OqH3uuN47vGIGJx0BEWQmw7vvM+oSOOW/W2Z0FYuofMn2rN7",
+	"E28NW2gNuuHRVEVYq3EMJRSVKMAr00o7pU2hzlk5sj9tzkywbacNm3fdXmSvp1zYvK14VjPE4Zv5EBm/",
+	"99yCvcaQX+nG981DIwT/dscAp6EJyR0JaVdgSqVtRyxFpZ22zsrnWi1oaX7wdGCx+CvFSw2e20nCtUoL",
+	"N5AorLeD0AhH8xTtLs6RkJgGAhGTSWbS47Yr0X9l3D7vI0xdnp3NiPurdWw5JN5ybDZW2d/kGm+U9p2V",
+	"1Wla87rcZd4svztV8fSGxETqngwm9hi9vMgSbVkMiFDJFOJ8QDFgug5N8e9h2y5uHI5dj+rC5744ZH2/",
+	"NUhK+/cMqkuY+rWDVvJEoXpkEvByqzl3HcqeEK/mtnEq1ZWUwtp93Swm7JtnO9uoEpw3JvFxOAH/rN93",
+	"5uyOtJQEnCzdwbxLTCKmrSNZNm3zFY79RqWgng4hrqZJI6JjJgTVb0Q20oQba58fnfSsftsKVIcycfab",
+	"LUsskEOll0GnUWLLHL9PXbY0z5Yq7SGkT67UtnluhwujpmBxJNqvTf2GGLLSDZlBxtbYgiCr5YCjtZHg",
+	"I3muW6XfWlg5UsmJQAGjYBLg8/WjJYnANHzS3kbkm05UuiEUJryiVWZWWPNIH2AJ49JpUm1Kx7amX9TG",
+	"gqA4FVIBN2BratvN1SNH/iJ0sQNdc17iWxC6R9151gFsVAOwqYRzXeo66IjxgFDMNyg78TM60qrjvqmo",
+	"kOOl1lfz596XI9aHXwONHONwR4zEaNStI66yFBoNZyg2FEXhHIUp55szpfkL22mPSEJXWb46SxRW1YsR",
+	"4Ds4q/yoWM22rGuLcvImqkAyJsR2TFmvXYqE9JdEdiSsj7M75WGkFqGlOLpi5f0EMkkQaY3mto8mvQLB",
+	"orst3YM71AitLbA0knuVZefU1g2FLZ0dIkp9Kx7ZV0HlrGOgo0Q/luY4sK0Fi36MQ3rndjdpd5VIySTa",
+	"XzMrR2nGrzxkXTUQeEidpyYKifBY/WCaI5oYJZEmSgeAADGOfEx9iCJws/3kRaAHhrbXCLwozVyrIWhA",
+	"WKqDPrB0c8ES0+j8OYPtU+Hfvk30CH764julGi30LCtIhRj1jU5KYW3qCxGBdJBEcI70sVO8S9naq75r",
+	"elcTiiKiVAfKKi8fIdNc7cwMpK2PFUB4mVKsnhS7V3yImAyBrw20xjVqdVolWRQtsL9lf3ZtfXP4nyPB",
+	"kGRGd7c3Ert9Zym+gs7q40TuTtltVFiSFM22KEVra3PX0CUr5JgJ2gBoxXztiDxMJldPzc9yy/J9tiVw",
+	"9w7kLEYYJRGmQ7BXOmidBvsQRxJ6bf2d7ahdnZEWkZXVTZKxbKxbA9uGwOUO3MOkvCGQLErY1YTGeWpf",
+	"Vdo0m1uvs/1w477WVpLPpmcUQUfnlvKNpSDrQe5i1q4M/MazoG3q2EMhW6MYU91DMm+P350eVx2Jp5QS",
+	"uvKQkCxJIEB/XWwUjQEXjH7lWSLRvxIpIFp+pRSaOIlgkObSXg5AGqWrupp/GoFjqUNBV0BkouJ0WVJt",
+	"aXFubxtFaI3voF22ZZI2pQFwtMYbzzDgU+f8pte3c7AIC2N3yUwXy6x5uN2n7pxNo02JTsawws9qGw4+",
+	"sK2xh/RbyhBSorlsSyWZ92u7vJ5Ef7Oif4/KW1V2THANG6HSDS5zXVWuu4pd2/1sG0phOxSMtEPhvFJc",
+	"MxeDrCgEaLEZcjz5mGLuGOQy6xwv8xNDUeI5wihMacAhkGHdXDkisK6RQz5y+2UNoLrwbzdoHRI/NOWJ",
+	"S8LfcJTaQIA3RohQtnZrSt26BN/c8JQOqxmx4mxtSuDl7556zXMEsB+aFv3q1DfmuFyz6+nP3wLrmok3",
+	"KDk3BupAuTWhRhp6OENfD15o9MRVHSwCLGQF5id1mL/W6o7VghYQsbUlm0xhUEeuzhiPQIhS+WuDparK",
+	"NJb2p4jiGBCwUdUS2/wXZkNE6NlMXYBz4zky7WwNoyFdOER4CEsUMyEz5c0b5bPYvsyosW60xpt9PT9c",
+	"o0wZchDqyKm5JJ7Waew61DrF0hKKJTaNQw1zq3xH0prM7MnrDXbnHM3nLn63KkeN4BlHCbAkgm1DfUp6",
+	"TjPUh1XaApZo3TKJ4yawTIW6/TOOTBckXSRa/dOCi1GEkTG2n2utTUgSRSiEcl5gaaa6Mb7McMZP5VDh",
+	"qS6qv8abs8yZpVekuC9r02ZOknUIHNAGpHPuBPLsdofSf0uUUu8IgWOaB43A56ageL0idmsRLr3bYuZi",
+	"k57BRg76YgEu7aVoxDQuzv+axWAkpcDEWJY8JIzqoZthY4pemZwVdAuO9qvDW1wtWODsblWJN527JWDA",
+	"Ykzo+Fqcoxtl2XyWcvXM0458+5GVQQ1vDyvBMqIjlMIXlimHHvC2hMRu38zJosWrd/vKatKSLCdnZtFf",
+	"XquLjD/kUaYtVLYnb86uZRb23BpmXO2eyQsa7yWayTaEs6SSL7pSjKfH5WGoZYrrsqW7/d2WzQSHvVxu",
+	"J6QedxeBhy8/7M47bCNnFy38s/AEuGvNb/bTBzjEhN60VWHaRmqWioTeiBCfPH/x+CqwVRJC3SVyxkeZ",
+	"qE/G3sOHR6Z0FIZLUp4wARO1WrfWFDHQizrqFCos+TedPcW3yDDrCDJIbkk7JfYXhsud7w7KrmC9TDW9",
+	"x5Tl90nifDLZsX2Ajx1hilOzdTGTHZs2uHBkzX/ubvpkkplZAlScoZjQVIKJ1wzw5glbPokZlSEy/7U/",
+	"rQFuHTp06YD4xumm5NgRLXvSpn3f/Ie5bKCXF28vkDpfztE/Prxss9C86E2N1/AoraoJaNNSIFVHz7XC",
+	"rW2fBJg7Xd8UXby/REat17SgraXm7XzsUMpkdn+vL2FL1mJ/9EwsqpeFAnvmur5BmAbWg1MOvBXajIaR",
+	"bht89C/6L3qBEixDlGCOY5D6Co6lBpp2TJoN2iBdIoV+otPVpEAkOEIfSGwCj/9FFYx1c81nz55989V5",
+	"nqdu4pIlfJJIpH6IsEAfv5kHH9UwH5+9CD8eIV19yA5jvbbIFDgSZshvTp//7asjpJhOZBlCKMErEGdo",
+	"yaKIrdHHEst8PPqXwlhEfKBG2ht1aXaRYD+EJydHc1sN0cBZnB0fr9frI6wfHzG+OrbfiuM3ly9fvb1+",
+	"pb8pahdpwefLqNQk/mz29GhuXlI8ghMyO5s9O5ofPZtpE2SoieIYJ+T47ulxETlqL2wsC3i5DHR+lJAX",
+	"5hX1scWOmJ394hYpxSvHL43UuPd639RJWENe1CvRJpKfhrz+noMA6g97+Y3Slwe9+QFw/NPs/lfFnSJh",
+	"1BaUPpnPbacSmdlvEl1aQQHz+Dd7dBqZO6gxvBbtmvPqpRcUxRm/izV3ukfLl3ecRwYoCZHGsXYyaeQi",
+	"nGFXYqWO/5LFEv+q3q1SybGpkqaPGyZc7fGM4iu0P0JbUX9jhCJdnD7Lb1ywYHOEPoSAhOJh80yJiVvY",
+	"CLQC6+JWz0x/I4RXmNCjvI5bRpqmXfuFVdhthOG31jg1CRaq7f/vq/LY9lGpkcDTiSeHwEUBP4cMbViq",
+	"BZoC3TpkMZIMLSAicLcDadjDY3b2y69lQvkWtKzDFGX3owHEolD/RKO3W7zkFf0fhYg5AHNXey7sncEL",
+	"FnRyuZfzchU1pkBH0dJhPyzWaOdwYC5rNGlxoEPJKg0/D4mQrZUYI0Kb2CdA0Y/4FhAuIWk0cx1/JsG9",
+	"kcURGBtCFZMmPLeMyXFcdvmdix9Om+L/O6X+7g4Ss94tgPJZ//++Vdr8HWR2XIyDgP7qPZbhAU79Ngo0",
+	"kncK6OIAGY/UcJAel/qmuMXFhXnhT/i+Ad0VlIyj2eNaGaKh+lXuhsniIfRwRdiK7lJxhE6fzotexeYV",
+	"HYUjlZRtqlZvYa1h9bJSeGcLnOaiY/qTo/CUDjoypqOiMlActPQP3dRAhrBBpobO5NrYW1ijRSpQtSzS",
+	"drR2nHc/cbN1RglvbbeTXWhgT/gwS3Ng4pqs7Fm9JjIkFGFrLZocIxeGz5QKrhhyHDa4ydRrx4FN5TMc",
+	"aas37yxip2fIWsbhgbnyILL9GmfhjDav0bSfH4tvJXW70K2e73yQ9l91XuvMmt+DRqMAhmxw3oqxoA8h",
+	"CXmS1RFqt3q9v/zBFNZ58DtpXp9/31YnveXD3Eqt5bnCO74Pov9Kala5p/uoGfyBLqNm8p6b6C1s9nYP",
+	"rV0LMnw4WGfgpTPH1Rdx4+zf/iKNbo/Ljox2MW7Q+LL87n5I9ts0un2gQ9dMLRTkHdT6jgLi+ilKgOt4",
+	"Ww8RaivcTXAap4uYSJQmSu966s3n84qPqYTKys9NhBoHVTsqzTb1O6MpOYA4YRKov1GMsC/dq1jhA1FC",
+	"nqfkMlZjidYsjQK0gCyd67yUCqhI4WR+coi1fCgCu42H0SxHeNZRaeIoTLy9Vu1sdz7dEDbUNVo16N6U",
+	"qla4lmJfPc7fs2uZQkqVMmlMplwpH3BJaFAmfLvXGtHXBVirDlSTXg+uCF2bqqgD3tReaf7TYKfiMMef",
+	"Dv6b2Jv4Fscwxu3Y/+IrU7r3WxPiMgSsgLk/6Mpwwf2Q3CnlZJ96aInsDqOMDjs2vDarnHZTZvUcjNjw",
+	"WRwTKSE4Qm9ZiVlXTDHsyadP6qWICdk0vjUUh8d66JSW+EAKcxlIDiK5Al/pGsG5DhOx5XAwhyJ9uSrV",
+	"X33Aqz6Jrt+59x7mBLAaD0bVcLd+Naf85JjEus5eq7pzqZ9XCXAf9GPmedyk84URyAd1i9OWznKDTC15",
+	"4BMRUoynls+lf3Xe+OzZsIvgKn3b5g1yXAKzQ+m8UYhSSLzREVq6nMTu4LUz1S6KjWOizfm4Z9DMD8Uc",
+	"H6plNLflkfu9ODObh3bW4bPG4ZgIyKqjmZBo4yJbG6Va11hS0MSEClvIVJyjSOM/q6xmC1VQJtEGZFan",
+	"8eVFpfRI84j/h07EmZQcBqjEyx81JA6gDpimqof2yw0gWlPu65EQryk+1k2+g6Ty8aJUkr/FhEFoYJOj",
+	"ppE8e7BhmE08kAHjixF5l+aM0yHwpkBsrMuNZcidhJCOP5vxOg/8f9DFhFQ19Po99O0riNkd/HlOmouD",
+	"ZEmmHWmjmzQ57rvSi85FO0pM3aABas/L0OQZ751WfsbDLErf65y20X61T08SiJ9kxTMKYqkncDRI4v2r",
+	"H71S+Ualk57Ov+mYyaYh/Pc4wiyooBkVAXfAcYRMNp84t6kUk/hR3qiNYVP3ndAsJInCGoRERaXU3UhO",
+	"8PZjzlyQX15fPdpT7uX11agTbjqz+DvjdnGLKa3R2vJu0tQgFY/A5H0NNDAq9fVVQU6fJPI3frSz9DJd",
+	"G+LeBJgSbXxX+uQAYmy0DX2fp12x971bZUtgVmifQEWGT0lkS4848fzKPP9iruh6vbTCaXWehvIrO6PE",
+	"1sIiQqfdCX3n1Ul/EHg2CUXXT0oSoKavxq4oM7fsoZz5zrz9R2NKve2986MBrmVFz1YUkhLiZGeT4rEu",
+	"sdR+pL9Xj39XljNrhCiyo6dQ7jUrEt0BJ6hq+rvih9t+k10Ri+aN6bG0jyjVavfMe6uF7UnpKg4yUzag",
+	"hSbKmsh0JoJyCXJ959AOypjtfu/Le2i1EQSF9aHNm4dxelYai+6ZeLTU7aQbe0ROYUinsEaUrSehjOOk",
+	"1DPJLdXNC7bdzSOWFn3Ynk87V62bUEtUHZEQ65i6W9hMotppj4dtJ2ZjtQJmznmWShSwqY4SkcbdmQ5p",
+	"/Odh34WrvzNdiVP39MCmPOXuWOkOfzRxZ1/G4T46BHI6aV0pD9QWB1lqfDBdomwUoZSaZLMgL6O/M1XY",
+	"ri0ddMGi6Fvs334RlFHrQfN7VPv+zkzNXskQpggwjwhwrfjtSgs5TQ28i/+zoMHHdxvfm1NgK3Gx96t7",
+	"3j5khB0tABw8iUDKPvvLd4CDN/a9vccH79e2mW1k7wj5mfFbY2lfY4EESIQFCcqIyeHcgZbeBJzviPAx",
+	"D4qNPfosHLviqp45GBbHOtym00qhnn9B8PjAtcVVlz8aBJFh3oydXBjTC9tiOcMLe5WOiakD90dkA+y/",
+	"UtABPS46Dj6okEZGcOVf2yguY0HJOzlQ8k2xp4kYcB9aW7/CNhF/a+au2V1a4Q13vcz96m4rvtafDS/D",
+	"p+ulDsqCsStSmBvCeysOq6FM/U5fqYdlxKg1DE60ufAlG5Y6dE1M8m3vi7ooyKBsIB0r8UjEj6UKYSqL",
+	"SvgkDQk+EZLbktsjQl8MaZ4b59GF70MiUWNMhE2Erf2XVpNMvytzvNvcPF+XB9RGEEVjT/TYTzSV7cyV",
+	"ISCcBkSiiK10D5DKkkp8atnRwaLHvIibaGXVK/vOF603m00c5nQyQG0pe5Mjo7t4gFnvbF/mJzX4AyW0",
+	"mMl7igeUYLe3IgJNNOVNsxapGMU/A6sM5Ej9IqoMDCPjEkxMh7FuYfLavtOAQZ0GmIBSg8074AgLtIYo",
+	"0t1fZmezf6fAN1mbj7MZ1k8aYj7vqfelxUsYQO1dYFl82KZiLNI9udVhsiYaoHmCtvG5PElYRHwC/QLs",
+	"ddZubh8CzAz+QALM7syBlUyoPXw84rew0tl1hiW9DKkRNvaEDqw2+fn4s/mjU8C9okGO8U7OfpsVRA8y",
+	"Rk6wDAs+XpbppkBombXHtU85pOR8RetZXt0QNn1FuiXmpX3nj1Fz2Oz2MHoaySGbYSv7pU+4mVXuK91Y",
+	"D/5Aws3u7FELN7OSGqMVqGvy1/Fn88eQtOActSN1NP3ZiGTgiSSOO9O3TMdt2S572ej8AISo44mmClNw",
+	"JOZWhEDqAJ7Jip0Kfo9CgBwKb5OHmVyZ3GWFwr9oJ1XW1W+UXBgU2/tFM8zkgL8Qt1klS1shazTQh0VZ",
+	"/Ql2B9iNOb4tusoJfttj52iD46grC/JdAvTi/eVsFMyyQUeYWbWbgvnpbk6KlkLHH0IiitH7fZIDUji2",
+	"zduYXg3XK9mfE/INuYNHchs4TNKIvgywDL05qZgfHGSSW/taWYhPZ+abHzCvckJ9yubeEClc+Tc9sD32",
+	"MfUh6qhZqp//gcFsAFBTXF1QTbKSzN3C7X3x2hft5sn3cRihkZTBNrI8dL7UPZkR8vEfyJJQ7O/LMya4",
+	"SioXuD7+nP+tj4G8cJPrmlhG8zjGyr/c62WxPMvhayF1EklZgU6KF6eqZ8RZBEI7zgMi8CLqJwCmq7X1",
+	"CFL70h/DXGu3eyhpm8M2w1P+U7+01S/uTdbq0R9M0pq9fXlytoQ+B6MpOav/GmK3LRA8Vsrq7x6L5bZC",
+	"0G33iz3tdX4Iity39bYqEdrNt9PB8HGIk4Mh7/AmXLeUyD2rEaZdl/EsXVW91uOb/p6t0RJzhJUEbIkz",
+	"CbDuBVOAMt/9N3PdJ53Eaawd08Yzbf+Z+6UJlbDSF0TvcyNjNtqY4kFEIGli+FxLsI/aHeKN9uydM5HM",
+	"wOqaK3+462zaHKDni/ACIg/dwuZ/7nCUwjkSttRXnAqpswSXOrXCtR79cWU5ppl/dV3PnK3vY/zJZLmV",
+	"O+NjzvHGGSYwfcZ0hFtr4GgqnqDEBonTyJRShixPWiDJdA/4wWEJjafd4aFmc9m7fwzFt7zrzaHCSk3a",
+	"e1JAeuvorMryZ3usSZDN8WDBpuV9fnkK8jg+Pf6s/9oM0ZfrFDBSC9KfPRal2Un+ffrAPjY+Pxzh7luP",
+	"douUdn16YrA+JnF0YKweXsHukzJ3Vs71KQLFe49ACRide5m3LXJor1pxFdJUjnDppdmzgg6AKsX/l9ka",
+	"E2miIyxV69NGGL+0z+iS8Fj/tMQk0n9QJm9EmiSMm3eNN0w9+3VIeOt80jIl5sO9azgl4rFFGoGD6U4t",
+	"JKblTql5kYc2Kh3jQyzm7U9JgKxmyV9Ea/iy/r09dHnJeIzl7GyWpvrNh8Fma8e50hsTuiizIgJEFhk2",
+	"tudErJvAL7WfuFl3uQXTWa+4TmGUvfR4riOTSxaeUmoki5AsSYwWiyMrNFicKAXwYQWIwcJh7kcxFnn/",
+	"Ey8r5q1zMosCYTIEwtEa30FL98Gea5Pt2PhIG53Z5T2+1pqZhaPcTRMtYJVS01Pz6SEW8a2e7zG0xzTq",
+	"WG9/TLTYIIwCwEFEqrq5s1tm9mtveNLWVLznyJlh/VCnsJKFbK0PJm2UDK3VF7AfatFQ7ZQ/ANhDdY0/",
+	"OtxtelTe/v7cNrC1PQ8hQCsGAlV0gCHgHxZI/IcH//fYWE7QStdmLEo7Ge0BMY5CLFCuQoxBgRqjo92F",
+	"ZMmf4GeRIf+UShLZGvWGdHfgBNP/qFsZ/mDfeQS68PCyRT8QGjyW+kYGgIdRY2WOrAzx2S992mne4Wof",
+	"uqUZ/IHM+HZnX579vkBdk2UH9S6zBu8tm5eVO5E9vJm+TMdtuuleNjo/ACHu2x5fEQLtZvip4PcoBMih",
+	"8HZ4i7tbLvDUCHfLHM2FWqOGfjFPb/KQICsKgbouyhDQMgKQ6BY29lq50t2JQqX8JYRSCI7QBTU/Fzog",
+	"XuMNWockgqwzbAaUJUg/BKH7OOoyLMhnlNp7ataIy8eUMt06jSw3nm2tBv6t6Vur1odlykE3/ADs6DSr",
+	"WF9vf49EoFOmuqrmWTjuLSvt55DFGT5EqKvXLyAicFcJPV41K+sMqmu8fTHj6dW8a+AERz/t0U/zeyh5",
+	"/JrQog66Yl+hwdZrAc9+7bX0/DM3qT+uO1e2rhY+zDwBezlIB4B0WLtQu4ntWoWOh/CUrTx37dsjhRkw",
+	"b6E5Er7DOjnsTL1/Nm6YphLcEAZahwzHpJVffg7ZRXw5e6hUov/H0kn6zzDjr1PK1QIiRlcCSdaWNxQC",
+	"jmTYJUK+N2/sESp2BgdILpUGCWIPSg7IUPdoJQIlnCmA6MKkoisP38DqP/3A+s/vC1oXEcG65UFGLR0w",
+	"UkDshNAb/cIfFj4xSE580QWhH+0rvTDSBX/zTqwjTttsht2lzXvOYsVKqUBxvuzWzXPA5pxzXh7fMyFX",
+	"HK5/euMhsxl9drM1RREREihwgQLwSQDnCKNFaitCEnszJMJWYcXqtRXHAQR6BIV03WJV4ltzdbx4f4lY",
+	"qqM6BPA74oPztnel17vnir+bFlL1TbD98/mzQ01HmdybpDX3b9MMu5dE/tOdK6Pf+BMrk0gsbkncjZDq",
+	"EJ9nC8AcuBpNKa8amVbdTXk0O5sda6XWjvXZpfpZkwJ8ItqOYuOHKt1zmkFIugxPKjdIMrQCqR1UthWT",
+	"HSDv3Vj/9A3gu6x0bG3SXEdsflX0+aF5OI6evXB8ZKlWla5T9XFMFreGdIzpBpX3ibA0paLzsXLnWXOg",
+	"tyyA0qzW/tJ87zsMcRaeKCTj2j+HaPXrbBOO9eZWM5OQUywX4VSGjBNJyiNlRZyaI2lkx1ipoCZ5Kyi+",
+	"ynPlXJ8Bzb2Ouh92CTz1CODm50WJEA0BJeZvYVMGnNF9XRMzFBDTeLt43VaQdlNkEmG5ZDxGRAqIysRY",
+	"8ND9r/f/PwAA//8=",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,
