@@ -160,6 +160,15 @@ func TestNextTry(t *testing.T) {
 	if wait, _ := retry(certctl.FailRetryable, 3, 0); wait != 4*time.Minute {
 		t.Errorf("third failure waits %s", wait)
 	}
+	if wait, _ := retry(certctl.FailRateLimited, 9, 90*time.Second); wait != 90*time.Second {
+		t.Errorf("a budget that frees in 90 s is waited for %s", wait)
+	}
+	if wait, _ := retry(certctl.FailRateLimited, 3, 0); wait != 4*time.Minute {
+		t.Errorf("a budget of which nothing is known is waited for %s", wait)
+	}
+	if wait, _ := retry(certctl.FailRetryable, 99, 0); wait != 6*time.Hour {
+		t.Errorf("the longest wait is %s", wait)
+	}
 	if wait, _ := retry(certctl.FailMisconfigured, 1, 0); wait != 6*time.Hour {
 		t.Errorf("a wrong configuration is tried again after %s", wait)
 	}

@@ -105,6 +105,7 @@ type Order struct {
 	Issuer      ID      // the one that is asked now
 	CSR         []byte  // DER; empty until known
 	Attempts    int
+	Waived      int // of them, those that count no more for the back-off
 	Urgency     Urgency
 	Version     ID // once issued
 	CreatedAt   time.Time
@@ -174,7 +175,12 @@ func NextTry(e *IssueError, n int, now time.Time, spread float64) (time.Time, bo
 		return time.Time{}, false
 	case FailMisconfigured:
 		return now.Add(max(e.RetryAfter, Backoff(100, spread))), true
-	case FailRateLimited, FailRetryable:
+	case FailRateLimited: // when the budget frees, however often that was so
+		if e.RetryAfter > 0 {
+			return now.Add(e.RetryAfter), true
+		}
+		return now.Add(Backoff(n, spread)), true
+	case FailRetryable:
 		return now.Add(max(e.RetryAfter, Backoff(n, spread))), true
 	}
 	return now.Add(Backoff(n, spread)), true
@@ -192,8 +198,11 @@ type Attempt struct {
 	TBSDigest   Digest // local issuers: what is about to be signed
 	ExternalURL string // ACME and the like: the CA's own order
 	State       []byte // driver's resumable state, opaque, encrypted by the driver if secret
+	SPKI        Digest // of the key that is to be certified
 	LeaseUntil  time.Time
 	Outcome     AttemptOutcome
+	Failure     FailureKind
+	RetryAt     time.Time // when the next attempt was to be
 	ErrorCode   string
 	Message     string
 	StartedAt   time.Time

@@ -160,7 +160,7 @@ func (h *Issue) askOne(ctx context.Context, attempt certctl.Attempt, w work) cer
 	if end.Err.Resume {
 		end.Pause = certctl.WaitBackoff
 	}
-	retry, again := certctl.NextTry(end.Err, attempt.N, now, rand.Float64())
+	retry, again := certctl.NextTry(end.Err, max(attempt.N-w.job.Order.Waived, 1), now, rand.Float64())
 	end.RetryAt, end.Refuse = retry, !again
 	return end
 }

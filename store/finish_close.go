@@ -144,16 +144,21 @@ func (t *tx) closeFailed(ctx context.Context, failures []*finishing) error {
 func (t *tx) endAttempts(ctx context.Context, all []*finishing, outcome certctl.AttemptOutcome) error {
 	n := len(all)
 	ids, numbers, codes, messages := make([]certctl.ID, n), make([]int32, n), make([]string, n), make([]string, n)
+	kinds, again := make([]string, n), make([]time.Time, n)
 	for i, f := range all {
 		ids[i], numbers[i] = f.order.ID, int32(f.end.N) //nolint:gosec // a counter
 		if f.end.Err != nil {
 			codes[i], messages[i] = certctl.Clip(f.end.Err.Code, 100), certctl.Clip(f.end.Err.Message, 1000)
+			kinds[i] = string(f.end.Err.Kind)
+			if !f.end.Refuse {
+				again[i] = maxTime(f.end.RetryAt, t.now.Add(time.Second))
+			}
 		}
 	}
 	if _, err := t.Exec(ctx, `
-		update attempt a set outcome = $5, error_code = new.code, message = new.message, finished_at = now()
-		from unnest($1::uuid[], $2::int[], $3::text[], $4::text[]) as new(id, n, code, message)
-		where a.order_id = new.id and a.n = new.n`, ids, numbers, codes, messages, string(outcome)); err != nil {
+		update attempt a set outcome = $5, error_code = new.code, message = new.message, failure = new.kind, retry_at = new.again, finished_at = now()
+		from unnest($1::uuid[], $2::int[], $3::text[], $4::text[], $6::text[], $7::timestamptz[]) as new(id, n, code, message, kind, again)
+		where a.order_id = new.id and a.n = new.n`, ids, numbers, codes, messages, string(outcome), kinds, again); err != nil {
 		return err
 	}
 	_, err := t.Exec(ctx, `delete from issuer_slot where order_id = any($1)`, ids)

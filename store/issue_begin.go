@@ -151,8 +151,8 @@ func (t *tx) begin(ctx context.Context, mine []*starting, worker string, until t
 		return nil, err
 	}
 	if _, err := t.Exec(ctx, `
-		insert into attempt (order_id, n, issuer_id, authority_id, worker, serial, tbs_digest, external_url, state, lease_until, started_at)
-		select id, n, issuer, authority, $10, serial, digest, url, state, $11, started
+		insert into attempt (order_id, n, issuer_id, authority_id, worker, serial, tbs_digest, external_url, state, lease_until, started_at, csr_spki)
+		select id, n, issuer, authority, $10, serial, digest, url, state, $11, started, (select csr_spki from cert_order o where o.id = new.id)
 		from unnest($1::uuid[], $2::int[], $3::uuid[], $4::uuid[], $5::text[], $6::bytea[], $7::text[], $8::bytea[], $9::timestamptz[])
 			as new(id, n, issuer, authority, serial, digest, url, state, started)`,
 		orders, numbers, issuers, authorities, serials, digests, urls, states, started, worker, until); err != nil {

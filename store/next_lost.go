@@ -72,18 +72,18 @@ func (t *tx) lostKeys(ctx context.Context, deployments []certctl.ID) ([]lostKey,
 // takeBackCSR takes the request out of an order that nobody works on, so that
 // the holder is asked for another one.
 func (t *tx) takeBackCSR(ctx context.Context, o liveOrder) error {
+	holders, err := t.orderHolders(ctx, []orderSpec{{Holder: o.holder}})
+	if err != nil {
+		return err
+	}
 	next := certctl.Order{ID: o.id, Certificate: o.certificate, Holder: o.holder, State: o.state, Issuer: o.issuer, Urgency: o.urgency}
 	wait := o.wait
 	if next.State == certctl.OrderReady {
-		next.State, wait = certctl.OrderAwaitingCSR, certctl.WaitHolder
+		next.State, wait = startOf(false, false, holders[o.holder].kind)
 	}
 	if _, err := t.Exec(ctx, `
 		update cert_order set state = $2, wait = $3, csr = null, csr_spki = null, number = 0, updated_at = now()
 		where id = $1 and state in ('ready', 'awaiting_approval')`, o.id, string(next.State), string(wait)); err != nil {
-		return err
-	}
-	holders, err := t.orderHolders(ctx, []orderSpec{{Holder: o.holder}})
-	if err != nil {
 		return err
 	}
 	return t.moveOn(ctx, []certctl.Order{next}, holders)

@@ -135,13 +135,13 @@ func (t *tx) orders(ctx context.Context, ids []certctl.ID) ([]certctl.Order, err
 
 // orderColumns are what scanOrder reads, of cert_order o, holder h and due.
 const orderColumns = `o.id, o.certificate_id, o.holder_id, h.kind, o.revision, o.state, o.wait, o.error_code, o.message,
-	due.due_at, o.origin, o.requester_id, o.override, o.names, o.profile, o.issuer_id, o.csr, o.attempts, o.urgency, o.version_id,
+	due.due_at, o.origin, o.requester_id, o.override, o.names, o.profile, o.issuer_id, o.csr, o.attempts, o.waived, o.urgency, o.version_id,
 	o.created_at, o.updated_at, o.closed_at`
 
 func scanOrder(row pgx.CollectableRow) (o certctl.Order, err error) {
 	var names, profile []byte
 	if err := row.Scan(&o.ID, &o.Certificate, &o.Holder, &o.HolderKind, &o.Revision, &o.State, &o.Wait, &o.ErrorCode, &o.Message,
-		&o.DueAt, &o.Origin, &o.Requester, &o.Override, &names, &profile, &o.Issuer, &o.CSR, &o.Attempts, &o.Urgency, &o.Version,
+		&o.DueAt, &o.Origin, &o.Requester, &o.Override, &names, &profile, &o.Issuer, &o.CSR, &o.Attempts, &o.Waived, &o.Urgency, &o.Version,
 		&o.CreatedAt, &o.UpdatedAt, &o.ClosedAt); err != nil {
 		return o, err
 	}
@@ -153,9 +153,10 @@ func scanOrder(row pgx.CollectableRow) (o certctl.Order, err error) {
 
 // attemptColumns are what scanAttempt reads, of attempt a.
 const attemptColumns = `a.order_id, a.n, a.issuer_id, a.authority_id, a.worker, a.serial, a.tbs_digest, a.external_url, a.state,
-	a.lease_until, a.outcome, a.error_code, a.message, a.started_at, a.finished_at`
+	a.lease_until, a.outcome, a.error_code, a.message, a.started_at, a.finished_at, a.csr_spki, a.failure, a.retry_at`
 
 func scanAttempt(row pgx.CollectableRow) (a certctl.Attempt, err error) {
 	return a, row.Scan(&a.Order, &a.N, &a.Issuer, &a.Authority, &a.Worker, &a.Serial, &a.TBSDigest, &a.ExternalURL, &a.State,
-		&a.LeaseUntil, &a.Outcome, &a.ErrorCode, &a.Message, &a.StartedAt, &a.FinishedAt)
+		&a.LeaseUntil, &a.Outcome, &a.ErrorCode, &a.Message, &a.StartedAt, &a.FinishedAt,
+		&a.SPKI, &a.Failure, &a.RetryAt)
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/certctl/certctl"
+	"github.com/jackc/pgx/v5"
 )
 
 // CreateProfile stores a new profile.
@@ -55,7 +56,9 @@ func (s *Store) ListProfiles(ctx context.Context, actor certctl.Actor, filter ce
 }
 
 // UpdateProfile replaces a profile. What is ordered already keeps the snapshot
-// that it has; certificates follow with their next order.
+// that it has, but for orders whose last attempt failed by a wrong configuration:
+// they are tried again at once with what has changed. Certificates follow with
+// their next order.
 func (s *Store) UpdateProfile(ctx context.Context, actor certctl.Actor, ref string, profile certctl.Profile) (certctl.Profile, error) {
 	if err := profile.Validate(); err != nil {
 		return certctl.Profile{}, err
@@ -66,10 +69,57 @@ func (s *Store) UpdateProfile(ctx context.Context, actor certctl.Actor, ref stri
 		if err != nil {
 			return err
 		}
-		changed, err = t.profile(ctx, id)
-		return err
+		if changed, err = t.profile(ctx, id); err != nil {
+			return err
+		}
+		return t.tryProfile(ctx, changed)
 	})
 	return changed, err
+}
+
+// tryProfile gives a profile as it is now to the orders that wait because of a
+// wrong configuration, and has them tried. One whose key it does not allow asks
+// for another key.
+func (t *tx) tryProfile(ctx context.Context, profile certctl.Profile) error {
+	body, err := json.Marshal(profile)
+	if err != nil {
+		return err
+	}
+	if err := t.lockCertificatesOf(ctx, `select c.id from certificate c join cert_order o on o.certificate_id = c.id and o.live
+		where c.profile_id = $1 and o.wait = 'backoff'`, profile.ID); err != nil {
+		return err
+	}
+	rows, err := t.Query(ctx, `
+		update cert_order o set profile = $2, updated_at = now() from certificate c, attempt a
+		where c.profile_id = $1 and o.certificate_id = c.id and o.live and o.state = 'ready' and o.wait = 'backoff'
+			and a.order_id = o.id and a.n = o.attempts and a.failure = $3
+		returning o.id, o.certificate_id, o.holder_id, o.state, o.wait, o.issuer_id, o.urgency, o.attempts, o.csr`,
+		profile.ID, string(body), string(certctl.FailMisconfigured))
+	if err != nil {
+		return err
+	}
+	waiting, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (o liveOrder, err error) {
+		return o, row.Scan(&o.id, &o.certificate, &o.holder, &o.state, &o.wait, &o.issuer, &o.urgency, &o.attempts, &o.csr)
+	})
+	if err != nil {
+		return err
+	}
+	var again []liveOrder
+	certificates := map[certctl.ID]bool{}
+	for _, o := range waiting {
+		certificates[o.certificate] = true
+		if csr, err := certctl.ParseCSR(o.csr); err == nil && profile.CheckKey(csr.Algorithm) != nil {
+			if err := t.takeBackCSR(ctx, o); err != nil {
+				return err
+			}
+			continue
+		}
+		again = append(again, o)
+	}
+	if err := t.pullForward(ctx, again); err != nil {
+		return err
+	}
+	return t.refreshStatus(ctx, keysOf(certificates)...)
 }
 
 // ArchiveProfile ends a profile; Conflict while certificates use it.

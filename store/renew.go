@@ -118,7 +118,7 @@ func (t *tx) renew(ctx context.Context, h *held, request certctl.RenewRequest) (
 	return ids, err
 }
 
-// pullForward ends the waiting of open orders. One that is at the CA is left
+// pullForward ends the waiting of open orders, whose back-off begins anew. One that is at the CA is left
 // alone, and what waits for a person or a client goes on waiting for him.
 func (t *tx) pullForward(ctx context.Context, open []liveOrder) error {
 	var ids, holders []certctl.ID
@@ -134,8 +134,8 @@ func (t *tx) pullForward(ctx context.Context, open []liveOrder) error {
 		return nil
 	}
 	if _, err := t.Exec(ctx, `
-		update cert_order set urgency = 0, wait = case when state = 'ready' then '' else wait end,
-			lost_leases = 0, updated_at = now()
+		update cert_order set urgency = 0, lost_leases = 0, waived = attempts, updated_at = now(), wait = case
+			when state = 'ready' then '' when state = 'awaiting_csr' and wait = 'backoff' then 'holder_offline' else wait end
 		where id = any($1)`, ids); err != nil {
 		return err
 	}

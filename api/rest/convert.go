@@ -204,7 +204,16 @@ func attemptOf(a certctl.Attempt) gen.Attempt {
 		N: a.N, Issuer: a.Issuer, Authority: a.Authority, Worker: a.Worker, Serial: string(a.Serial),
 		ExternalURL: a.ExternalURL, Outcome: string(a.Outcome), ErrorCode: a.ErrorCode, Message: a.Message,
 		LeaseUntil: a.LeaseUntil, StartedAt: a.StartedAt, FinishedAt: a.FinishedAt,
+		SpkiSha256: digestText(a.SPKI), Failure: string(a.Failure), RetryAt: a.RetryAt,
 	}
+}
+
+// digestText is a digest in hex, or nothing where there is none.
+func digestText(d certctl.Digest) string {
+	if d.IsZero() {
+		return ""
+	}
+	return d.String()
 }
 
 func versionOf(v certctl.Version) gen.Version {

@@ -14,6 +14,9 @@ const expiring = 30 * certctl.Day
 // shownOrders is how many orders a status lists, the newest first.
 const shownOrders = 5
 
+// shownAttempts is how many attempts of an order a status lists, the newest.
+const shownAttempts = 3
+
 // certificateWithStatus shows a certificate with the whole chain: orders, why
 // they wait and until when, deployments and what the daemons said.
 func (s *Server) certificateWithStatus(ctx context.Context, c certctl.Certificate) (gen.Certificate, error) {
@@ -25,10 +28,18 @@ func (s *Server) certificateWithStatus(ctx context.Context, c certctl.Certificat
 		return out, err
 	}
 	for _, order := range orders.Items {
-		out.Status.Orders = append(out.Status.Orders, gen.OrderLink{
+		link := gen.OrderLink{
 			ID: order.ID, URL: orderURL(order.ID), State: string(order.State), Wait: string(order.Wait),
-			Message: order.Message, DueAt: order.DueAt,
-		})
+			Message: order.Message, DueAt: order.DueAt, ErrorCode: order.ErrorCode,
+		}
+		if order.Attempts > 0 && order.State != certctl.OrderIssued {
+			attempts, err := s.attempts(ctx, order.ID)
+			if err != nil {
+				return out, err
+			}
+			link.Attempts = attempts[max(0, len(attempts)-shownAttempts):]
+		}
+		out.Status.Orders = append(out.Status.Orders, link)
 	}
 	deployments, err := s.store.ListDeployments(ctx, actor, certctl.DeploymentFilter{
 		PageRequest: certctl.PageRequest{Limit: certctl.DefaultPage}, Certificate: c.ID.String(),

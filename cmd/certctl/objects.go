@@ -33,7 +33,7 @@ func (c orderListCmd) Run(s *session) error {
 
 type orderGetCmd struct{ nameArg }
 
-func (c orderGetCmd) Run(s *session) error { return s.get("/api/v1/orders", c.Name) }
+func (c orderGetCmd) Run(s *session) error { return s.getOrder(c.Name) }
 
 type orderCancelCmd struct{ nameArg }
 

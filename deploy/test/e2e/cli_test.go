@@ -65,6 +65,7 @@ func TestCommandLine(t *testing.T) {
 	if status := s.ok("", "certificates", "status", "shop"); !strings.Contains(status, "verified on web") {
 		t.Errorf("status %s", status)
 	}
+	s.showsAttempts()
 	if yaml := s.ok("", "certificates", "get", "shop", "-o", "yaml"); !strings.Contains(yaml, "name: shop\n") {
 		t.Errorf("yaml %s", yaml)
 	}
@@ -182,4 +183,29 @@ func (s *stack) files(dir string) []os.FileMode {
 		return err
 	}))
 	return modes
+}
+
+// showsAttempts looks at an order as people and as scripts do.
+func (s *stack) showsAttempts() {
+	s.t.Helper()
+	var orders struct {
+		Items []struct {
+			ID string `json:"id"`
+		} `json:"items"`
+	}
+	s.must(json.Unmarshal([]byte(s.ok("", "orders", "list", "--certificate", "shop", "-o", "json")), &orders))
+	table := s.ok("", "orders", "get", orders.Items[0].ID)
+	if !strings.Contains(table, "ASKED") || !strings.Contains(table, "issued") || strings.Contains(table, "attempts:") {
+		s.t.Errorf("order as a table\n%s", table)
+	}
+	var order struct {
+		Attempts []struct {
+			Worker  string `json:"worker"`
+			Outcome string `json:"outcome"`
+		} `json:"attempts"`
+	}
+	s.must(json.Unmarshal([]byte(s.ok("", "orders", "get", orders.Items[0].ID, "-o", "json")), &order))
+	if len(order.Attempts) != 1 || order.Attempts[0].Worker == "" || order.Attempts[0].Outcome != "issued" {
+		s.t.Errorf("order as JSON %+v", order)
+	}
 }
