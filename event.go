@@ -134,6 +134,11 @@ const (
 	EventRolloutCancelled EventName = "rollout_cancelled"
 )
 
+// Of shared keys.
+const (
+	EventKeyRefused EventName = "key_refused" // a member would not seal it for another one
+)
+
 // Outcomes of an event.
 const (
 	OutcomeSuccess = "success"

@@ -54,6 +54,9 @@ func (e Explanation) Sentences(h HolderExplanation) []string {
 	} else {
 		add("The leaf %s ends %s.", h.Version.Serial, when(h.Version.NotAfter, e.At))
 	}
+	if h.Holder.Kind == HolderShared {
+		say = append(say, h.Holder.keySentences(!h.Version.ID.IsZero())...)
+	}
 	if !h.Order.ID.IsZero() {
 		add("%s", e.orderSentence(h))
 		if h.Order.Message != "" {
@@ -79,6 +82,9 @@ func (e Explanation) orderSentence(h HolderExplanation) string {
 	}
 	switch o.Wait {
 	case WaitHolder:
+		if o.Maker.Name != "" {
+			return text + fmt.Sprintf(": it waits for agent %s to make the key and seal it for the others; another one is asked if it does not.", o.Maker.Name)
+		}
 		return text + fmt.Sprintf(": it waits for %s to make a key and send its request.", holderName(h.Holder))
 	case WaitCSR:
 		return text + ": it waits for the client's request (certctl certificates csr)."
@@ -107,6 +113,8 @@ func (e Explanation) decisionSentence(h HolderExplanation) string {
 		return fmt.Sprintf("It is due (%s), but the freeze %s holds it; it is looked at again %s.", strings.ReplaceAll(d.Reason, "_", " "), e.freezeNames(), when(d.At, e.At))
 	case d.Wait == WaitWindow:
 		return fmt.Sprintf("It is due (%s) and waits for a change window of the policy %s, which opens %s.", strings.ReplaceAll(d.Reason, "_", " "), e.Certificate.RenewalPolicy.Name, when(d.At, e.At))
+	case d.Reason == DueKey:
+		return fmt.Sprintf("Members wait for a key that nobody on line has: unless one comes, there is a new key %s.", when(d.At, e.At))
 	case d.Reason != "":
 		return fmt.Sprintf("It will be renewed %s, by the policy %s.", when(d.At, e.At), e.Certificate.RenewalPolicy.Name)
 	}

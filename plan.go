@@ -147,7 +147,7 @@ func (p *planner) renewed(h PlannedHolder, facts HolderFacts, now time.Time) Hol
 	}
 	facts.NotBefore, facts.NotAfter, facts.IssuedAt = now, now.Add(time.Duration(validity)), now
 	facts.VersionRevision, facts.Revoked, facts.Verified = max(facts.Revision, 1), false, facts.Deployed
-	facts.Revision = facts.VersionRevision
+	facts.Revision, facts.Waiting = facts.VersionRevision, 0
 	facts.RenewAt, _ = RenewAt(facts.NotBefore, facts.NotAfter, h.Policy, h.Spread)
 	return facts
 }

@@ -203,6 +203,8 @@ type IssuerRequest struct {
 	Trust       TrustClass
 	Concurrency int
 	Rate        Rate
+	Duplicates  Rate // see Issuer
+	Priced      bool
 }
 
 // PrincipalPatch changes a principal; nil fields stay as they are.

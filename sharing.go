@@ -3,6 +3,7 @@ package certctl
 import (
 	"crypto/ed25519"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -129,10 +130,38 @@ func (r Rate) timeFor(n int) time.Duration {
 	return time.Duration(float64(r.Per) / float64(r.Count) * float64(n-r.Count))
 }
 
-// spokenTime is a duration in whole days, or as it is below two of them.
+// spokenTime is a duration as a person says it.
 func spokenTime(d time.Duration) string {
 	if d < 2*Day {
-		return d.Round(time.Minute).String()
+		return fmt.Sprintf("%d hours", (d+time.Hour-1)/time.Hour)
 	}
 	return fmt.Sprintf("%d days", (d+Day/2)/Day)
+}
+
+// keySentences say who has the shared key, and who waits for it.
+func (h Holder) keySentences(made bool) []string {
+	say := []string{fmt.Sprintf("It is one key for %d agents.", len(h.Members))}
+	if !made {
+		return say
+	}
+	for _, state := range []struct {
+		state KeyState
+		text  string
+	}{
+		{KeyHeld, "The key is on: %s."},
+		{KeySent, "The key is sealed for, and on its way to: %s."},
+		{KeyWaited, "These wait for another member to seal the key for them: %s."},
+		{KeyRefused, "These do not get the key, since the fleet key does not vouch for them: %s. Enrol them anew."},
+	} {
+		var names []string
+		for i, k := range h.Keys {
+			if k.State == state.state {
+				names = append(names, h.Members[i].Name)
+			}
+		}
+		if len(names) > 0 {
+			say = append(say, fmt.Sprintf(state.text, strings.Join(names, ", ")))
+		}
+	}
+	return say
 }

@@ -132,6 +132,12 @@ func (m *Mailboxes) sign(work certctl.MailboxWork, now time.Time) (certctl.Mailb
 		signer.add(certctl.CommandMakeKey, order.ID, key.Number, certctl.KeyCommand{
 			Order: order.ID, Holder: order.Holder, Certificate: order.Certificate, CertificateName: key.Certificate,
 			Names: order.Names, Algorithm: order.Profile.KeyAlgorithms[0], ReuseSPKI: key.Reuse, NotAfter: now.Add(commandLife),
+			Shared: order.HolderKind == certctl.HolderShared, Recipients: key.Recipients,
+		})
+	}
+	for _, share := range work.Shares {
+		signer.add(certctl.CommandShare, share.Holder, share.Number, certctl.ShareCommand{
+			Holder: share.Holder, CertificateName: share.Certificate, SPKI: share.SPKI, Recipients: share.Recipients, NotAfter: now.Add(commandLife),
 		})
 	}
 	for _, install := range work.Installs {
@@ -157,7 +163,8 @@ func (m *Mailboxes) sign(work certctl.MailboxWork, now time.Time) (certctl.Mailb
 }
 
 // install makes the body of an install command. A key that came with an import
-// is opened here and sealed to this one agent.
+// is opened here and sealed to this one agent; a shared one was sealed for it by
+// another node, and nobody here can open it.
 func (m *Mailboxes) install(agent certctl.Agent, work certctl.InstallWork, now time.Time) (certctl.InstallCommand, error) {
 	version := work.Version
 	command := certctl.InstallCommand{
@@ -167,6 +174,10 @@ func (m *Mailboxes) install(agent certctl.Agent, work certctl.InstallWork, now t
 		Version: version.ID, Fingerprint: version.Fingerprint, SPKI: version.SPKI,
 		Names: work.Names, Leaf: version.Leaf, Chain: version.Chain, NotAfter: now.Add(commandLife),
 		Next: work.Next,
+	}
+	if shared := work.Shared; !shared.Holder.IsZero() {
+		command.Holder, command.SealedKey, command.SealedNumber = shared.Holder, shared.Ciphertext, shared.Number
+		return command, nil
 	}
 	if len(work.SealedKey) == 0 {
 		return command, nil

@@ -91,8 +91,11 @@ func decodeReport(s certctl.Statement, refused error) (certctl.AgentReport, erro
 			return report, certctl.Errorf(certctl.Denied, "the report names another order than its statement")
 		}
 		csr, err := certctl.ParseCSR(body.CSR)
-		report.CSR = csr
+		report.CSR, report.Shared = csr, &certctl.SharedReport{Sealed: body.Sealed, Refused: body.Refused}
 		return report, err
+	case certctl.ReportShared:
+		report.Shared = new(certctl.SharedReport)
+		return report, s.Decode(report.Shared)
 	case certctl.ReportReceipt:
 		report.Receipt = new(certctl.Receipt)
 		if err := s.Decode(report.Receipt); err != nil {

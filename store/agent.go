@@ -137,7 +137,7 @@ func (s *Store) ApproveAgent(ctx context.Context, actor certctl.Actor, ref strin
 			return t.notInState(ctx, f, certctl.AgentPending)
 		}
 		t.event(f.team, certctl.AggregateAgent, f.id, certctl.EventAgentApproved, map[string]any{"agent": f.id, "name": f.name})
-		return nil
+		return t.shareOf(ctx, f.id)
 	})
 }
 
@@ -161,7 +161,7 @@ func (s *Store) ResolveAgentConflict(ctx context.Context, actor certctl.Actor, r
 		}
 		t.event(f.team, certctl.AggregateAgent, f.id, certctl.EventAgentResolved, map[string]any{"agent": f.id, "name": f.name})
 		t.bell(f.id)
-		return nil
+		return t.shareOf(ctx, f.id)
 	})
 }
 
@@ -209,33 +209,39 @@ func (s *Store) RetiredAgents(ctx context.Context, within time.Duration) ([]cert
 // refused while certificates are bound to its targets, and the error names them.
 func (s *Store) RetireAgent(ctx context.Context, actor certctl.Actor, ref string, force bool) (certctl.Agent, error) {
 	return s.changeAgent(ctx, actor, certctl.VerbRetire, ref, func(t *tx, f found) error {
-		if err := t.lockContact(ctx, f.id); err != nil {
-			return err
-		}
-		tag, err := t.Exec(ctx, `
-			update agent set state = 'retired', state_reason = '', retired_at = now() where id = $1 and state <> 'retired'`, f.id)
-		if err != nil {
-			return err
-		}
-		if tag.RowsAffected() == 0 {
-			return certctl.Errorf(certctl.Gone, "the agent %s is retired already", f.name)
-		}
-		certificates, err := t.certificatesOfAgent(ctx, f.id)
+		certificates, err := t.retire(ctx, f)
 		if err != nil {
 			return err
 		}
 		if len(certificates) > 0 && !force {
 			return t.stillServes(ctx, f, certificates)
 		}
-		if err := t.endKeys(ctx, f.id); err != nil {
-			return err
-		}
 		t.event(f.team, certctl.AggregateAgent, f.id, certctl.EventAgentRetired, map[string]any{
 			"agent": f.id, "name": f.name, "certificates": len(certificates),
 		})
-		t.hint(certctl.HintSystem, certctl.NoLane, f.id) // whoever keeps the bus's accounts
 		return t.leave(ctx, f, certificates)
 	})
+}
+
+// retire ends an agent and its keys, and returns the certificates that are bound
+// to its targets.
+func (t *tx) retire(ctx context.Context, f found) ([]certctl.ID, error) {
+	if err := t.lockContact(ctx, f.id); err != nil {
+		return nil, err
+	}
+	tag, err := t.Exec(ctx, `
+		update agent set state = 'retired', state_reason = '', retired_at = now() where id = $1 and state <> 'retired'`, f.id)
+	if err != nil {
+		return nil, err
+	}
+	if tag.RowsAffected() == 0 {
+		return nil, certctl.Errorf(certctl.Gone, "the agent %s is retired already", f.name)
+	}
+	if err := t.endKeys(ctx, f.id); err != nil {
+		return nil, err
+	}
+	t.hint(certctl.HintSystem, certctl.NoLane, f.id) // whoever keeps the bus's accounts
+	return t.certificatesOfAgent(ctx, f.id)
 }
 
 // stillServes says what only the agent serves.

@@ -61,7 +61,10 @@ func (t *tx) planNewBinding(ctx context.Context, h *held, request certctl.Bindin
 		return b, spotConflict("/target", b, user)
 	}
 	b.id = certctl.NewID(t.now)
-	return b, err
+	if err != nil {
+		return b, err
+	}
+	return b, t.checkSharing(ctx, h, b.target.agent)
 }
 
 // bind stores a binding with its holder, and what makes it served: a deployment
@@ -90,11 +93,18 @@ func (t *tx) bind(ctx context.Context, h *held, b plannedBinding) error {
 }
 
 // holderFor returns who holds the key for an agent's bindings: the client with
-// an imported key, else the agent. An agent that held a key before begins anew:
+// an imported key, all agents together, else the agent. An agent that held a key before begins anew:
 // what it let go of is not counted on.
 func (t *tx) holderFor(ctx context.Context, h *held, agent certctl.ID) (heldHolder, error) {
 	if h.keyMode == certctl.KeyModeImported {
 		return h.holders[0], nil
+	}
+	if h.sharing == certctl.SharingShared {
+		holder, err := t.sharedHolder(ctx, h)
+		if err != nil {
+			return holder, err
+		}
+		return holder, t.join(ctx, []certctl.ID{holder.id}, []certctl.ID{agent})
 	}
 	if holder := h.holderOf(agent); holder != nil {
 		return *holder, nil
@@ -159,8 +169,15 @@ func (t *tx) unbind(ctx context.Context, h *held, bindings []heldBinding, remove
 	}
 	var ended []certctl.ID
 	for _, holder := range h.holders {
-		if left, had := users[holder.id]; holder.kind == certctl.HolderAgent && had && left == 0 {
+		left, had := users[holder.id]
+		switch {
+		case holder.kind == certctl.HolderClient || !had:
+		case left == 0:
 			ended = append(ended, holder.id)
+		case holder.kind == certctl.HolderShared:
+			if err := t.part(ctx, holder.id); err != nil {
+				return err
+			}
 		}
 	}
 	return t.endHolders(ctx, h, ended)
@@ -197,6 +214,9 @@ func (t *tx) endHolders(ctx context.Context, h *held, holders []certctl.ID) erro
 		return err
 	}
 	if _, err := t.Exec(ctx, `update holder set ended_at = now() where id = any($1)`, holders); err != nil {
+		return err
+	}
+	if err := t.endMembers(ctx, holders); err != nil {
 		return err
 	}
 	if err := t.forgetNextKeys(ctx, holders...); err != nil {
@@ -245,6 +265,9 @@ func (t *tx) adoptOne(ctx context.Context, spec orderSpec) ([]certctl.ID, error)
 	h := &held{found: found{id: spec.Certificate}}
 	if err := t.holdBindings(ctx, h); err != nil {
 		return nil, err
+	}
+	if shared, err := t.adoptShared(ctx, h, spec); err != nil || shared {
+		return []certctl.ID{spec.Holder}, err
 	}
 	mode, holders := certctl.KeyModeCSR, map[certctl.ID]certctl.ID{}
 	for _, b := range h.bindings {

@@ -41,9 +41,9 @@ func (t *tx) cancelOrders(ctx context.Context, team, reason string, orders []liv
 	if len(orders) == 0 {
 		return nil
 	}
-	ids := make([]certctl.ID, len(orders))
+	ids, holders := make([]certctl.ID, len(orders)), make([]certctl.ID, len(orders))
 	for i, o := range orders {
-		ids[i] = o.id
+		ids[i], holders[i] = o.id, o.holder
 	}
 	if _, err := t.Exec(ctx, `
 		update cert_order set state = 'cancelled', wait = '', message = $2, updated_at = now(), closed_at = now()
@@ -59,6 +59,9 @@ func (t *tx) cancelOrders(ctx context.Context, team, reason string, orders []liv
 		t.event(team, certctl.AggregateCertificate, o.certificate, certctl.EventOrderCancelled, map[string]any{
 			"certificate": o.certificate, "order": o.id, "holder": o.holder, "state": o.state,
 		})
+	}
+	if err := t.forgetKeys(ctx, holders...); err != nil {
+		return err
 	}
 	return t.done(ctx, dueOrder, ids...)
 }

@@ -71,7 +71,10 @@ func (t *tx) release(ctx context.Context, made madeDeployments, held map[certctl
 	if err := t.due(ctx, rows...); err != nil {
 		return err
 	}
-	return t.holdBack(ctx, held)
+	if err := t.holdBack(ctx, held); err != nil {
+		return err
+	}
+	return t.awaitKeys(ctx, made.ids...)
 }
 
 // ringFor makes rows of (id, agent) due, and rings the agents at once.
@@ -199,6 +202,9 @@ func (s *Store) RetryDeployment(ctx context.Context, actor certctl.Actor, id cer
 			return err
 		}
 		if err := t.ringFor(ctx, dueDeployment, rows); err != nil {
+			return err
+		}
+		if err := t.awaitKeys(ctx, id); err != nil {
 			return err
 		}
 		if err := t.refreshStatus(ctx, d.Certificate); err != nil {

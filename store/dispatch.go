@@ -61,10 +61,22 @@ func (s *Store) ClaimDue(ctx context.Context, limit int, patience time.Duration)
 		if err := t.endWaits(ctx, all); err != nil {
 			return err
 		}
+		if err := t.awaitKeys(ctx, deploymentsOf(all)...); err != nil {
+			return err
+		}
 		hints = hintsFor(all)
 		return nil
 	})
 	return hints, err
+}
+
+func deploymentsOf(all []claimed) (ids []certctl.ID) {
+	for _, c := range all {
+		if c.kind == dueDeployment {
+			ids = append(ids, c.id)
+		}
+	}
+	return ids
 }
 
 // hintsFor merges what was claimed into hints, by verb and lane. Bells name
@@ -106,7 +118,7 @@ func (t *tx) endWaits(ctx context.Context, all []claimed) error {
 	for kind, statement := range map[string]string{
 		dueOrder: `update cert_order set wait = case when state = 'awaiting_csr' then 'holder_offline' else '' end
 			where id = any($1) and (state = any('{ready,processing}') and wait <> '' or state = 'awaiting_csr' and wait = 'backoff')`,
-		dueDeployment: `update deployment set wait = '' where id = any($1) and wait <> ''`,
+		dueDeployment: `update deployment set wait = '' where id = any($1) and wait not in ('', 'key')`,
 		dueBinding:    `update binding set wait = '' where id = any($1) and wait <> ''`,
 		dueErasure: `with free as (update key_erasure set wait = '' where id = any($1) and wait <> '')
 			update due set due_at = now() + interval '` + erasureReminder + `' where kind = 'erasure' and id = any($1)`,
@@ -122,9 +134,14 @@ func (t *tx) endWaits(ctx context.Context, all []claimed) error {
 }
 
 // RemindOrders announces once more which orders wait for somebody outside: for
-// their client's CSR, for an approval. Each comes up again a day later.
+// their client's CSR, for an approval. Each comes up again a day later. Of a
+// shared key that nobody has made yet, it asks another member.
 func (s *Store) RemindOrders(ctx context.Context, ids []certctl.ID) error {
 	return s.write(ctx, certctl.SystemActor("scheduler"), func(t *tx) error {
+		ids, err := t.remakeShared(ctx, ids)
+		if err != nil || len(ids) == 0 {
+			return err
+		}
 		rows, err := t.Query(ctx, `
 			select o.id, o.certificate_id, c.name, team.name, o.holder_id, o.state, o.wait
 			from cert_order o join certificate c on c.id = o.certificate_id join team on team.id = c.team_id

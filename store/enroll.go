@@ -268,6 +268,12 @@ func (t *tx) orderAnew(ctx context.Context, agent certctl.ID) error {
 		if err != nil {
 			return err
 		}
+		if h.keyMode == certctl.KeyModeAgent && h.sharing == certctl.SharingShared {
+			if err := t.memberReplaced(ctx, h, agent, live); err != nil {
+				return err
+			}
+			continue
+		}
 		holder := h.holderOf(agent)
 		if holder == nil {
 			continue // an import, whose key the platform keeps

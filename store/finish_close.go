@@ -56,7 +56,10 @@ func (t *tx) closeIssued(ctx context.Context, issued []*finishing) error {
 	if err := t.due(ctx, renewals...); err != nil {
 		return err
 	}
-	return t.deploy(ctx, holders, versions)
+	if err := t.deploy(ctx, holders, versions); err != nil {
+		return err
+	}
+	return t.keysIssued(ctx, issued)
 }
 
 // deploy brings holders' new versions onto their bindings, in place of whatever
@@ -135,6 +138,9 @@ func (t *tx) closeFailed(ctx context.Context, failures []*finishing) error {
 		return err
 	}
 	if err := t.reconsider(ctx, reconsidered...); err != nil {
+		return err
+	}
+	if err := t.forgetKeys(ctx, reconsidered...); err != nil {
 		return err
 	}
 	return t.due(ctx, again...)

@@ -41,6 +41,26 @@ var promises = []struct{ broken, query string }{
 		select count(*) from binding b join holder h on h.id = b.holder_id where b.unbound_at is null and h.ended_at is not null`},
 	{"ended holders that are due", `
 		select count(*) from due join holder h on h.id = due.id where due.kind = 'holder' and h.ended_at is not null`},
+	{"shared holders without a member", `
+		select count(*) from holder h where h.kind = 'shared' and h.ended_at is null
+			and not exists (select from holder_member where holder_id = h.id and left_at is null)`},
+	{"agents with a binding of a shared holder that are no members", `
+		select count(*) from binding b join holder h on h.id = b.holder_id join target on target.id = b.target_id
+		where h.kind = 'shared' and b.unbound_at is null
+			and not exists (select from holder_member where holder_id = h.id and agent_id = target.agent_id and left_at is null)`},
+	{"shared keys of those who have left", `
+		select count(*) from member_key k join holder_member m on m.holder_id = k.holder_id and m.agent_id = k.agent_id where m.left_at is not null`},
+	{"sealed keys whose member has installed a leaf", `
+		select count(*) from member_key k where k.sealed is not null and exists (
+			select from binding b join deployment d on d.binding_id = b.id join version v on v.id = d.version_id
+			where b.holder_id = k.holder_id and b.unbound_at is null and d.agent_id = k.agent_id and v.spki = k.spki and d.state in ('verified', 'installed')
+				and d.updated_at > k.created_at)`},
+	{"members that nobody is asked to give the key", `
+		select count(*) from holder h join version v on v.id = h.version_id join holder_member m on m.holder_id = h.id join agent a on a.id = m.agent_id
+		where h.kind = 'shared' and h.ended_at is null and h.sealed_key is null and m.left_at is null and m.refused = '' and a.state = 'active'
+			and v.revoked_at is null and v.not_after > now() and not exists (select from blocked_key where spki = v.spki)
+			and not exists (select from member_key k where k.holder_id = h.id and k.agent_id = m.agent_id and k.spki = v.spki)
+			and not exists (select from due where kind = 'share' and id = h.id)`},
 	{"issued orders without their version", `
 		select count(*) from cert_order o where state = 'issued' and not exists (select from version where id = o.version_id and order_id = o.id)`},
 	{"versions that no order asked for", `

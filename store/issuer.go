@@ -30,10 +30,11 @@ func (s *Store) CreateIssuer(ctx context.Context, actor certctl.Actor, request c
 			id = certctl.NewID(t.now)
 		}
 		if _, err := t.Exec(ctx, `
-			insert into issuer (id, team_id, name, kind, settings, sealed, trust, concurrency, rate_count, rate_period)
-			values ($1, $2, $3, $4, $5::text::jsonb, $6, $7, $8, $9, $10)`,
+			insert into issuer (id, team_id, name, kind, settings, sealed, trust, concurrency, rate_count, rate_period,
+				duplicates_count, duplicates_period, priced)
+			values ($1, $2, $3, $4, $5::text::jsonb, $6, $7, $8, $9, $10, $11, $12, $13)`,
 			id, teamID, request.Name, request.Kind, string(request.Settings), request.Sealed, string(request.Trust), request.Concurrency,
-			request.Rate.Count, int64(request.Rate.Per)); err != nil {
+			request.Rate.Count, int64(request.Rate.Per), request.Duplicates.Count, int64(request.Duplicates.Per), request.Priced); err != nil {
 			return nameTaken(err, certctl.ObjectIssuer, request.Name)
 		}
 		t.event(team, certctl.AggregateIssuer, id, certctl.EventIssuerCreated, map[string]any{"name": request.Name, "kind": request.Kind})
@@ -111,10 +112,10 @@ func (s *Store) UpdateIssuer(ctx context.Context, actor certctl.Actor, ref strin
 		}
 		if _, err := t.Exec(ctx, `
 			update issuer set name = $2, settings = $3::text::jsonb, sealed = coalesce($4, sealed), concurrency = $5,
-				rate_count = $6, rate_period = $7,
+				rate_count = $6, rate_period = $7, duplicates_count = $8, duplicates_period = $9, priced = $10,
 				probe_at = case when health = 'down' then now() end, updated_at = now()
 			where id = $1`, f.id, request.Name, string(request.Settings), request.Sealed, request.Concurrency,
-			request.Rate.Count, int64(request.Rate.Per)); err != nil {
+			request.Rate.Count, int64(request.Rate.Per), request.Duplicates.Count, int64(request.Duplicates.Per), request.Priced); err != nil {
 			return nameTaken(err, certctl.ObjectIssuer, request.Name)
 		}
 		if err := t.askAgain(ctx, f.id); err != nil {
@@ -216,6 +217,9 @@ func checkIssuer(request *certctl.IssuerRequest) error {
 	if r := request.Rate; r.Count < 0 || r.Count > 0 && (time.Duration(r.Per) < time.Second || time.Duration(r.Per) > 31*certctl.Day) {
 		bad.Add("/rate", "must be a number of requests per a time of 1s to 31d")
 	}
+	if d := request.Duplicates; d.Count < 0 || d.Count > 0 && (time.Duration(d.Per) < time.Second || time.Duration(d.Per) > 366*certctl.Day) {
+		bad.Add("/duplicates", "must be a number of leaves per a time of 1s to 366d")
+	}
 	return bad.Err()
 }
 
@@ -249,14 +253,14 @@ func (t *tx) issuers(ctx context.Context, ids []certctl.ID) ([]certctl.Issuer, e
 	}
 	rows, err := t.Query(ctx, `
 		select i.id, team.name, i.name, i.kind, i.settings, i.trust, i.concurrency, i.rate_count, i.rate_period, i.down_since, i.health, i.health_reason, i.paused,
-			i.created_at, i.updated_at, i.archived_at
+			i.created_at, i.updated_at, i.archived_at, i.duplicates_count, i.duplicates_period, i.priced
 		from issuer i join team on team.id = i.team_id where i.id = any($1)`, ids)
 	if err != nil {
 		return nil, err
 	}
 	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (i certctl.Issuer, err error) {
 		return i, row.Scan(&i.ID, &i.Team, &i.Name, &i.Kind, (*[]byte)(&i.Settings), &i.Trust, &i.Concurrency, &i.Rate.Count, (*int64)(&i.Rate.Per), &i.DownSince, &i.Health, &i.HealthReason,
-			&i.Paused, &i.CreatedAt, &i.UpdatedAt, &i.ArchivedAt)
+			&i.Paused, &i.CreatedAt, &i.UpdatedAt, &i.ArchivedAt, &i.Duplicates.Count, (*int64)(&i.Duplicates.Per), &i.Priced)
 	})
 	read := make(map[certctl.ID]certctl.Issuer, len(all))
 	for _, i := range all {

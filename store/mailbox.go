@@ -133,5 +133,8 @@ func (t *tx) mailboxes(ctx context.Context, contacts map[certctl.ID]*contact) (m
 	if err := t.sendInstalls(ctx, items, versions, asking, boxes); err != nil {
 		return nil, err
 	}
+	if err := t.sendShares(ctx, items, boxes); err != nil {
+		return nil, err
+	}
 	return boxes, t.addTargets(ctx, boxes)
 }

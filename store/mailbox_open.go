@@ -21,6 +21,9 @@ const (
 	// of which the trust document and the targets take some.
 	maxAnswer = 160 << 10
 
+	// recipientSize is what an agent statement takes, encoded twice.
+	recipientSize = 4 << 10
+
 	// toldInstalled is how many bindings an agent tells of at most. One that tells
 	// of so many may have more, and what it does not name may be there.
 	toldInstalled = 1000
@@ -29,8 +32,9 @@ const (
 // openItem is something that an agent should be told.
 type openItem struct {
 	agent, id, certificate certctl.ID
-	kind                   string     // dueOrder, dueDeployment, dueBinding or dueErasure
+	kind                   string     // dueOrder, dueDeployment, dueBinding, dueShare or dueErasure
 	version                certctl.ID // of a deployment
+	recipients             int        // of a shared key
 	lost                   bool       // a deployment that was verified, and that the node has lost
 	drift                  string     // how its files differ from what was installed
 }
@@ -46,25 +50,28 @@ func (t *tx) openWork(ctx context.Context, asking map[certctl.ID]*contact) ([]op
 		return nil, err
 	}
 	rows, err := t.Query(ctx, `
-		select agent_id, kind, id, certificate_id, version_id from (
-			select due.agent_id, due.kind, due.id, coalesce(o.certificate_id, d.certificate_id, b.certificate_id) as certificate_id, d.version_id,
+		select agent_id, kind, id, certificate_id, version_id, recipients from (
+			select due.agent_id, due.kind, due.id, coalesce(o.certificate_id, d.certificate_id, b.certificate_id, h.certificate_id) as certificate_id,
+				d.version_id, case when due.kind in ('order', 'share') then (select count(*) from holder_member
+					where holder_id = coalesce(o.holder_id, h.id) and left_at is null) else 0 end as recipients,
 				row_number() over (partition by due.agent_id order by due.urgency, due.id) as place
 			from due
 			left join cert_order o on due.kind = 'order' and o.id = due.id
 			left join deployment d on due.kind = 'deployment' and d.id = due.id
 			left join binding b on due.kind = 'binding' and b.id = due.id
 			left join key_erasure e on due.kind = 'erasure' and e.id = due.id
-			left join certificate c on c.id = coalesce(o.certificate_id, d.certificate_id)
+			left join holder h on due.kind = 'share' and h.id = due.id
+			left join certificate c on c.id = coalesce(o.certificate_id, d.certificate_id, h.certificate_id)
 			where due.agent_id = any($1) and c.paused is not true and (o.state = 'awaiting_csr' and o.wait <> 'backoff'
 				or d.state in ('pending', 'installing', 'rolled_back', 'failed') and d.wait = ''
-				or b.unbound_at is not null and b.forgotten_at is null and b.wait = ''
+				or b.unbound_at is not null and b.forgotten_at is null and b.wait = '' or h.ended_at is null and h.id is not null
 				or `+erasable+`)) open
 		where place <= $2 order by agent_id, place`, sortedIDs(asking), maxCommands+1)
 	if err != nil {
 		return nil, err
 	}
 	items, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (i openItem, err error) {
-		return i, row.Scan(&i.agent, &i.kind, &i.id, &i.certificate, &i.version)
+		return i, row.Scan(&i.agent, &i.kind, &i.id, &i.certificate, &i.version, &i.recipients)
 	})
 	return append(items, lost...), err
 }
@@ -175,6 +182,7 @@ func fitting(items []openItem, versions map[certctl.ID]certctl.Version, boxes ma
 // encoded in base64 twice, and a key that is sealed to the node comes with it.
 func encodedSize(item openItem, versions map[certctl.ID]certctl.Version) int {
 	size := 4 << 10 // names, ids, signature, a share of the target
+	size += min(item.recipients, certctl.MaxRecipients) * recipientSize
 	if v, ok := versions[item.version]; ok {
 		der := 4<<10 + len(v.Leaf)
 		for _, c := range v.Chain {

@@ -65,7 +65,10 @@ func (t *tx) sendKeys(ctx context.Context, items []openItem, _ map[certctl.ID]*c
 			box.Keys = append(box.Keys, k)
 		}
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return t.addRecipients(ctx, boxes)
 }
 
 // sendForgets puts the bindings into the boxes that agents should let go of. The
@@ -127,6 +130,7 @@ type sending struct {
 	work   certctl.InstallWork
 	team   string
 	number int64 // of the binding
+	shared bool  // its key is another member's, or this one's
 }
 
 // sendInstalls puts the deployments into the boxes, marked as sent.
@@ -138,6 +142,9 @@ func (t *tx) sendInstalls(ctx context.Context, items []openItem, versions map[ce
 		return nil
 	}
 	open, err := t.sendings(ctx, ids)
+	if err == nil {
+		err = t.addShared(ctx, open)
+	}
 	if err != nil {
 		return err
 	}
@@ -149,6 +156,9 @@ func (t *tx) sendInstalls(ctx context.Context, items []openItem, versions map[ce
 	for _, s := range open {
 		d := &s.work.Deployment
 		version, known := versions[d.Version]
+		if s.shared && s.work.Shared.Holder.IsZero() {
+			continue // its agent does not get the key before somebody has sealed it
+		}
 		if !known || d.State.Final() != byID[d.ID].lost {
 			continue // it has moved on since it was found
 		}
@@ -175,7 +185,8 @@ func (t *tx) sendInstalls(ctx context.Context, items []openItem, versions map[ce
 func (t *tx) sendings(ctx context.Context, ids []certctl.ID) ([]*sending, error) {
 	rows, err := t.Query(ctx, `
 		select d.id, d.certificate_id, d.binding_id, d.target_id, target.name, target.agent_id, d.version_id, d.state, d.tries, d.number,
-			d.created_at, b.number, b.place, b.slot, b.created_at, c.name, team.name, h.sealed_key
+			d.created_at, b.number, b.place, b.slot, b.created_at, c.name, team.name, h.sealed_key,
+			h.kind = 'shared' and h.sealed_key is null
 		from unnest($1::uuid[]) with ordinality as wanted(id, place) join deployment d on d.id = wanted.id
 		join binding b on b.id = d.binding_id join target on target.id = d.target_id
 		join certificate c on c.id = d.certificate_id join team on team.id = c.team_id join holder h on h.id = b.holder_id
@@ -188,7 +199,7 @@ func (t *tx) sendings(ctx context.Context, ids []certctl.ID) ([]*sending, error)
 		s := &sending{}
 		d, b := &s.work.Deployment, &s.work.Binding
 		err := row.Scan(&d.ID, &d.Certificate, &d.Binding, &d.Target.ID, &d.Target.Name, &d.Agent, &d.Version, &d.State, &d.Tries,
-			&s.work.Number, &d.CreatedAt, &s.number, &b.Place, &b.Slot, &b.CreatedAt, &s.work.Certificate, &s.team, &s.work.SealedKey)
+			&s.work.Number, &d.CreatedAt, &s.number, &b.Place, &b.Slot, &b.CreatedAt, &s.work.Certificate, &s.team, &s.work.SealedKey, &s.shared)
 		b.ID, b.Certificate, b.Target, b.Agent = d.Binding, d.Certificate, d.Target, d.Agent
 		return s, err
 	})

@@ -47,7 +47,7 @@ type orderBasis struct {
 // orderHolder is the part of a holder that orders are made from.
 type orderHolder struct {
 	kind  certctl.HolderKind
-	agent certctl.ID
+	agent certctl.ID // of a shared holder: the member that makes its next key
 	next  certctl.NextCSR
 }
 
@@ -140,7 +140,7 @@ func (t *tx) orderOf(spec orderSpec, basis *orderBasis, holder orderHolder, i in
 		o.CSR = spec.CSR.DER
 	}
 	o.State, o.Wait = startOf(basis.profile.Approval, o.CSR != nil, holder.kind)
-	o.DueAt = orderDue(o, holder.agent, t.now).at
+	o.DueAt = orderDue(o, holder, t.now).at
 	return o
 }
 
@@ -160,12 +160,14 @@ func startOf(approval, csr bool, holder certctl.HolderKind) (certctl.OrderState,
 // orderDue returns the due row of an order that is to be moved on now: who must
 // look at it, and when again should this be missed. Ready orders are due at
 // once; the others come up again as reminders, since what moves them on comes
-// from outside.
-func orderDue(o certctl.Order, agent certctl.ID, now time.Time) dueRow {
+// from outside. A shared key is due to be made by another member then.
+func orderDue(o certctl.Order, holder orderHolder, now time.Time) dueRow {
 	row := dueRow{kind: dueOrder, id: o.ID, urgency: o.Urgency}
 	switch {
-	case o.State == certctl.OrderAwaitingCSR && !agent.IsZero():
-		row.verb, row.agent, row.at = certctl.HintBell, agent, now.Add(agentReminder)
+	case o.State == certctl.OrderAwaitingCSR && holder.kind == certctl.HolderShared:
+		row.verb, row.agent, row.at = certctl.HintExpire, holder.agent, now.Add(agentReminder)
+	case o.State == certctl.OrderAwaitingCSR && !holder.agent.IsZero():
+		row.verb, row.agent, row.at = certctl.HintBell, holder.agent, now.Add(agentReminder)
 	case o.State == certctl.OrderAwaitingCSR, o.State == certctl.OrderAwaitingApproval, o.State == certctl.OrderPending:
 		row.verb, row.at = certctl.HintExpire, now.Add(csrReminder)
 	default:
@@ -179,14 +181,21 @@ func orderDue(o certctl.Order, agent certctl.ID, now time.Time) dueRow {
 func (t *tx) moveOn(ctx context.Context, orders []certctl.Order, holders map[certctl.ID]orderHolder) error {
 	rows := make([]dueRow, len(orders))
 	lanes, agents := map[string][]certctl.ID{}, map[certctl.ID]bool{}
+	var shared, makers []certctl.ID
 	for i, o := range orders {
-		rows[i] = orderDue(o, holders[o.Holder].agent, t.now)
-		switch rows[i].verb {
-		case certctl.HintIssue:
+		rows[i] = orderDue(o, holders[o.Holder], t.now)
+		switch {
+		case rows[i].verb == certctl.HintIssue:
 			lanes[rows[i].lane] = append(lanes[rows[i].lane], o.ID)
-		case certctl.HintBell:
+		case !rows[i].agent.IsZero():
 			agents[rows[i].agent] = true
 		}
+		if holders[o.Holder].kind == certctl.HolderShared && o.State == certctl.OrderAwaitingCSR {
+			shared, makers = append(shared, o.ID), append(makers, holders[o.Holder].agent)
+		}
+	}
+	if err := t.setMakers(ctx, shared, makers); err != nil {
+		return err
 	}
 	for lane, ids := range lanes {
 		t.hints(certctl.HintIssue, lane, ids)

@@ -66,7 +66,13 @@ func (t *tx) orderHolders(ctx context.Context, specs []orderSpec) (map[certctl.I
 	for i, spec := range specs {
 		ids[i] = spec.Holder
 	}
-	rows, err := t.Query(ctx, `select id, kind, agent_id, next_csr, next_agent_id from holder where id = any($1)`, ids)
+	rows, err := t.Query(ctx, `
+		select h.id, h.kind, case when h.kind <> 'shared' then h.agent_id else (
+			select m.agent_id from holder_member m join agent a on a.id = m.agent_id left join agent_contact c on c.agent_id = a.id
+			where m.holder_id = h.id and m.left_at is null and a.state = 'active'
+			order by `+makerOrder+`, exists (select from member_key k join version v on v.id = h.version_id and v.spki = k.spki
+				where k.holder_id = h.id and k.agent_id = m.agent_id and k.held_at is not null) desc, c.at desc nulls last, m.agent_id limit 1) end, h.next_csr, h.next_agent_id
+		from holder h where h.id = any($1)`, ids, certctl.OfflineAfter)
 	if err != nil {
 		return nil, err
 	}

@@ -136,13 +136,13 @@ func (t *tx) orders(ctx context.Context, ids []certctl.ID) ([]certctl.Order, err
 // orderColumns are what scanOrder reads, of cert_order o, holder h and due.
 const orderColumns = `o.id, o.certificate_id, o.holder_id, h.kind, o.revision, o.state, o.wait, o.error_code, o.message,
 	due.due_at, o.origin, o.requester_id, o.override, o.names, o.profile, o.issuer_id, o.csr, o.attempts, o.waived, o.urgency, o.version_id,
-	o.created_at, o.updated_at, o.closed_at`
+	o.created_at, o.updated_at, o.closed_at, o.maker_id, coalesce((select name from agent where id = o.maker_id), '')`
 
 func scanOrder(row pgx.CollectableRow) (o certctl.Order, err error) {
 	var names, profile []byte
 	if err := row.Scan(&o.ID, &o.Certificate, &o.Holder, &o.HolderKind, &o.Revision, &o.State, &o.Wait, &o.ErrorCode, &o.Message,
 		&o.DueAt, &o.Origin, &o.Requester, &o.Override, &names, &profile, &o.Issuer, &o.CSR, &o.Attempts, &o.Waived, &o.Urgency, &o.Version,
-		&o.CreatedAt, &o.UpdatedAt, &o.ClosedAt); err != nil {
+		&o.CreatedAt, &o.UpdatedAt, &o.ClosedAt, &o.Maker.ID, &o.Maker.Name); err != nil {
 		return o, err
 	}
 	if err := json.Unmarshal(names, &o.Names); err != nil {

@@ -66,6 +66,8 @@ type reportBatch struct {
 	served      map[certctl.Digest]bool // of the keys handed over, those that are not new
 	denied      []certctl.AgentReport
 	erasures    map[certctl.ID]*reportedErasure
+	shares      map[certctl.ID]*reportedShare // by the holder
+	sealed      []sealedKeys
 
 	due     []dueRow
 	done    map[string][]certctl.ID
@@ -77,7 +79,12 @@ func (b *reportBatch) take(r certctl.AgentReport) error {
 	s := r.Statement
 	switch {
 	case r.CSR != nil:
-		return b.takeCSR(s, r.CSR)
+		if err := b.takeCSR(s, r.CSR); err != nil {
+			return err
+		}
+		return b.noteSealed(s, r)
+	case r.Shared != nil:
+		return b.takeShared(s, r.Shared)
 	case r.Receipt != nil:
 		return b.takeReceipt(s, r.Receipt, r.Next)
 	case r.Refusal == nil:
@@ -94,6 +101,8 @@ func (b *reportBatch) take(r certctl.AgentReport) error {
 		return b.refuseInstall(s, r.Refusal)
 	case b.bindings[s.Object] != nil:
 		return b.refuseForget(s)
+	case b.shares[s.Object] != nil:
+		return b.refuseShare(s, r.Refusal)
 	}
 	return certctl.Errorf(certctl.Gone, "there is no such command")
 }
@@ -110,7 +119,7 @@ func notYours(what string) error {
 
 // write stores what the batch has noted, each kind with one statement.
 func (b *reportBatch) write(ctx context.Context) error {
-	for _, write := range []func(context.Context) error{b.writeOrders, b.writeDeployments, b.writeNextKeys, b.writeBindings, b.writeErasures, b.writeDenied} {
+	for _, write := range []func(context.Context) error{b.writeOrders, b.writeDeployments, b.writeNextKeys, b.writeBindings, b.writeShared, b.writeErasures, b.writeDenied} {
 		if err := write(ctx); err != nil {
 			return err
 		}

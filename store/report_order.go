@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"context"
+	"slices"
 
 	"github.com/certctl/certctl"
 )
@@ -10,6 +11,9 @@ import (
 // takeCSR judges the request that an agent made for an order of its own.
 func (b *reportBatch) takeCSR(s certctl.Statement, csr *certctl.CSR) error {
 	o := b.orders[s.Object]
+	if o != nil && o.agent != s.Agent && slices.Contains(o.members, s.Agent) {
+		return over("order") // another member was asked since
+	}
 	if o == nil || o.agent != s.Agent {
 		return notYours("order")
 	}
@@ -37,6 +41,8 @@ func (b *reportBatch) takeCSR(s certctl.Statement, csr *certctl.CSR) error {
 func (b *reportBatch) refuseKey(s certctl.Statement, refusal *certctl.Refusal) error {
 	o := b.orders[s.Object]
 	switch {
+	case o.agent != s.Agent && slices.Contains(o.members, s.Agent):
+		return over("order")
 	case o.agent != s.Agent:
 		return notYours("order")
 	case o.state == certctl.OrderAwaitingCSR && o.number == 0 && o.wait == certctl.WaitBackoff:
@@ -67,8 +73,11 @@ func (b *reportBatch) writeOrders(ctx context.Context) error {
 		case o.refusal != nil:
 			refused, codes = append(refused, o.id), append(codes, certctl.Clip(o.refusal.Code, 100))
 			messages = append(messages, certctl.Clip(o.refusal.Message, 1000))
-			b.due = append(b.due, dueRow{kind: dueOrder, id: o.id, verb: certctl.HintBell, agent: o.agent, urgency: o.urgency,
-				at: b.now.Add(refusalAgain)})
+			again := dueRow{kind: dueOrder, id: o.id, verb: certctl.HintBell, agent: o.agent, urgency: o.urgency, at: b.now.Add(refusalAgain)}
+			if len(o.members) > 0 {
+				again.verb = certctl.HintExpire
+			}
+			b.due = append(b.due, again)
 			data["code"], data["retry_at"] = codes[len(codes)-1], b.now.Add(refusalAgain)
 			b.eventOutcome(o.team, certctl.AggregateCertificate, o.certificate, certctl.EventOrderDelayed, certctl.OutcomeFailure, data)
 		}

@@ -11,7 +11,8 @@ import (
 // reportedOrder is an order that reports are about.
 type reportedOrder struct {
 	liveOrder
-	agent   certctl.ID // the holder's
+	agent   certctl.ID   // the holder's, or the member that makes a shared key
+	members []certctl.ID // of a shared holder
 	team    string
 	name    string // of the certificate
 	names   certctl.Names
@@ -63,10 +64,11 @@ func (t *tx) reportBatch(ctx context.Context, reports []certctl.AgentReport) (*r
 	if err := t.lockCertificatesOf(ctx, `
 		select certificate_id from cert_order where id = any($1)
 		union select certificate_id from deployment where id = any($1)
-		union select certificate_id from binding where id = any($1)`, ids); err != nil {
+		union select certificate_id from binding where id = any($1)
+		union select certificate_id from holder where id = any($1) and kind = 'shared'`, ids); err != nil {
 		return nil, err
 	}
-	for _, read := range []func(context.Context, []certctl.ID) error{b.readOrders, b.readDeployments, b.readBindings, b.readErasures} {
+	for _, read := range []func(context.Context, []certctl.ID) error{b.readOrders, b.readDeployments, b.readBindings, b.readErasures, b.readShares} {
 		if err := read(ctx, ids); err != nil {
 			return nil, err
 		}
@@ -103,7 +105,8 @@ func (b *reportBatch) readOrders(ctx context.Context, ids []certctl.ID) error {
 	}
 	rows, err := b.Query(ctx, `
 		select o.id, o.certificate_id, o.holder_id, o.state, o.wait, o.issuer_id, o.urgency, o.csr, o.number, o.names, o.profile,
-			h.agent_id, team.name, c.name
+			coalesce(h.agent_id, o.maker_id), team.name, c.name,
+			array(select agent_id from holder_member where holder_id = h.id and left_at is null)
 		from cert_order o join holder h on h.id = o.holder_id join certificate c on c.id = o.certificate_id
 		join team on team.id = c.team_id where o.id = any($1)`, ids)
 	if err != nil {
@@ -113,7 +116,7 @@ func (b *reportBatch) readOrders(ctx context.Context, ids []certctl.ID) error {
 		o := &reportedOrder{}
 		var names, profile []byte
 		if err := row.Scan(&o.id, &o.certificate, &o.holder, &o.state, &o.wait, &o.issuer, &o.urgency, &o.csr, &o.number, &names, &profile,
-			&o.agent, &o.team, &o.name); err != nil {
+			&o.agent, &o.team, &o.name, &o.members); err != nil {
 			return nil, err
 		}
 		if err := json.Unmarshal(names, &o.names); err != nil {

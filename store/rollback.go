@@ -138,10 +138,17 @@ func (t *tx) earlier(ctx context.Context, h *held, request certctl.RollbackReque
 	if err != nil {
 		return nil, err
 	}
+	keyless, err := t.keylessVersions(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
 	for _, v := range versions {
 		switch {
 		case compromised[v.SPKI]:
 			return nil, certctl.Errorf(certctl.Conflict, "the key of version %s is compromised, and its nodes erase it: there is no way back", v.Serial).
+				WithRemedy("renew the certificate instead")
+		case slices.Contains(keyless, v.ID):
+			return nil, certctl.Errorf(certctl.Conflict, "nobody is known to have the shared key of version %s any more", v.Serial).
 				WithRemedy("renew the certificate instead")
 		case slices.ContainsFunc(h.holders, func(x heldHolder) bool { return x.version == v.ID }):
 			return nil, certctl.Errorf(certctl.Conflict, "version %s is the current one: redeploy installs it again", v.Serial)

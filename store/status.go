@@ -94,8 +94,9 @@ func (t *tx) statusRows(ctx context.Context, certificates []certctl.ID) ([]*stat
 			from holder h left join version v on v.id = h.version_id
 			where h.certificate_id = c.id and h.ended_at is null) held
 		left join lateral (
-			select o.state, o.wait, o.message, coalesce('agent ' || agent.name, 'its client') as awaiting
-			from cert_order o join holder h on h.id = o.holder_id left join agent on agent.id = h.agent_id
+			select o.state, o.wait, o.message, coalesce('agent ' || agent.name,
+				case h.kind when 'shared' then 'one of its agents' else 'its client' end) as awaiting
+			from cert_order o join holder h on h.id = o.holder_id left join agent on agent.id = coalesce(h.agent_id, o.maker_id)
 			where o.certificate_id = c.id and h.ended_at is null order by o.id desc limit 1) o on true
 		cross join lateral (
 			select count(b.id) as targets, count(*) filter (where d.state in ('pending', 'installing')) as open,

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"slices"
 	"strconv"
 	"time"
 
@@ -54,6 +55,7 @@ type plannedHolder struct {
 	kind      certctl.HolderKind
 	agent     certctl.ID
 	agentName string
+	members   []certctl.ID // of a shared one
 }
 
 // field names the request's reference to its i-th issuer.
@@ -81,7 +83,7 @@ func (s *submission) urgency() certctl.Urgency {
 }
 
 // planHolders decides who will hold the keys: the client, or each agent that a
-// target of the certificate is on.
+// target of the certificate is on, or all of them together.
 func (s *submission) planHolders(now time.Time) {
 	if s.KeyMode != certctl.KeyModeAgent {
 		s.holders = []plannedHolder{{id: s.holder, kind: certctl.HolderClient}}
@@ -96,6 +98,10 @@ func (s *submission) planHolders(now time.Time) {
 			b.holder = s.holders[0].id
 			continue
 		}
+		if s.Sharing == certctl.SharingShared {
+			b.holder = s.joinHolder(b.target.agent, now)
+			continue
+		}
 		for _, h := range s.holders {
 			if h.agent == b.target.agent {
 				b.holder = h.id
@@ -108,6 +114,18 @@ func (s *submission) planHolders(now time.Time) {
 	}
 }
 
+// joinHolder makes an agent a member of the shared holder, and returns that.
+func (s *submission) joinHolder(agent certctl.ID, now time.Time) certctl.ID {
+	if len(s.holders) == 0 {
+		s.holders = []plannedHolder{{id: certctl.NewID(now), kind: certctl.HolderShared}}
+	}
+	h := &s.holders[0]
+	if !slices.Contains(h.members, agent) {
+		h.members = append(h.members, agent)
+	}
+	return h.id
+}
+
 // planStatus computes the status that the certificate begins with.
 func (s *submission) planStatus() {
 	s.status = statusRow{facts: certctl.CertificateFacts{Monitored: len(s.issuers) == 0}, holders: len(s.holders)}
@@ -115,6 +133,9 @@ func (s *submission) planStatus() {
 		last := s.holders[len(s.holders)-1]
 		state, wait := startOf(s.profile.Approval, s.CSR != nil, last.kind)
 		s.status.order, s.status.wait, s.status.awaiting = string(state), string(wait), "agent "+last.agentName
+		if last.kind == certctl.HolderShared {
+			s.status.awaiting = "one of its agents"
+		}
 	}
 	s.status.decide()
 }

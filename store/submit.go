@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"maps"
 
 	"github.com/certctl/certctl"
 )
@@ -100,7 +101,7 @@ func (t *tx) submit(ctx context.Context, subs []*submission) error {
 
 // orderSubmissions makes the first orders.
 func (t *tx) orderSubmissions(ctx context.Context, subs []*submission) error {
-	var specs []orderSpec
+	var specs, shared []orderSpec
 	bases, holders := make(map[certctl.ID]*orderBasis, len(subs)), make(map[certctl.ID]orderHolder, len(subs))
 	for _, sub := range subs {
 		if len(sub.issuers) == 0 || sub.imported {
@@ -110,9 +111,19 @@ func (t *tx) orderSubmissions(ctx context.Context, subs []*submission) error {
 			profile: sub.profile.Profile, encoded: sub.profile.encoded}
 		for _, h := range sub.holders {
 			holders[h.id] = orderHolder{kind: h.kind, agent: h.agent}
+			if h.kind == certctl.HolderShared {
+				shared = append(shared, orderSpec{Holder: h.id})
+			}
 			specs = append(specs, orderSpec{Certificate: sub.id, Holder: h.id, Origin: sub.Origin, Urgency: sub.urgency(),
 				CSR: sub.CSR, Reason: "submitted"})
 		}
+	}
+	if len(shared) > 0 {
+		makers, err := t.orderHolders(ctx, shared)
+		if err != nil {
+			return err
+		}
+		maps.Copy(holders, makers)
 	}
 	_, err := t.makeOrders(ctx, specs, bases, holders)
 	return err

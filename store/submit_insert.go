@@ -79,10 +79,13 @@ func (t *tx) insertCertificates(ctx context.Context, subs []*submission) error {
 
 // insertHolders stores who will hold the keys.
 func (t *tx) insertHolders(ctx context.Context, subs []*submission) error {
-	var ids, certificates, agents []certctl.ID
+	var ids, certificates, agents, shared, members []certctl.ID
 	var kinds []string
 	for _, s := range subs {
 		for _, h := range s.holders {
+			for _, member := range h.members {
+				shared, members = append(shared, h.id), append(members, member)
+			}
 			ids, certificates, agents = append(ids, h.id), append(certificates, s.id), append(agents, h.agent)
 			kinds = append(kinds, string(h.kind))
 		}
@@ -90,10 +93,12 @@ func (t *tx) insertHolders(ctx context.Context, subs []*submission) error {
 	if len(ids) == 0 {
 		return nil
 	}
-	_, err := t.Exec(ctx, `
+	if _, err := t.Exec(ctx, `
 		insert into holder (id, certificate_id, kind, agent_id)
-		select * from unnest($1::uuid[], $2::uuid[], $3::text[], $4::uuid[])`, ids, certificates, kinds, agents)
-	return err
+		select * from unnest($1::uuid[], $2::uuid[], $3::text[], $4::uuid[])`, ids, certificates, kinds, agents); err != nil {
+		return err
+	}
+	return t.join(ctx, shared, members)
 }
 
 // insertBindings stores the bindings. A place that was taken since checkPlaces

@@ -64,6 +64,7 @@ type gathered struct {
 	profileBodies                        map[certctl.ID]profileRef
 	boundTargets                         map[certctl.ID]boundTarget
 	blocked                              map[certctl.Digest]string
+	limits                               map[certctl.ID]certctl.Issuer
 }
 
 // gather looks up what requests refer to, each kind at once, and keeps all of it
@@ -107,6 +108,9 @@ func (t *tx) gather(ctx context.Context, team string, subs []*submission) (*gath
 		return nil, err
 	}
 	if g.boundTargets, err = t.withAgents(ctx, g.targets); err != nil {
+		return nil, err
+	}
+	if g.limits, err = t.issuerLimits(ctx, foundIDs(g.issuers)); err != nil {
 		return nil, err
 	}
 	g.blocked, err = t.blockedKeys(ctx, spkis)
@@ -215,6 +219,7 @@ func (t *tx) plan(sub *submission, g *gathered) error {
 	if err := t.planRefs(sub, g, &bad); err != nil {
 		return err
 	}
+	planSharing(sub, g, &bad)
 	if !sub.imported || len(sub.issuers) > 0 {
 		bad.AddError("", sub.profile.CheckNames(sub.Names))
 	}
@@ -257,13 +262,8 @@ func planKeys(sub *submission, bad *certctl.FieldErrors) {
 	if sub.CSR != nil && len(sub.Issuers) == 0 {
 		bad.Add("/issuer", "a certificate request needs an issuer")
 	}
-	switch {
-	case sub.Sharing == certctl.SharingShared:
-		bad.Add("/sharing", "one key for several agents is not possible yet: each agent makes its own (per_agent)")
-	case sub.Sharing != "" && sub.Sharing != certctl.SharingPerAgent:
-		bad.Add("/sharing", "must be per_agent")
-	case sub.KeyMode == certctl.KeyModeAgent:
-		sub.Sharing = certctl.SharingPerAgent
+	if sub.Sharing == certctl.SharingShared && sub.KeyMode == certctl.KeyModeCSR {
+		bad.Add("/sharing", "the client holds the one key: no agent shares it")
 	}
 	if sub.CSR == nil || sub.CSR.Names.Len() == 0 {
 		return

@@ -94,7 +94,7 @@ func TestSubmissionsThatAreRefusedSayWhere(t *testing.T) {
 		"target twice":       {func(r *certctl.CertificateRequest) { r.Bindings = append(r.Bindings, r.Bindings[0]) }, certctl.Invalid, "/targets/1"},
 		"place outside":      {func(r *certctl.CertificateRequest) { r.Bindings[0].Place = "../etc" }, certctl.Invalid, "/targets/0/place"},
 		"unknown slot":       {func(r *certctl.CertificateRequest) { r.Bindings[0].Slot = "dsa" }, certctl.Invalid, "/targets/0/slot"},
-		"shared key":         {func(r *certctl.CertificateRequest) { r.Sharing = certctl.SharingShared }, certctl.Invalid, "/sharing"},
+		"unknown sharing":    {func(r *certctl.CertificateRequest) { r.Sharing = "each" }, certctl.Invalid, "/sharing"},
 		"imported key":       {func(r *certctl.CertificateRequest) { r.KeyMode = certctl.KeyModeImported }, certctl.Invalid, "/key_mode"},
 		"request and target": {func(r *certctl.CertificateRequest) { r.CSR, r.Names = csr, certctl.Names{} }, certctl.Invalid, "/targets/0"},
 		"request of others":  {func(r *certctl.CertificateRequest) { r.CSR, r.Bindings = csr, nil }, certctl.Invalid, "/csr"},

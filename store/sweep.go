@@ -45,8 +45,10 @@ func (s *Store) RenewHolders(ctx context.Context, ids []certctl.ID) (int, error)
 		if err := t.due(ctx, later...); err != nil {
 			return err
 		}
-		made, err = t.sweep(ctx, specs)
-		return err
+		if made, err = t.sweep(ctx, specs); err != nil {
+			return err
+		}
+		return t.share(ctx, true, ids...)
 	})
 	return made, err
 }
@@ -87,20 +89,28 @@ func (t *tx) sweptHolders(ctx context.Context, ids []certctl.ID) ([]sweptHolder,
 		select h.id, h.certificate_id, c.policy_id, c.labels, c.paused, c.revision, coalesce(greatest(v.revision, h.kept_revision), 0),
 			coalesce(v.revoked_at is not null or exists (select from blocked_key where spki = v.spki), false),
 			v.not_before, v.not_after, v.created_at, v.renew_at, c.issuers = '{}' or c.archived_at is not null or c.purpose = 'system',
-			served.bindings, served.verified
+			served.bindings, served.verified, key.waiting, key.since, key.givers, key.online
 		from holder h join certificate c on c.id = h.certificate_id left join version v on v.id = h.version_id
 		cross join lateral (
 			select count(b.id) as bindings, count(d.id) filter (where d.state in ('verified', 'installed')) as verified
 			from binding b left join deployment d on d.binding_id = b.id and d.version_id = h.version_id
 			where b.holder_id = h.id and b.unbound_at is null) served
-		where h.id = any($1) and h.ended_at is null order by h.id`, ids)
+		cross join lateral (
+			select count(*) filter (where k.spki is null and m.refused = '' and a.state = 'active') as waiting,
+				min(greatest(m.joined_at, v.created_at)) filter (where k.spki is null and m.refused = '' and a.state = 'active') as since,
+				count(k.spki) as givers, coalesce(bool_or(k.held_at is not null and a.state = 'active' and contact.at > now() - $2::interval), false) as online
+			from holder_member m join agent a on a.id = m.agent_id left join agent_contact contact on contact.agent_id = a.id
+			left join member_key k on k.holder_id = m.holder_id and k.agent_id = m.agent_id and k.spki = v.spki
+			where m.holder_id = h.id and m.left_at is null and v.id is not null and h.sealed_key is null) key
+		where h.id = any($1) and h.ended_at is null order by h.id`, ids, certctl.OfflineAfter)
 	if err != nil {
 		return nil, err
 	}
 	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (h sweptHolder, err error) {
 		f := &h.facts
 		return h, row.Scan(&h.id, &h.certificate, &h.policy, &f.Holds.Labels, &f.Paused, &f.Revision, &f.VersionRevision, &f.Revoked,
-			&f.NotBefore, &f.NotAfter, &f.IssuedAt, &f.RenewAt, &f.Unmanaged, &f.Deployed, &f.Verified)
+			&f.NotBefore, &f.NotAfter, &f.IssuedAt, &f.RenewAt, &f.Unmanaged, &f.Deployed, &f.Verified,
+			&f.Waiting, &f.WaitingSince, &f.Givers, &f.GiverOnline)
 	})
 	if err != nil {
 		return nil, err

@@ -185,6 +185,15 @@ func (t *tx) installAgain(ctx context.Context, target certctl.ID, users []certct
 	if err := t.ringFor(ctx, dueDeployment, rows); err != nil {
 		return err
 	}
+	var pending []certctl.ID
+	if err := t.QueryRow(ctx, `
+		select array(select d.id from binding b join deployment d on d.binding_id = b.id
+			where b.target_id = $1 and b.unbound_at is null and d.state = 'pending' order by d.id)`, target).Scan(&pending); err != nil {
+		return err
+	}
+	if err := t.awaitKeys(ctx, pending...); err != nil {
+		return err
+	}
 	return t.refreshStatus(ctx, users...)
 }
 

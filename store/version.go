@@ -98,7 +98,7 @@ func (t *tx) liveHolders(ctx context.Context, certificate certctl.ID) ([]certctl
 	if err != nil {
 		return nil, err
 	}
-	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (h certctl.Holder, err error) {
+	holders, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (h certctl.Holder, err error) {
 		var member certctl.Ref
 		err = row.Scan(&h.ID, &h.Certificate, &h.Kind, &h.Version, &h.RenewAt, &member.ID, &member.Name)
 		if !member.ID.IsZero() {
@@ -106,6 +106,10 @@ func (t *tx) liveHolders(ctx context.Context, certificate certctl.ID) ([]certctl
 		}
 		return h, err
 	})
+	if err != nil {
+		return nil, err
+	}
+	return holders, t.memberKeys(ctx, holders)
 }
 
 // versions reads versions with their chains, in the order of the ids.

@@ -21,6 +21,7 @@ type AgentStore interface {
 	ApproveAgent(ctx context.Context, actor certctl.Actor, ref string) (certctl.Agent, error)
 	ResolveAgentConflict(ctx context.Context, actor certctl.Actor, ref, machineID string) (certctl.Agent, error)
 	RetireAgent(ctx context.Context, actor certctl.Actor, ref string, force bool) (certctl.Agent, error)
+	RetireCompromisedAgent(ctx context.Context, actor certctl.Actor, ref string) (certctl.Agent, error)
 	NewAgentNonce(ctx context.Context, agent certctl.ID, nonce []byte, ttl time.Duration) error
 	NewestTrust(ctx context.Context) (certctl.Statement, error)
 }
@@ -191,6 +192,10 @@ func (s *Server) ResolveAgentConflict(ctx context.Context, r gen.ResolveAgentCon
 
 // RetireAgent ends one for good.
 func (s *Server) RetireAgent(ctx context.Context, r gen.RetireAgentRequestObject) (gen.RetireAgentResponseObject, error) {
+	if r.Params.Compromised {
+		agent, err := s.store.RetireCompromisedAgent(ctx, actorOf(ctx), r.Agent)
+		return gen.RetireAgent200JSONResponse(s.agentOf(agent)), err
+	}
 	agent, err := s.store.RetireAgent(ctx, actorOf(ctx), r.Agent, r.Params.Force)
 	return gen.RetireAgent200JSONResponse(s.agentOf(agent)), err
 }

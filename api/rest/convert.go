@@ -137,6 +137,9 @@ func certificatePatch(b gen.CertificatePatch, current certctl.Certificate) (cert
 		Issuers: given(b.Issuers), Profile: given(b.Profile), RenewalPolicy: given(b.RenewalPolicy),
 		Owner: given(b.Owner), Labels: given(b.Labels),
 	}
+	if sharing := given(b.Sharing); sharing != nil {
+		patch.Sharing = (*certctl.Sharing)(sharing)
+	}
 	if !b.DNSNames.IsSpecified() && !b.IPAddresses.IsSpecified() && !b.Uris.IsSpecified() && !b.EmailAddresses.IsSpecified() {
 		return patch, nil
 	}
@@ -196,6 +199,7 @@ func orderOf(o certctl.Order) gen.Order {
 		ID: o.ID, Certificate: o.Certificate, Holder: o.Holder, Revision: o.Revision, State: string(o.State),
 		Wait: string(o.Wait), ErrorCode: o.ErrorCode, Message: o.Message, DueAt: o.DueAt, Origin: string(o.Origin),
 		Override: o.Override, Issuer: o.Issuer, Version: o.Version, CreatedAt: o.CreatedAt, UpdatedAt: o.UpdatedAt, ClosedAt: o.ClosedAt,
+		Maker: refOf(o.Maker),
 	}
 }
 

@@ -15,6 +15,8 @@ type IssuerKinds interface {
 	Validate(kind string, settings json.RawMessage) error
 	Secrets(kind string) []string
 	Trust(kind string) certctl.TrustClass
+	Duplicates(kind string) certctl.Rate
+	Priced(kind string) bool
 }
 
 func issuerOf(i certctl.Issuer) gen.Issuer {
@@ -26,6 +28,10 @@ func issuerOf(i certctl.Issuer) gen.Issuer {
 	if i.Rate.Count > 0 {
 		out.Rate = gen.Rate{Requests: i.Rate.Count, Per: i.Rate.Per.String()}
 	}
+	if i.Duplicates.Count > 0 {
+		out.Duplicates = gen.Duplicates{Leaves: i.Duplicates.Count, Per: i.Duplicates.Per.String()}
+	}
+	out.Priced = i.Priced
 	return out
 }
 
@@ -52,6 +58,10 @@ func (s *Server) issuerRequest(id certctl.ID, b gen.IssuerRequest) (certctl.Issu
 			return request, asField("/rate/per", err)
 		}
 	}
+	if request.Duplicates, err = s.duplicates(b); err != nil {
+		return request, err
+	}
+	request.Priced = b.Priced || s.Issuers.Priced(b.Kind)
 	if request.Settings, err = object(b.Settings); err != nil {
 		return request, err
 	}
@@ -79,6 +89,15 @@ func (s *Server) issuerRequest(id certctl.ID, b gen.IssuerRequest) (certctl.Issu
 	}
 	request.Sealed, err = s.Seal("issuer", id, "sealed", encoded)
 	return request, err
+}
+
+// duplicates is the limit that a request names, or that of the kind.
+func (s *Server) duplicates(b gen.IssuerRequest) (certctl.Rate, error) {
+	if b.Duplicates.Leaves == 0 {
+		return s.Issuers.Duplicates(b.Kind), nil
+	}
+	per, err := certctl.ParseDuration(b.Duplicates.Per)
+	return certctl.Rate{Count: b.Duplicates.Leaves, Per: per}, asField("/duplicates/per", err)
 }
 
 // CreateIssuer makes one. Its secrets can be replaced and never read.

@@ -48,12 +48,16 @@ func (c agentResolveCmd) Run(s *session) error {
 
 type agentRetireCmd struct {
 	nameArg
-	Force bool `help:"Even when only it serves something." env:"-"`
+	Force       bool `help:"Even when only it serves something." env:"-"`
+	Compromised bool `help:"Its machine is in somebody else's hands: revoke what it has keys for, and replace these elsewhere." env:"-"`
 }
 
 func (c agentRetireCmd) Run(s *session) error {
 	path := item(agentsPath, c.Name) + "/retire"
-	if c.Force {
+	switch {
+	case c.Compromised:
+		path += "?compromised=true"
+	case c.Force:
 		path += "?force=true"
 	}
 	return s.change(http.MethodPost, path, nil, waiting{})

@@ -16,6 +16,11 @@ type Descriptor struct {
 	Title   string
 	Trust   certctl.TrustClass
 	Secrets []string // names of settings that are sealed, write-only in the API
+	// Duplicates is how many leaves with the same names it gives in a time; Priced
+	// says that each costs money. Both are what an issuer begins with, see
+	// certctl.ChooseSharing.
+	Duplicates certctl.Rate
+	Priced     bool
 	// Reasons are the revocation reasons that it takes; none: it cannot revoke.
 	Reasons []certctl.RevocationReason
 	// Validate refuses settings that cannot work, with a field for each.
@@ -56,6 +61,18 @@ func (Kinds) Secrets(kind string) []string {
 func (Kinds) Trust(kind string) certctl.TrustClass {
 	descriptor, _ := find(kind)
 	return descriptor.Trust
+}
+
+// Duplicates returns how many leaves with the same names a kind gives.
+func (Kinds) Duplicates(kind string) certctl.Rate {
+	descriptor, _ := find(kind)
+	return descriptor.Duplicates
+}
+
+// Priced reports whether each leaf of a kind costs money.
+func (Kinds) Priced(kind string) bool {
+	descriptor, _ := find(kind)
+	return descriptor.Priced
 }
 
 func find(kind string) (Descriptor, error) {

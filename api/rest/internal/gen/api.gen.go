@@ -1019,7 +1019,10 @@ type CertificatePatch struct {
 	Owner          nullable.Nullable[string]            `json:"owner,omitempty,omitzero"`
 	Profile        nullable.Nullable[string]            `json:"profile,omitempty,omitzero"`
 	RenewalPolicy  nullable.Nullable[string]            `json:"renewal_policy,omitempty,omitzero"`
-	Uris           nullable.Nullable[[]string]          `json:"uris,omitempty,omitzero"`
+
+	// Sharing per_agent or shared; null: what the number of agents and the issuers ask for. A change ends the holders: the new ones get keys and leaves of their own, and what is served stays until then
+	Sharing nullable.Nullable[string]   `json:"sharing,omitempty,omitzero"`
+	Uris    nullable.Nullable[[]string] `json:"uris,omitempty,omitzero"`
 }
 
 // CertificateRequest `issuer` is short for `issuers` with one item; with neither, the certificate is monitored. `targets` binds with the default place and slot; `bindings` says more.
@@ -1037,16 +1040,18 @@ type CertificateRequest struct {
 	Owner          string                    `json:"owner,omitempty,omitzero"`
 	Profile        string                    `json:"profile,omitempty,omitzero"`
 	RenewalPolicy  string                    `json:"renewal_policy,omitempty,omitzero"`
-	Sharing        CertificateRequestSharing `json:"sharing,omitempty,omitzero"`
-	Targets        []string                  `json:"targets,omitempty,omitzero"`
-	Team           string                    `json:"team,omitempty,omitzero"`
-	Uris           []string                  `json:"uris,omitempty,omitzero"`
+
+	// Sharing Whether its agents have a key each, or share one. Absent: shared if there are several and an issuer limits duplicates or costs money, else per_agent
+	Sharing CertificateRequestSharing `json:"sharing,omitempty,omitzero"`
+	Targets []string                  `json:"targets,omitempty,omitzero"`
+	Team    string                    `json:"team,omitempty,omitzero"`
+	Uris    []string                  `json:"uris,omitempty,omitzero"`
 }
 
 // CertificateRequestKeyMode defines model for CertificateRequest.KeyMode.
 type CertificateRequestKeyMode string
 
-// CertificateRequestSharing defines model for CertificateRequest.Sharing.
+// CertificateRequestSharing Whether its agents have a key each, or share one. Absent: shared if there are several and an issuer limits duplicates or costs money, else per_agent
 type CertificateRequestSharing string
 
 // CertificateStatus The whole chain, on single objects; lists show state and reason only.
@@ -1114,6 +1119,14 @@ type DeploymentItems struct {
 type DeploymentList struct {
 	Items      []Deployment `json:"items"`
 	NextCursor string       `json:"next_cursor,omitempty,omitzero"`
+}
+
+// Duplicates How many leaves with the same names it gives; absent: what its kind says. With such a limit, several agents share a key unless the certificate says per_agent.
+type Duplicates struct {
+	Leaves int `json:"leaves"`
+
+	// Per A duration of 1s to 366d
+	Per string `json:"per"`
 }
 
 // EnrollRequest defines model for EnrollRequest.
@@ -1226,12 +1239,15 @@ type HolderExplanation struct {
 	Holder certctl.ID `json:"holder"`
 	Kind   string     `json:"kind"`
 
+	// Members Of a shared key: who has it
+	Members []MemberKey `json:"members,omitempty,omitzero"`
+
 	// Next When it is looked at next
 	Next     time.Time `json:"next,omitempty,omitzero"`
 	NotAfter time.Time `json:"not_after,omitempty,omitzero"`
 	Order    OrderLink `json:"order,omitempty,omitzero"`
 
-	// Reason Why it is due, or will be: no_version, revoked, revision or renew_at
+	// Reason Why it is due, or will be: no_version, revoked, revision, key or renew_at
 	Reason string `json:"reason,omitempty,omitzero"`
 
 	// RenewAt As it was drawn when the leaf was issued
@@ -1273,13 +1289,19 @@ type Issuer struct {
 	CreatedAt   time.Time   `json:"created_at"`
 
 	// DownSince While it does not answer
-	DownSince    time.Time  `json:"down_since,omitempty,omitzero"`
+	DownSince time.Time `json:"down_since,omitempty,omitzero"`
+
+	// Duplicates How many leaves with the same names it gives; absent: what its kind says. With such a limit, several agents share a key unless the certificate says per_agent.
+	Duplicates   Duplicates `json:"duplicates,omitempty,omitzero"`
 	Health       string     `json:"health"`
 	HealthReason string     `json:"health_reason,omitempty,omitzero"`
 	ID           certctl.ID `json:"id"`
 	Kind         string     `json:"kind"`
 	Name         string     `json:"name"`
 	Paused       bool       `json:"paused,omitempty,omitzero"`
+
+	// Priced Each leaf costs money
+	Priced bool `json:"priced,omitempty,omitzero"`
 
 	// Rate How often it may be asked, by all replicas together
 	Rate      Rate                   `json:"rate,omitempty,omitzero"`
@@ -1297,9 +1319,15 @@ type IssuerList struct {
 
 // IssuerRequest defines model for IssuerRequest.
 type IssuerRequest struct {
-	Concurrency int    `json:"concurrency,omitempty,omitzero"`
-	Kind        string `json:"kind"`
-	Name        string `json:"name"`
+	Concurrency int `json:"concurrency,omitempty,omitzero"`
+
+	// Duplicates How many leaves with the same names it gives; absent: what its kind says. With such a limit, several agents share a key unless the certificate says per_agent.
+	Duplicates Duplicates `json:"duplicates,omitempty,omitzero"`
+	Kind       string     `json:"kind"`
+	Name       string     `json:"name"`
+
+	// Priced Each leaf costs money; absent: what its kind says
+	Priced bool `json:"priced,omitempty,omitzero"`
 
 	// Rate How often it may be asked, by all replicas together
 	Rate     Rate                   `json:"rate,omitempty,omitzero"`
@@ -1367,6 +1395,14 @@ type JoinTokenRequest struct {
 // JoinTokenRequestApprove defines model for JoinTokenRequest.Approve.
 type JoinTokenRequestApprove string
 
+// MemberKey defines model for MemberKey.
+type MemberKey struct {
+	Agent Ref `json:"agent"`
+
+	// Key has; sealed: it is on its way; waits: for another member to seal it; refused: the fleet key does not vouch for the agent
+	Key string `json:"key"`
+}
+
 // NameRules defines model for NameRules.
 type NameRules struct {
 	Allow     []string `json:"allow,omitempty,omitzero"`
@@ -1395,6 +1431,7 @@ type Order struct {
 	Holder      certctl.ID `json:"holder"`
 	ID          certctl.ID `json:"id"`
 	Issuer      certctl.ID `json:"issuer,omitempty,omitzero"`
+	Maker       Ref        `json:"maker,omitempty,omitzero"`
 	Message     string     `json:"message,omitempty,omitzero"`
 	Origin      string     `json:"origin"`
 
@@ -2013,6 +2050,9 @@ type CertificatePath = string
 // CertificateQ defines model for CertificateQ.
 type CertificateQ = string
 
+// Compromised defines model for Compromised.
+type Compromised = bool
+
 // Cursor defines model for Cursor.
 type Cursor = string
 
@@ -2164,6 +2204,9 @@ type ListJoinTokensParams struct {
 type RetireAgentParams struct {
 	// Force Even when only it serves something
 	Force Force `form:"force,omitempty" json:"force,omitempty,omitzero"`
+
+	// Compromised Its machine is in somebody else's hands: revoke what it has keys for, and replace these elsewhere. Implies force
+	Compromised Compromised `form:"compromised,omitempty" json:"compromised,omitempty,omitzero"`
 }
 
 // ListAPIKeysParams defines parameters for ListAPIKeys.
@@ -3318,6 +3361,19 @@ func (siw *ServerInterfaceWrapper) RetireAgent(w http.ResponseWriter, r *http.Re
 			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "force"})
 		} else {
 			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "force", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "compromised" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "compromised", r.URL.Query(), &params.Compromised, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "compromised"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "compromised", Err: err})
 		}
 		return
 	}
@@ -14083,218 +14139,227 @@ func (sh *strictHandler) GetReadyz(w http.ResponseWriter, r *http.Request) {
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"7H1pc9w2tuhfQfV9VTN5l5ba8nITqe4HxbFvdMexHcszqVczKRlNnm5iRAIcAFS7x+X//goLd3BtdktO",
-	"8iWRmySWs+HgrJ8XPosTRoFKsTj/vAgBB8D1ny8/4I36fwDC5ySRhNHF+eJDCIit/gm+/JNAHO6IUL97",
-	"C+GHEGP1vtwlsDhfCMkJ3Sy+fPEWr5mPzef10X4JgQOS+ZiIiM6xvniLBHMcg7SLvPQl4z+7BmYoIAEi",
-	"cuEtiPrlXynw3cJbUByrIbH6sDJXjD+9BrqR4eL88XLpOfZxuZbAm3O9pdEOwZ0CIcLqFSRDIhCj0Da3",
-	"Hqc895rxGMvF+SJNSbBwzr0BKq9+cCNEf6NnSrAMSxOpjxbegsO/UsIhWJxLnsKEid+pYRtTv8ExIMb3",
-	"mL4O85jQ/N+ti/l5yErqILdL2XPqa4kl/NxCAhrrQr3RsojsWbEIoGm8OP/7IgEaqIk8RZfkTr3kM7qO",
-	"iG/gJzX4fnWva8Nh417WXwgNEFtb5moFjR2gDTxP3czA/ZDcKaTWZ82eKA4QiFAhAetlROQO9I9tK8mG",
-	"LC8kgDVOI7k4X+NIQL6SFWMRYKqX8gK4JGviYwnTCNUvBpiVXEsLm0K01WXtsYyUC+YQXBQ+yRtfP1To",
-	"UWI4wRtAK1gz3kbE5v229TxzS84fIInYLj4KBymCw1Fk/nEHnKwJBMXv+m/O1B83K+zfLrzFGhPzs0gT",
-	"4AKCNl57qYT8axIT2dzAlYS4jbAj/YmTqg0C8ScSq308Xlp82n/miyBUwgZ4sQpFPK00ZXCpj6SWFen/",
-	"teDwuROFLz8lhIP43tBGc2LYgpDoDrhSCBDQQHTTEZjxbvKXHIdSgCU8kkQvtbmiV4z7jpUo8KBtCBQx",
-	"RVNEIgH8DgQSLAYZZkTSXNFajzdS9vzIogC4k6ABhfphy3T5wzGn8VgNQP++z/F/FUCcMAnU3/0Fds3J",
-	"f8K3IBBGHBLAEgKkJlOUEGIeRyByljCaZbGy0sCP1MgtxHg2RMBdrX/C0g9bpApZlzVMIUkUoRALI220",
-	"ltu2xPUjM+4oRrkSIgU+7SAi+ttZzyCznCnHT76Y6ZMrBaRT2N8S2ja9fTRCJXmNVxA5pruF3X/f4SiF",
-	"C4SjCMWpkCi2iHWKazVOZWqihXt1DU/OmovQotycBOelx5hzvLNLFFLLbxcjv4ckwju0DbFEvsJO6TZR",
-	"EeZ1QlWjPtLDPrr6YaRE6TrOENYKwVFOtddK7XVTSkrXhBIRWpWydTl3o6V3yyl6idSYnuIOjBIOa/IJ",
-	"bYkMEUaSY6J0C/R/J5ysj5dOLjFnZ+uZuiZctJ7j5tOR236rRWHLodV5WcgfjiGxtzwAfoSr0xYTSejm",
-	"BicJZ3c4Kv/mCyNWcaBGTTjzQQirCyg5Z87JdSr0Xz6mPmhd0akHvmMR8XfTRHyiv51VxL/jIID6HdAF",
-	"0QbYxH7rhC2jEdFWDLZe278o3AFvgQon1CcJjiYCJvt8ZtjYUaecgOUl7bMEtiYRTIWK/nhWmLyHmLmE",
-	"7WUkGOL6odaY1MTCM7q0+neAIWYUUYYiRjfAtZRUehTELQA0g40VT9eAuUub+wCfJCLUTGulswBOcIRo",
-	"Gq9aNe1/tSqXz5644HOtx3QQzHV5MrUSTHcoFSmOkJKCbbJLf9W2hm+dqsw1oa67zRsmu29VgtR5eeBl",
-	"SonnVPSJ51R0yOdU9AjoQr4G2h5Qs3gFsOE4sJL4jt3qv2JGiWRc/53bh371+pXBD5hvYKLhUupvZ+U5",
-	"s5wpQihfzB6TA447j14JuI167aPpk/+VShI1J/++i4xT/c0EMv4Fu5RZ9avZqBJcilcRkejPWKKYCYme",
-	"L8U3LQtR6kP77j2Xg4KDSBgVoJnpHWerCGL1p8+oVDr8+ecFTpKIGJ/IaWLe+M9/CuMgKab6PxzWi/PF",
-	"f5wWLppT81ScZuPqGeuuDyzRFgu05YxutPjm4CFMA3OzkAwFDP35/asX6Lunz/7rGw03O652qby7sjf9",
-	"hLMEuCRmKz7XF/wbLIfiw8uNPGO+IcEArdJbRFjIGyVORg1u0Pq5+cBo+S2PMi2gBynvYb34kguvEev6",
-	"UpY0fzdGm7LuYe8Udo1eGRWFJmZV8y+exeAL89KDR+StIbY/EOxGsAFQO5pfE3N1rOI4N1jkf3Tty7L8",
-	"l7rBwiu7CNy+3cq29FztS31vTINaAgYBUfIKR+9K67YqYXUrGekR2jANduB/1ClVI4GxJ1wZBg2sOsGx",
-	"sQdBjTFxglckIg0kNpZbRxNQ69E4iKBdQSTakda+vGLDmpfVAYj9EQuMsR8SCjdmoaNY3dxpXQ85YHvS",
-	"Oh5pP+soIAoQwoY25B8QKp8/XTStXJ41YzhBptQs1wPrURnAfUEhSDKlzVpNSpf8MqW0kuZfYCdGcukq",
-	"rdtHnz2vcI76pwN6WDvqytBb7fSay4z+dOlidUE2tP/j50/7WHZlLi52tGJRreCZReRqEXBAiSslxIlj",
-	"mTiVIeNE7gYxP3DO+I3PAjfVwicJnOLoJuWR84U1JlHq8hdykHyHVxF4iGMJN9qYDIGHYiJ8Rtdkk3II",
-	"1MWouDU2R7dm4XFiz7g1Bok+wAJu0uwCM1BqgRB444ZXmY1LYoGl0mdxm7ySfGc32AieMnYZRTIIG4Rr",
-	"zV8ytFJrGyrCtH3CNblIbsmNCPHZs+duv+MtqBskLk2LbNSCG2NCYj5W99wyfgsDmIEu8ncrEznZo8wF",
-	"VQZZE7oBrs5xWdr61NOTMnmDs7ixgSosk5lXfPA3Ck9tPChCzAPhprz2A0mkBljDzh0zjgvS3xNj/mnA",
-	"OYlwyxEtIibdh6QxhQzR0muLzI0oZlY7R8d6p+mq+Z56ggmLPWZWssws6i24wOqc9gOBHXb2MhD20VPt",
-	"KE4IpNHtlTRGi5qCWgpI6kFCKfTJqGS5HWSYWaNlXdPQMu5oLi09m67i2DXuzIZrd9i5bDYhtAV8Pw0i",
-	"R9OXPRejLrPT4Iqze8zI21ZFB6mZ2MmGQoBWu/Lx1SZcfUwx37U5r20YlHafoi2+gwuEUZjSgEMgQ0TW",
-	"CK+E8apXXNW93mqvzggjtx8ADrQ7rWkU3aFtSPwQwR3wnQ5WQkQgDlqwBGoDAd6hNWcxomxb2cOwgyLg",
-	"uxue0iGeGG+x4Wyb2c/tu0/r5sa3awTYDzWAEbvT8Qo6yrNwVBQrY+kqghq8nbC2/pxMXQtGH4iFllcj",
-	"DT2coa+RaOu/CPe4lvSM5S9KFozSXRlwFgxgYX5Wh/krHbCINGOjFURsa8mGMkMzIY6k8FBKIxBCB71Y",
-	"ZtBYCtV/8qDHsbSvcMxJAC6FVIfb+ZhSpjiOSG1q17GIJhAZozUH+Dc0gO86IhMsCTjdYD+yrbHkY7Mh",
-	"IvRsEKj5LqyZOwSUMZqCANsKD2UWf0xRyFLu1YVAp2kpc8WOZ/jC5pDjdJFSkYCfKcqZGlD99RZ2L1ic",
-	"cBYT7cDH6zWJiPYbvAgx3dSDVpVgEkI/f7t+mwA3aRfavHVHItjAL0SGAcdb6lQtrJxxeIaFxqTiamuP",
-	"uMiEUmzyHjigRIkoRKjGiShtKhcEWeIDZc7pzUVEtAVcfdsdb+U6lgu7ykiMyZCDCFkUVJC2PHlcZ8Xr",
-	"UG2drS0/WZ7UpK5JU1+ONDtqiuQsilgqe4RiiQWXJ8ulSyxuQ8e594pxlABLoiEM5lKxXly/n6YJ+ILX",
-	"gyOfPXvyfJxOqgZxqSkvqqdtTQexTuFRV8qVUfJHKFv2FuMw2ExxpwRU3OgohpFm3hiT6AYHAQchxn48",
-	"8MJKkskT6CN3OEytN6U+zC3sbuI2g9McxuhWu/GEuzrbUqdpQp1e2mpVPCrpVaWTZJC7icIWRzc2cmyw",
-	"j4qMMUyHmNtbustmY0NDBt6abCxJl1U7TYLRTJNyMooi++3jpfzFjHi9SsRVBfAl0vSKgJeKq660rR5B",
-	"NocNuXbHPpAluZpdZeKyOk+Gmuqg1Su0JhAFOohoh3TsPeyU0nCBaBpFCOJEDaFDyU4W9cPFLS0ryvaz",
-	"7lDsZ0tvoSbC6qS1sTxjhGtlrqf7z9UqZMthTTPsySWSR2pCxYzf9s83/xXp+dPWWQsSzaVwPXGk5csJ",
-	"On3vSE0pveeADXFX3dxyX+r40s3rQ/XAKrd/NBT3UV3JRMi4uQHaX8VHE0WvrhFqVxfmnxSIDIF7WkEu",
-	"WVbUGHn43wn6aEyW4iNS2psw35pbnlbPkb6O6DgnETF5gT5mWt5HJPBOjcWhKVymqoKDTYNeu3I8UC8c",
-	"K+kOKdkOJcnckmuCvJpb5HWpp9kFN8sur15gDmk5Knm1m4rtyO22Ss9ZLSDjpKPTiWUV1CKwmN/kef3q",
-	"Gh50+EtmIohZjQz7S/hOhbc1/Kipqjt9u9uQRYD8EBPqIUaRIHQTZflB4gJFREgt5bcmdUeLXmPq0qm3",
-	"DkUuTwMfLm6L1HHnjVgHh7Vcs/TD6q2m9JTxYMxtVScxvSb01rWMjqCiNg9rDVntDtQXHAKgMrOMuYPj",
-	"xtyj/rmVLZEGFLajRpI8Fb3uWJ34ZfBX27NaSCW0tLSGbHAXRH4AHLwGaS/q+we3BkT4mAeHCZ8jQZXG",
-	"ej9o6tR0QiRbEuHdyA3dAV8NdPfrV/MV9AYkFwib49pbQv/hbr0lsdM0OWZuz34HZdVy2f/+FOpN4RB0",
-	"2xXGNEHcjQreUMxfNeeVTFVTTEdZGZCxHzUsaG3Q2tq8kwG8U63qkgemZLMVUZu9TJVR6FXGNftxVfs5",
-	"O4Fr5mH0rqN/JkZ/qQNip3k9bm2cbG+gpw6oPd5FoBo4PaqaxuRbhGS3QCdMV+Ky/gpslQgmPWFu0i3t",
-	"2TOIace2KytmuFBfRwDyxqat1COPm+LWlB3KC+D1Rwy2uSc6ROt+elhliV5+m80qGVhxVGy7SzfTVSgc",
-	"0NXl9lxr109udLEP5+O8OpnraYAlbuemFmvh0MjNNjywPDCyd4zuwF4tctqyG4R6bKMfBjhwWj0t+nTb",
-	"I00pe9N4TMrF4opaENlSc5rJqitm+7eYaiWYOU4LQ3kHPCg+JRGmOR/X6HuEXjEiitJqQyZoZjgoXpkg",
-	"GwcsTNGp4SOZ8lblrX/pstUN2EuXX3SSp7NwT/ZEF1Sr6WX+uwwiLpS/IhAFLzln3BUmDpGj+OH/Xr99",
-	"gxKmOJObJNvn3y0ffzNOw66t3ExVfOBcqkH5LPfh7JuVOzET6NirMtBgnIkixLyFRI6YtNZ6AHRff7gU",
-	"e2aGWiGqgVAesoKZdiKYQ5i2S5CZpKmZYGJG6FRyqkcRRoFAOBLMRAyGWJiSgRhJoDJEbI2IFCgia0AR",
-	"rOXCFSM7gdKqyyhZY4UJF/Mx57tS1GZ8gSijcG6iglHtAjmTF6Ag6v7IzH2pvNUy/SPgyAQcVzHeKuNH",
-	"5EfaMZzTNk459/Vg79imIAW3WLPFIAfly7epyoozW7LEiES6+AW7hQBhqTPGBoeMTwmL4kG/QlCxqJdD",
-	"ZB0xxUSgIDUV2bYkitAKzhFlNxb5HrIp+V5ektxkDhbG5C5jdyPWlZh8Nh0oW5Q/igCv9e95wbCh+XVU",
-	"KvV4ZDhdR1re1l3lRAsxLdSIRCvs356jLaEB23o27FoBxepffSyaVye1ZRgV5Za34mKjqzhhXE6T6cdw",
-	"w1f17irw3r38yTMYzsrtle0Yz88eP33amWVw77kE9+QRxkJsGQ8ak5w1wOUttpxIeEujnbma67RFXzw+",
-	"c2DjLy+u/+PxGSIUrbCA50+9ch1xxYxyyxBemeJi5aTzs6dn3347aGpO7rCEzI7ToAYTnMJSiYjsjEyp",
-	"pZu7Ijvc89+bL/2hesSHaglXOde5U9vJiKtykQjsCu1m1E85B+rv3L6ISf4atqU3wl3f7ZeQRKAILmAg",
-	"EGUSYSq2Wg4P1HRzBarl0U3H5WVowZ5WBaS1IEfXnX+IGcRGuAqQMjskRpn82q1jmeV0hgjl/nhje5aa",
-	"SXNk9Xp6DL3Pca2znHO4a52ZYGIOSZXbqnlp5ZQYl/0zI8paXcDD+DrG0azPrbAdcNS3BQb2Jg66jpih",
-	"7FIbvOx7abLQ2LMmY7A8aitdRcRf5Aewu5Zs4xywGHbR3P8yQj9k3qfaiaArAbuF0oOrZzePxWrkLYOC",
-	"3DJ+O/KrjmJqpRxCl4F3bOW0rhwSAeJG22UcZ7PTlWGkcF5lrRigFoWUkU2vZM5Jr7XYXicF4ptSsZE/",
-	"iPS3SKS5W3wG8rUO7wqp1miok0jn0CAKYXs4JSKfY2JVioLlinRrnEpWSkm2/4wxTXHkDBuulh0sBnoc",
-	"DkgVP+L1fr5r3EC+q3R7Gj9mJce8rwDF1MBqkcUbZ/0oGmUOevtRNID9BsfwPo1gbGU8XXtgaj7HMxcI",
-	"A6C7eQekoiWCOsYkanHEJe7fU07cD7YkCvxaJapy1fcmwJm9I+8f8kxZPZLCHa5T1zyZLZpYTOmSV28z",
-	"a3c9JkBXZBthi7A1+7702i77A0kjJiZ6fQ8Ze9pTTnCEF2Ro9PXwYn9dAa+Mkw1xH+O95VC2WCAsbk1x",
-	"EhSk6sNyIRSHcjIudbs1LGxipOzooNeWbRNTgkaSCFk68cbHxxZd0mTWnTHP2bZY6dXSNX/OEiRrOH16",
-	"fGzh8uqUFs1cHNPnJyvyKDzd1VMnsBiXMeagzYW5a2qswClOiCdOt+WcbD5DBHoH0fNun9kAClRDdJU0",
-	"tFjcX5luIafZFOl3EaY/YEeNy6B+jgRY9pTRanNDiAHXFzt6qbud/bRt0a/aikY6F753Bfo2g3ZnKVdr",
-	"OmxUQ6v7ihhH+ca7EWnNw9msntmtE0blcuU1CBGBVwcqBT7e8s9ZNPay33KV7rCuW7iZuTrBNQfTFrA/",
-	"IOOWWmkNqLjhpgD1d0sJgLK1o4Gh7I58R8C4npiuJKYDenEQ6xMXpwGxv2yAyke2rLg7/bl0+5hSlCAH",
-	"xsQkDUu0xRVeAL8jthq6LbsmjI5hH/w6o6vgyOA9mCO2m7/y6q51l45LMb6WigDOEaF3OCKBpzSXmzVL",
-	"aeChrO25hwKgBAIPbRgFpUfiO0wiV8VwHWtLdccFR6idrN5ga0rKiIjIIhbYFQJNhcTtLQdiCHY9tZUc",
-	"If1ERtAhMvvEi/m+XKpIYaMFf1ksgsuUhltMAJNujGVK6G0dbirM63jjW9jdpOpcdHOT7vHMb3BqHKoR",
-	"ASrzf7EAbor6/qYcRsKZBF+vo5upnk4upaaWjKMN40SGsXvZuszzo+Ts2fOs5vOj5Mm3T00Z6Edny6ff",
-	"2j+fLP/rzP75dPmdfjs4e/bs8Xc9q3/uOKOmSTL12Q3PDGBdrFJYyrTp5YbDHfPzuEqXwT0VeSDOfEbA",
-	"KbdfJY9sXeJuG+8AZ38V+6XB3VRdgXAHl86jwxiGP6QGo2fYx4LfJnZ+EyLkD9lwn7JhMp9nN47ZeVtH",
-	"RSjAODKNOIvHNE36dFPeXlPlYCn3h2QdqWlr4+Vfu/bw3t7NR5QL+5FtEVtLE6Ee4x1agbGVemhlMiA4",
-	"6FaJAkm2ARlqhbnWc8FV5vsSBampfozYGj3WvUmePA4GuO5sWqZohiANcBqV4ZcP5OklOiFm+rjfW4e+",
-	"NYlkPRtwrjqy7emzrSVTZ3S8dxzPPc4cg5OOeA5y0xFY4DMq0rhlfxNz8crVf/5Ae3Zv4q0RF63xQjya",
-	"q35sNQSjhKISBXhlWmmntDnUOStHDqfNmQmmNgmxKePt9QF7Kp0t2+p+NaMzvlsOkfEHT4s4aPi7Qoar",
-	"P28I/u2esVlDc6k7cuneg6nyNo1YiiJBbV2yL7Ra0NK34fHAOvfvFS81eG4vCdcqLdxAorCdBqERPvI5",
-	"OnVcICExDQQiJgnOZPZN6y7w3rh93kWYujw7uxH3V+vYcki89dhEsrK/yTXeKO07qwjUtOZ1ucu8RX53",
-	"quLpNYmJ1O0kTNg0enGZ5QizGBChkinE+YBiwHQbmrrlw7Zd3Dgcux7V89B9cch6uGuQlPbvGVSXMPVr",
-	"B63kOU71oCrg5S557hKaPdFpzW3jVKorKYWt+7pZTNg3zzTbqBKcNyZnczgB/6Lfd6Ybj7SUBJysZWsf",
-	"T6atI1kicPMVjv1GkaOe5iaufk8jAntmBNU/iWxkODfWvjw561n91OJZxzJx9pstSyyQQ6WXQedRYssc",
-	"f0hdtjTPRJX2GNInV2rbPLfDhVFTsDhqBGxN6YkYsqoTmUHGlgeDICtDgaOtkeAjea5bpZ8srBxZ8ESg",
-	"gFEwufv5+tGaRGB6VWlvI/JNEy3dywoTXtEqMyuseaQPsIRx6TSpNqVjW78yamNBUJwKqYAbsC21nfLq",
-	"kSN/Eqazr9qIxLcgdHu9i6x52ajeZXMJ57rUddAR4wGhmO9QduJndKRVx0NTUSHHS127ls+8r0esD78G",
-	"GjnG4Y4YidEouUdcFTU0Gs5RbCiKwgUKU85350rzF7ZJIJGEbrJUe5YorKoXI8B3cF75UbGa7bbXFuXk",
-	"zVQ8ZUx08JiKZPvUN+mv5uzItR9nd8ojYC1CS3F0xcr7CWSW+NcazU0PhH0PgkV3E92De5Q3rS2wNJJ7",
-	"lWXn1OReyJbOjhFgP4lHDlULOmt26IhoxrIIX4ZyK8khbX+7GtZLZ3WXTKL9ObNylGb8xkPWVQOBh9R5",
-	"aqKQCI/VD6avo4lREmmidAAIEOPIx9SHKHL3uZ+/fvXAqPwagRdVpWvlDw0ISyXcB1adLlhiHp0/Z7BD",
-	"KvzTO1yP4Kevvsmr0ULPs1paiFHf6KQUtqY0EhFIB0kEF0gfO8W7lG296rum7TahKCJKdaCs8vIJMn3h",
-	"zs1A2vpYAYSXKcXqSbF7xYeIyRD41kBrXI9Zp1WSRdEK+xNby2vrm8P/HAmGJDO6u72R2O07qwgWdFYf",
-	"J3I3+W6jwpKkaGaRFF25zV1DV9uQYyZoA6AV87Uj8jhJaD3lSsvd1g/ZUcHd9pCzGGGURJgOwV7poHUa",
-	"7EMcSei19Xd20nY1dVpFVlY3Scayse5qbHsZl5uHD5PyhkCyKGFX/xznqf2+0mHa3HqdnZMb97W2aoI2",
-	"PaMIOrqwlG8sBVn7dBezdhUPaDwL2qaOPRSyLYox1e0v887+3Zl91ZF4SimhGw8JyZIEAvTn1U7RGHDB",
-	"6DeeJRL9K5ECovU3SqGJkwgGaS7tlQykUbqqq/mbETiWOhR0BUQmKk5XVNWWFuf2pihCW3wH7bItk7Qp",
-	"DYCjLd55hgEfO+c3bcqdg0VYGLtLZrpYZ33PS/l2ulZsQSdjWOEXtQ0HH9iu3kNaRWUIKdFctqWSzPu1",
-	"XV7Por9Z0X9A5a0qO2a4ho1Q6QZX6K4q1111uu1+poZS2OYKI+1QOC9y18zFIBsKAVrthhxPPqaYOwa5",
-	"yprey/zEUJR4gTAKUxpwCGRYN1eOCKxrpL+P3H5ZA6gu/Psd2obED01l5ZLwNxylNhDgnREilG3dmlK3",
-	"LsF3Nzylw8pdbDjbmup9+btPveY5AtgPNYC1QdiY43LNbtFp6nzcAuuaiTcoOTcG6kC5NaFGGno4Q1/3",
-	"XiP1zFXYLAIsZAXmZ3WYv9LqjtWCVhCxrSWbTGFQR65Odo9AiFLlboOlqso0lvbniOIYELBR1RLb/Bdm",
-	"Q0To2UxJgwvjOTKdeA2jIV3zRHgISxQzITPlzRvls5heIdVYN1rjzb5dHq/Hpww5CHXk1FwSj+s0dh1q",
-	"nWJtCcUSm8ahhrlVviNpTWb25PUGu3NOlksXv1uVo0bwjKMEWBLB1FCfkp7TDPVhlY6GJVq3TOK4CaxT",
-	"oW7/jCPTwEnXt1b/tOBiFGFkjO0XWmsTkkQRCqGcF1iaqW6MLzOc8VM5VHiq+wFs8e48c2bpFSnuyzrM",
-	"mZNkGwIHtAPpnDuBPLvdofTfEqXUO0LgmOZBI/C5qYVeL+bdWj9M77aYudikZ7CRg75YgEt7KXpIjYvz",
-	"v2YxGEkpMDGWJQ8Jo3roPt6YopcmZwXdgqNz7PDuXCsWOBtzVeJNl24JGLAYEzq+jOjoHl82n6Vc+PNp",
-	"R779yKKmhreHVY8Z0cxK4QvLlEMPeFtCYqf3obJo8eqNyrJyuiTLyVlY9JfX6iLjD3mUaQuVHcibs2+Z",
-	"hQN3tRlXdmj2WswHiWayvewsqeSLrtQR6nF5GGqZ47ps6e5wt2UzwXEvl9OE1MNugHD/lZPdeYdt5Oyi",
-	"hb8VngB3mfzdYVoYh5jQm7YqTFOkZqm+6Y0I8dmz5w+veFwlIdRdImd8lIn6ZOw9fHhkSkdNuyTlCRMw",
-	"U5d4a00RA72oo06hwpJ/09kOfUKGWUeQQXJL2imxv6Zd7nx3UHYF62Wq6T2mLL/PEueTyY7pAT52hDlO",
-	"zdbFzHZs2uDCke0KuLtflUlmZglQcY5iQlMJJl4zwLtHbP0oZlSGyPzX/rQFuHXo0KUD4junm5JjR7Ts",
-	"WZv2ffNv5rKBXl2+uUTqfLlAf/3wos1C87w3NV7Do7SqJqBNN4RUHT3XCre28xNg7nR9U3T57goZtV7T",
-	"graWmrfzsUMpk8WXL/oStmYt9kfPxKJ6WSiwZ67rO4RpYD045cBboc1oGOmOxyf/oP+glyjBMkQJ5jgG",
-	"qa/gWGqgacek2aAN0iVS6Cc6XU0KRIIT9IHEJvD4H1TBWPcFffLkyXffXOR56iYuWcIniUTqhwgL9PG7",
-	"ZfBRDfPxyfPw4wnS1YfsMNZri0yBI2GG/O7ps//65gQpphNZhhBK8AbEOVqzKGJb9LHEMh9P/qEwFhEf",
-	"qJH2Rl1aXCbYD+HR2cnSVkM0cBbnp6fb7fYE68cnjG9O7bfi9PXVi5dvrl/qb4raRVrw+TIq9bc/Xzw+",
-	"WZqXFI/ghCzOF09OlidPFtoEGWqiOMUJOb17fFpEjtoLG8sCXq4CnR8l5KV5RX1ssSMW5393i5TildMX",
-	"Rmp88Xrf1ElYQ17UK9Emkp+HvP6OgwDqD3v5tdKXB735AXD88+LLr4o7RcKorYV9tlzaJisys98kurSC",
-	"AubpP+3RaWTuoJ72WrRrzquXXlAUZ/wu1tzpHi1f3mkeGaAkRBrH2smkkYtwhl2JlTr+9yyW+Ff1bpVK",
-	"Tk2VNH3cMOHq7GcUX6H9EdqK+k9GKNJ19bP8xhULdifoQwhIKB42z5SYuIWdQBuwLm71zLRmQniDCT3J",
-	"67hlpGk6zV9ahd1GGH5vjVOzYMHMkDfAq8pj2wKmRgKPZ54cAhcF/BIytGOpFmgKdNuQxUgytIKIwN0e",
-	"pGEPj8X5338tE8r3oGUdpii7Hw0gFoX6Rxq93eIlb0bwIETMEZi72i7i4AxesKCTy72cl6uoMQU6im4U",
-	"h2GxRieKI3NZo7+MAx1KVmn4eUiEbKvEGBHaxD4Din7Ct4BwCUmjmev0Mwm+GFkcgbEhVDFpwnPLmBzH",
-	"ZVc/uPjhaVP8/6DU3/1BYtY7ASif9f+/tEqb/wGZHRfjIKC/eodleIRTv40CjeSdA7o4QMYjNRykp6WW",
-	"L25xcWle+AO+r0E3NCXjaPa0VoZoqH6Vu2GyeAg9XBG2ohtsnKCnj5dFm2Xzio7CkUrKNlWrN7DVsHpR",
-	"KbwzAae56Jj/5Cg8pYOOjPmoqAwUBy39VfdjkCHskKmhM7s29ga2aJUKVC2LNI3WTvPGLW62zijhjW3U",
-	"sg8NHAgfZmkOTFyTjT2rt0SGhCJsrUWzY+TS8JlSwRVDjsMGN5l67TiwqXyGI2315r1F7PwMWcs4PDJX",
-	"HkW2X+MsnNHmNZrO+WPxraRuF7rV870P0v6rziudWfNb0GgUwJANztswFvQhJCGPsjpC7Vavd1d/MYV1",
-	"7v1OmtfnP7TVSW/5OLdSa3mu8I7vg+i/kppVHug+aga/p8uombznJnoLu4PdQ2vXggwfDtYZeOnMcfVV",
-	"3Dj7t79Ko9vTsiOjXYwbNL4ov3sYkv0+jW7v6dA1UwsFeQe1vqWAuH6KEuA63tZDhNoKdzOcxukqJhKl",
-	"idK7HnvL5bLiYyqhsvJzE6HGQdWOSrNN/c5oSg4gTpgE6u8UIxxK9ypWeE+UkOcpuYzVWKItS6MArSBL",
-	"57oopQIqUjhbnh1jLR+KwG7jYTTLEZ51VJo4ChNvr1U721hQ97INdY1WDbrXpaoVrqXYV0/z9+xa5pBS",
-	"pUwakylXygdcExqUCd/utUb0dQHWqgPVpNe9K0LXpirqgDe1V5r/PNipOMzxp4P/ZvYmvsExjHE79r/4",
-	"0pTu/d6EuAwBK2DuD7oyXHI/JHdKOTmkHloiu+Moo8OODa/NKqfdlFk9ByM2fBbHREoITtAbVmLWDVMM",
-	"e/bpk3opYkI2jW8NxeGhHjqlJd6TwlwGkoNI3oOvdI3gQoeJ2HI4mEORvlyV6i8/4E2fRNfvfPHu5wSw",
-	"Gg9G1XC3fjWn/OSUxLrOXqu6c6WfVwnwEPRj5nnYpPOVEcgHdYvTls5yg0wteeATEVKMp5bPpX913vjs",
-	"2bCP4Cp92+YNclwCs0PpolGIUki80xFaupzE/uC1M9Uuio1jos35eGDQLI/FHB+qZTSn8siXgzgzm4d2",
-	"1uGzxuGYCMiqo5mQaOMi2xqlWtdYUtDEhApbyFRcoEjj39EYegcyq9P44rJSeqR5xP9VJ+LMSg4DVOL1",
-	"TxoSR1AHTFPVY/vlBhCtKff1QIjXFB/rJt9BUvl0VSrJ32LCIDSwyVHzSJ4D2DDMJu7JgPHViLwrc8bp",
-	"EHhTIDbW5cYy5M5CSKefzXidB/5f6WpGqhp6/R769nuI2R38cU6ai4NkSaYdaaObNDnu+9KLzkU7SUzd",
-	"oAFqz4vQ5BkfnFZ+wcMsSj/qnLbRfrVPjxKIH2XFMwpiqSdwNEji3cufvFL5RqWTPl1+1zGTTUP4z3GE",
-	"WVBBMyoC7oDjCJlsPnFhUylm8aO8VhvDpu47oVlIEoUtCImKSqn7kZzg7cecuSC/uH7/YE+5F9fvR51w",
-	"85nF3xq3i1tMaY3WlneTpgapeAAm72uggVGpr98X5PRJIn/nR3tLL9O1Ie5NgCnRxg+lT44gxkbb0A95",
-	"2hV7P7hVtgRmhfYZVGT4lES29IgTzy/N86/miq7XSyucVudpKL+yN0psLSwidNqd0HdenfQHgWeTUHT9",
-	"pCQBavpq7Isyc8seyplvzdu/N6bU2z44PxrgWlb0bEUhKSFO9jYpnuoSS+1H+jv1+DdlObNGiCI7eg7l",
-	"XrMi0R1wgqqmvy9+uO032RWxaN6YH0uHiFKtds/8YrWwAyldxUFmyga00ERZE5nPRFAuQa7vHNpBGbP9",
-	"7315D602gqCwPbZ58zhOz0pj0QMTj5a6nXRjj8g5DOkUtoiy7SyUcZqUeia5pbp5wba7ecDSog/by3nn",
-	"qnUTaomqIxJiHVN3C7tZVDvt8bDtxGysVsDMOc9SiQI211Ei0rg70yGN/zjsu3D1P0xX4tQ9PbApT7k/",
-	"VrrDH03c2ddxuI8OgZxPWlfKA7XFQZYaH8yXKBtFKKUm2SzIy+jvTRW2a0sHXbAo+h77t18FZdR60PwW",
-	"1b7/YaZmr2QIUwSYRwS4Vvz2pYWcpgbexf9W0ODDu40fzCkwSVwc/Oqetw8ZYUcLAAePIpCyz/7yA+Dg",
-	"tX3v4PHBh7VtZhs5OEJ+YfzWWNq3WCABEmFBgjJicjh3oKU3AecHInzMg2JjDz4Lx664qmcOhsWpDrfp",
-	"tFKo518RPD5wbXHV5Y8GQWSYN2MvF8b8wrZYzvDCXqVjYu7A/RHZAIevFHREj4uOgw8qpJERXPnXNorL",
-	"WFDyTg6UfFfsaSYGPITW1q+wzcTfmrlrdpdWeMNdL3O/vJvE1/qz4WX4dL3UQVkwdkUKc0N4b8NhM5Sp",
-	"3+or9bCMGLWGwYk2l75kw1KHrolJvu19URcFGZQNpGMlHoj4sVQhTGVRCZ+kIcFHQnJbcntE6IshzQvj",
-	"PLr0fUgkaoyJsImwtf/SapLpd2WOd5ub5+vygNoIomjskR77kaayvbkyBITTgEgUsY3uAVJZUolPLTs6",
-	"WPSUF3ETraz63r7zVevNZhPHOZ0MUFvK3uTI6C4eYNa7OJT5SQ1+TwktZvKe4gEl2B2siEATTXnTrFUq",
-	"RvHPwCoDOVK/iioDw8i4BBPTYaxbmLyy7zRgUKcBJqDUYPMOOMICbSGKdPeXxfniXynwXdbm43yB9ZOG",
-	"mM976n1t8RIGUAcXWBYftqkYi3RPbnWYbIkGaJ6gbXwujxIWEZ9AvwB7lbWbO4QAM4PfkwCzO3NgJRNq",
-	"9x+P+D1sdHadYUkvQ2qEjT2hA6tNfj79bP7oFHAvaZBjvJOz32QF0YOMkRMsw4KP12W6KRBaZu1x7VOO",
-	"KTlf0nqWVzeETV+Rbol5Zd/5fdQcNrs9jp5Gcshm2Mp+6RNuZpWHSjfWg9+TcLM7e9DCzaykxmgF6pr8",
-	"dfrZ/DEkLThH7UgdTX82Ihl4JonjzvQt03FbtstBNro8AiHqeKK5whQcibkVIZA6gGeyYueC34MQIMfC",
-	"2+xhJu9N7rJC4Z+0kyrr6jdKLgyK7f2qGWZ2wF+K26ySpa2QNRrow6Ks/gC7A+zGHN8WXeUEv+2xc7LD",
-	"cdSVBfk2AXr57moxCmbZoCPMrNpNwfx0PydFS6HjDyERxej9PskBKRxT8zbmV8P1Sg7nhHxN7uCB3AaO",
-	"kzSiLwMsQ29OKuYHB5nk1r5WFuLzmfmWR8yrnFGfsrk3RApX/k0PbE99TH2IOmqW6ue/YzAbANQUVxdU",
-	"k6wkc7dwe1e89lW7efJ9HEdoJGWwjSwPnS/1QGaEfPx7siQU+/v6jAmuksoFrk8/53/rYyAv3OS6JpbR",
-	"PI6x8i8Pelksz3L8WkidRFJWoJPixbnqGXEWgdCO84AIvIr6CYDpam09gtS+9Psw19rtHkva5rDN8JT/",
-	"1C9t9YsHk7V69HuTtGZvX5+cLaHPwWhKzuq/hthtCwSPlbL6u4diua0QdNv94kB7XR6DIg9tva1KhHbz",
-	"7XwwfBji5GjIO74J1y0lcs9qhGnXZTxLV1Wv9fimf2RbtMYcYSUBW+JMAqx7wRSgzHf/3VL3SSdxGmvH",
-	"tPFM23/mfmlCJWz0BdH73MiYjXameBARSJoYPtcS7KN2h3ijPXvnTCQzsLrmyh/uO5s2B+j5IryCyEO3",
-	"sPvvOxylcIGELfUVp0LqLMG1Tq1wrUd/XFmOaeZfXdcTZ+v7GH8yWW7lzviYc7xzhgnMnzEd4dYaOJqK",
-	"ZyixQeI0MqWUIcuTFkgy3QN+cFhC42l3eKjZXPbu70PxLe96d6ywUpP2nhSQnhydVVn+4oA1CbI57i3Y",
-	"tLzPr09BHsenp5/1X7sh+nKdAkZqQfqzh6I0O8m/Tx84xMaXxyPcQ+vRbpHSrk/PDNaHJI6OjNXjK9h9",
-	"UubOyrk+RaB47wEoAaNzL/O2RQ7tVSuuQprKES69NHtW0AFQpfj/fbHFRJroCEvV+rQRxi/tM7omPNY/",
-	"rTGJ9B+UyRuRJgnj5l3jDVPPfh0S3rqctUyJ+fDgGk6JeGyRRuBgulMLiWm5U2pe5KGNSsf4EIt5+1MS",
-	"IKtZ8ifRGr6sf28PXV4zHmO5OF+kqX7zfrDZ2nGu9MaMLsqsiACRRYaN7TkR6ybwa+0nbtZdbsF01iuu",
-	"UxhlLz2c68jskoWnlBrJIiRLEqPF4sgKDRYnSgG8XwFisHCc+1GMRd7/xMuKeeuczKJAmAyBcLTFd9DS",
-	"fbDn2mQ7Nj7QRmd2eQ+vtWZm4Sh300Qr2KTU9NR8fIxFfK/newjtMY061tsfE612CKMAcBCRqm7u7JaZ",
-	"/dobnjSZig8cOTOsH+ocVrKQbfXBpI2SobX6AvZDLRqqnfIHAHuorvF7h7tNj8rb31/YBra25yEEaMNA",
-	"oIoOMAT8wwKJf/fg/xEbywna6NqMRWknoz0gxlGIBcpViDEoUGN0tLuQLPkD/Cwy5J9SSSJbo96Q7h6c",
-	"YPofdSvDH+w7D0AXHl626C+EBg+lvpEB4HHUWJkjK0N89kufdpp3uDqEbmkGvyczvt3Z12e/L1DXZNlB",
-	"vcuswXti87JyJ7L7N9OX6bhNNz3IRpdHIMRD2+MrQqDdDD8X/B6EADkW3o5vcXfLBZ4a4W6Zo7lQa9TQ",
-	"L+bpTR4SZEMhUNdFGQJaRwAS3cLOXis3ujtRqJS/hFAKwQm6pObnQgfEW7xD25BEkHWGzYCyBumHIHQf",
-	"R12GBfmMUntPzRpx+ZhSplunkfXOs63VwL81fWvV+rBMOeiGH4AdnWYV6+vtH5AIdMpUV9U8C8eDZaX9",
-	"ErI4w4cIdfX6FUQE7iqhx5tmZZ1BdY2nFzOeX827Bk5w9PMB/TS/hZLHrwgt6qAr9hUabL0W8OzXXkvP",
-	"33KT+sO6c2XrauHDzBNwkIN0AEiHtQu1m5jWKnQ8hOds5blv3x4pzIB5C82R8B3WyWFv6v2jccM8leCG",
-	"MNA2ZDgmrfzyS8gu46vFfaUS/T+WztJ/hhl/nVKuVhAxuhFIsra8oRBwJMMuEfKjeeOAULEzOEBypTRI",
-	"EAdQckCGukcrESjhTAFEFyYVXXn4Blb/7gfWv39b0LqMCNYtDzJq6YCRAmInhF7rF3638IlBcuKLLgj9",
-	"ZF/phZEu+Jt3Yh1x2mYz7C9t3nEWK1ZKBYrzZbdungM255zz8viOCbnhcP3zaw+Zzeizm20pioiQQIEL",
-	"FIBPArhAGK1SWxGS2JshEbYKK1avbTgOINAjKKTrFqsS35qr4+W7K8RSHdUhgN8RH5y3vfd6vQeu+Ltr",
-	"IVXfBNs/Wz451nSUyYNJWnP/Ns2we0nk3925MvqNP7Ayi8TilsTdCKkO8XmxAsyBq9GU8qqRadXdlEeL",
-	"88WpVmrtWJ9dqp81KcAnou0oNn6o0j2nGYSky/CkcockQxuQ2kFlWzHZAfLejfVPXwO+y0rH1ibNdcTm",
-	"V0WfH5qH4+jZC8dHlmpV6TpVH8dkcWtIx5juUHmfCEtTKjofK3eeNQd6wwIozWrtL833fsAQZ+GJQjKu",
-	"/XOIVr/ONuFYb241Mwk5xXIRTmXIOJGkPFJWxKk5kkZ2jJUKapK3guKrPFfO9RnQ3Ouo+2GXwFOPAG5+",
-	"XpQI0RBQYv4WdmXAGd3XNTFDATGNt4vXbQVpN0UmEZZrxmNEpICoTIwFD3359cv/DwAA//8=",
+	"7H1pcxs3tuhfQfG+qpm8S0vyehOp7gfFcW50x7Ed2zOuVzMpGew+ZGPUDXAAtGiOy//9FQ7QO3ojm5Sc",
+	"5Esis7uxnA0HZ/08C0SyFhy4VrPzz7MIaAgS/3zxnq7M/0NQgWRrzQSfnc/eR0DE4p8Q6D8pIuGWKfP7",
+	"fKaCCBJq3tfbNczOZ0pLxlezL1/ms5cioPbz+mgfIpBAdD4mYapzrC/z2ZpKmoB2i7wMtJC/+AYWJGQh",
+	"YXo2nzHzy79SkNvZfMZpYoak5sPKXAn99BL4Skez84dnZ3PPPi6XGmRzrtc83hK4NSAk1LxCdMQUERza",
+	"5sZxynMvhUyonp3P0pSFM+/cK+D66gc/QvAbnGlNdVSayHw0m88k/CtlEsLZuZYp7DDxGzNsY+pXNAEi",
+	"5B7T12GeMJ7/u3UxvwxZSR3kbil7Tv1OUw2/tJAAYl2ZN1oWkT0rFgE8TWbnf5+tgYdmormhS3ZrXgoE",
+	"X8YssPDTCL5f/etaSVj5l/UXxkMilo65WkHjBmgDzxM/M8ggYrcGqfVZsyeGAxRhXGmguIyY3QL+2LaS",
+	"bMjyQkJY0jTWs/MljRXkK1kIEQPluJTnIDVbsoBq2I1Qg2KAScm1tLBdiLa6rD2WIZK1FAlTPmxdaUUS",
+	"GkSMA2EGXUSJBBYi3BKIFfxJkYjyUJ0bYS9ugGwiqgnTJKKK3MBWkaWQc0J5SCSsYxqgOFeAH2+MeD8h",
+	"V8k6ZoBvBm28EZTWOBb9qVTCI5c5fNLXAT401GdOmTVdAVnAUsjWddjBWsD91H8w/ADrWGyTowgIw080",
+	"ju0/bkGyJYOw+B3/lsL8cb2gwc1sPltSZn9W6RqkgrBNlLwwZ9hLljDtIxNI2vg2xk+8WLP0ST+xxOzj",
+	"4ZkjV/fPfBGMa1iBLFZheKOVZSwu8cRtWRH+rwWHz7wofPFpzSSo7y1tNCeGDShNbkEafYcAD1U3HYEd",
+	"7zp/yXPmhlTDA81wqc0V/Yjc0liJAQ/ZRMCJMDTFNFEgb0Eh2+ooI5LmijLuG8VbP4k4BOklaCARPmyZ",
+	"Ln84RtkYq+Dg7/toN1chJGuhgQfbv8C2OfnP9AYUoUa2AdVghNy/UkMJEZVJDCpnCas4FysrDfzAjNxC",
+	"jI+GyO+r5c9UB1GLVGHLsgKtNItjFM4obVCJb1vi8oEddxSjXCmVgtztnGX47aRHrF3OLqdrvpjdJzf6",
+	"Vaewv2G8bXr3aITG9ZIuIPZMdwPb/76lcQoXhMYxSVKlSeIQ6xXXZpzK1AyFe3UNjx81F4Gi3J4E56XH",
+	"VEq6dUtUGuW3j5HfGv1gaxWIwGCndFmqCPM6oZpRH+CwD65+GClRuo4zQlEhOMqp9tJo9X5KSfmScaYi",
+	"pzG3Lud2tPRuOUUviRlzbriDkrWEJftENkxHhBItKTO6Bfm/O5ysD8+8XGLPztYzdcmkaj3H7acjt/0a",
+	"RWHLodV5F8ofjiGx1zIEeYSb4YYyzfjqmq7XUtzSuPxboKxYpaEZdS1FAEo5XcDIOXtOLlOrXgeUB4C6",
+	"olcPfCNiFmx3E/Fr/HZSEf9GggIedEAXVBtg1+5bL2wFjxkaacRy6f7icAuyBSqS8YCtabwjYLLPJ4aN",
+	"G3WXE7C8pH2WIJYshl2hgh9PCpO3kAifsL2MlSASH6LGZCZWc6tLm3+HFBLBCRckFnwFEqWk0aMgaQGg",
+	"HWyseHoHVPq0uffwSZv7N07rpLMCyWhMeJosWjXtf7Uql08f++DzDsf0EMy78mRmJZRvSapSGpurexsQ",
+	"7BLb1vCtV5V5x7jvbvNK6O5blWJ1Xh54mTLiOVV94jlVHfI5VT0CupCvIdoDaga9EFaShk4S34ob/CsR",
+	"nGkh8e/c/PXrvF8ZfE/lCna0y2r8dlKes8vZRQjli9ljcqBJ59GrgbZRr3u0++R/5ZrFzcm/7yLjFL/Z",
+	"gYw/UJ8ya361GzWCy/AqYZr8mWqSCKXJszP1TctCjPrQvvu5z/8iQa0FV4DM9EaKRQyJ+TMQXBsd/vzz",
+	"jK7XMbMun9O1feM//6ms/6eY6v9IWM7OZ/9xWnigTu1TdZqNizPWPTtUkw1VZCMFX6H4lmANkHiz0IKE",
+	"gvz57Y/PyXdPnv7XNwg3Ny56jN5cuZv+Woo1SM3sVgKJF/xrqofiY54becZ8w8IBWuV8FlOlr404GTW4",
+	"Revn5gOr5bc8yrSAHqS8heXsSy68RqzrS1nS/N0abcq6h7tTuDXOy6goNDGnmn+ZOww+ty/de0TeWGL7",
+	"A8F+BFsAtaP5JbNXxyqOc4NF/kfXvhzLf6kbLOZlF4HfdV3ZFs7VvtS31jSIEjAMmZFXNH5TWrdTCatb",
+	"yUiP8YZpsAP/o06pGgmMPeHKMGhg1QuOlTsIaoxJ13TBYtZAYmO5dTQBdx6NgwjaBcSqHWntyys2jLxs",
+	"DkAajFig87pd24WOYnV7p/U9lEDdSet5hG7kUUBUoJSL3Mg/YFw/ezJrWrnmzozhBZlRs3wPnEdlAPeF",
+	"hSDJlDZnNSld8suU0kqaf4GtGsmli7RuH336rMI55p8e6FF01JWht9jimsuM/uTMx+qKrXj/x8+e9LHs",
+	"wl5c3GjFolrBM4nIRRFwQImrNSRrzzJpqiMhmd4OYn6QUsjrQIR+qoVPGiSn8XUqY+8LS8ri1OcvlKDl",
+	"li5imBNJNVyjMRnCOUmYCgRfslUqITQXo+LW2BzdmYXHiT3r1hgk+oAquE6zC8xAqQVK0ZUfXmU2LokF",
+	"kepAJG3ySsut22AjNszaZQzJEGoRjpq/FmRh1jZUhKF9wje5Wt+waxXRR0+f+f2ON2BukLQ0LXFBGX6M",
+	"KU3lWN1zI+QNDGAGPsvfrUzkZY8yF1QZZMn4CqQ5x3Vp67uenlzoa5qFxQ1UYYXOvOKDvzF4auNBFVEZ",
+	"Kj/ltR9IKrXAGnbu2HF8kP6eWfNPA84YC+OfOhbaf0haU8gQLb22yNyIYmd1c3SsdzddNd9TT6xkscfM",
+	"SpaZReczqag5p4NQUY+dvQyEffRUN4oXAml8c6Wt0aKmoJbirXqQUIrssipZbgcZZtZoWdduaBl3NJeW",
+	"nk1Xcexad2bDtTvsXLabUGgB30+DyNH0Zc/FmMvsbnCl2T1m5G2rooPUTOxsxSEki235+GoTrgHlVG7b",
+	"nNcuDArdp2RDb+GCUBKlPJQQ6oiwJaELZb3qFVd1r7d6XmeEkdsPgYboTmsaRbdkE7EgInALcovBSoSp",
+	"LHAwNBsI6ZYspUgIF5vKHoYdFKHcXsuUD/HEzGcrKTaZ/dy9+6Rubny9JECDCAFMxC3GK2AQa+GoKFYm",
+	"0kUMNXh7Ye38OZm6Fo4+EAstr0YaOJylr5Fo678I97iWcMbyFyULRumuDDQLBnAwf1SH+Y8YsEiQsckC",
+	"YrFxZMOFpZmIxlrNScpjUAqDXhwzIJYi85886HEs7RscSxaCTyHFcLuAci4MxzGNpnaMRbRx1pQsJcC/",
+	"oQF83xG5ppqB1w32k9hYSz61G2IKZ4PQzHfhzNwRkIzRDATERs1JZvGnnEQilfO6EOg0LWWu2PEMX9gc",
+	"cpzOUq7WEGSKcqYGVH+9gW0Rmjybz+hyyWKGfoPnEeWretCqEUxK4fPXy9drkDarBM1btyyGFXxgOgol",
+	"3XCvauHkjMczjLHJyNXOHnGRCaXEpnVIIGsjogjjiBNV2lQuCLK8Di6809uLiGoLuPq2O97KdywXdpWR",
+	"GNORBBWJOKwg7ezkYZ0V30Vm62Lp+MnxJJI6kiZejpAdkSKliGOR6h6hWGLBs5OzM59Y3ESec+9HIcka",
+	"xDoewmA+Fev5u7e7aQKBkvXgyKdPHz8bp5OaQXxqyvPqaVvTQZxTeNSVcmGV/BHKlrvFeAw2u7hTQq6u",
+	"MYphpJk3oSy+pmEoQamxHw+8sLL1zhPgkTscps6bUh/mBrbXSZvBaQpjdKvdeIe7uthwr2nCnF6pSydp",
+	"6lWlk2SQu4nDhsbXLnJssI+KjTFMR1S6W7rPZuNCQwbemlwsSZdVO12Ho5kmlWwURfbbx0vpmRnxzisR",
+	"VxXAl0hzXgS8VFx1pW31CLIpbMi1O/aBLMnV5DEbl9V5MtRUB1SvyJJBHGIQ0ZZg7D1sjdJwQXgaxwSS",
+	"tRkCQ8lOZvXDxS8tK8r20+5Q7Kdn85mZiJqT1sXyjBGulbme7D9Xq5AthzVNsCefSB6pCRUzfts/3/RX",
+	"pGdPWmctSDSXwvXEkZYvd9Dpe0dqSuk9ByyJ5CpHrUFeo+WFCEnMWxBaNjovbj4uRNHooSuroPMQHziK",
+	"IFTdGJX+hFySAK8SNmXLvGITk9S58y1sbJrqCrRNZzQjxWBUfHepZJKIDS9FGDFlU65CZHdF0IFi3uTN",
+	"W1YvGBpSv4rjs32Z5Eu3yBuqDldR9NGC+SOCIhLSXoTdr+qjTSYwtymzqwv7Tw5MRyDnCPaSgcmMkUdB",
+	"npCP1nKrPhKjxCr7rb3s4i2F2BxTgwwVC31BPmbK7keiDDYSIaEpY3fViAdbSOftd4SB6vFYgX9IAX8o",
+	"ge4X4DuI7aklf5eWnt3zsxoC1XvcIQ1oJed+U78fud3WQ2RSQ9C4Q2L4ofAhAiM9CDOy3op8NPNRdNEC",
+	"DaJ5flwYyXNCrGJ27k4QlyUpAU05Cm5B0hilCOXu0CDoo1ckTG30qjkAJAmE0iigYDvHnHaSn08lE1D5",
+	"Nzthh29rIqqd1CC0/zHUeTlpDRVrXqu8fvhNJGIwJznjcyI4UYyv4iyXS12QmBksqUhsbJqVq0dAlbBp",
+	"0h6lO0/ZH34mFGn+XusFBvK1XInxYfUGWnoqZDjGsoAJZy8Zv/EtoyMArM0bXkNWu7P7uYQQuM6smP5A",
+	"xjF33n9udEtUCIfNqJG0TFWv6xyT9Cz+ans2C6mEAZfWkA3ug8gPQMOXoJ1RZf9A5JCpgMrwMKGOLKzS",
+	"WO8HzfsP3yHqcB3T7cgN3YJcDAzNwFfzFfQGjxcIm8JEUUL/4SwUJbHTNA9nLup+Z3LVytz//i7Um8Ih",
+	"6LYr5GwHcTcq0MYwf9X0WjIr7mLmy0q2jP2oYe1sg9bG5QgN4J1qgaE8iCibrYiw7WWqjEKvMq7Zj6va",
+	"z9kduGYaRu86+qdi9FzzHHkf/0lsSEL5NjNc5JdmRRNwaaxMkxW7BXXhPMLnWSUnW6UCL88n5IP5UqVB",
+	"RKjVh+eFsmzVbqtiW73bOeDrN3q8h+cqcVP3sqt0WuYo5/zaF/NwScLUuoKJWJKHGKj5+NmzsNfnXUOM",
+	"W5adxYefFxhcvpsH8cbFnPcGTWNw+vFuk9UkhFGVaXa+impxA3yH6UpSsL9YYyUaECfM3SOlPc8tYtqx",
+	"7cswG37oLmMAfe1SwOpR/M3j0Jbwymtl9kfftrn6Oo6+/fTkyhLnuUkkqwrijoti2126M1Z08UAXK3P6",
+	"1o5PrrFwjvdxXsjQ9zSkmrZzU4vlfWgUdBseRB5k3DtGd5A8ipy2TCFlHrtIogHO0FavJWofe6T8ZW9a",
+	"72O5rmRRVyVbak4zWSHWbP8OU60EM8VpbinvcAf5i0/rmPKcj2v0PULvGxGR7LRVG4A2HBQ/2oA1Dyyc",
+	"n2TwSLZUXHnrX7oMvgP20hVjsFPUQOHq74nUqRbezHzhGUR8KP+RQRy+kFJIX8oFxJ7Km//77vUrshaG",
+	"M6VNWH/23dnDb8bdgGort1MVH3iXalE+ib0i+2bhT3IGPtaUATwcZ0KKqGwhkSMmgLYeAN3XU6nVnlnW",
+	"TogiEMpDVjDTTgRTCNN2CTKRNLUT7JhdvSs51S9YcagIjZWwt6aIKlt+kxINXEfm4mFuUjFbAolhqWe+",
+	"ePMdKK26jJK1XNnQy4BKuS1FQCcXhAsO5zbCntQu+BO5kgqi7o9y3pfKWz0HPwGNbfB+FeOtMn5ErrEb",
+	"wztt45TzXw/2jhMMU/CLNVdYdVDtiTZVOYFk4c72RroDzVxmN7A9J5tIILXbQvpD9vMzjt1RcKEl1ZNh",
+	"ZEUsxA2EhGpM+xyc97FLbKMM+zWRiqulHOfuSQxgioSpLau4YXFMFnBOuLh2VDd3BbTDed42YY5GFMwB",
+	"LlwNXa6QRtQ6s5mpGPJeFDKLgS7x97z039BMWa6Ncj4yMLYjwXbjr1eEIhRFKtNkQYObc7JhPBSbuUug",
+	"MEBx2l+fgMjrDLuCqoZvylvxMfFVshZS73aiHCOSpKr1V4H35sXPc4vhrHBm2Yry7NHDJ08684XuPCvo",
+	"joIaqFIbIcPGJI8a4JrPNpJpeM3jrTUMYAJyoB4+8mDjL8/f/cfDR4RxsqAKnj2ZlxseGGbUG0HowpYJ",
+	"LJePePTk0bffDppasluqIbMiNajBxleJFKvydwVX1QpH+IKT/PPfWTjIfY2XGKqjXOVc5y9SwUZc1IuU",
+	"fl+ShuBBKiXwYOv3VO3kzRMbfq38lRo/RCwGQ3ChAEW40IRytUE5PNRVWPZ1dLpeijeN9pOrfU3VHR9d",
+	"d1y5hpbsalOb2kvydGZDsMDXeOMFDSIryEsxRt57gxxi/nFR8gq0zo6nUabOdqtgZjGeIMuhP2fBneJ2",
+	"0hzdvR5Iy2lTXGcdzx7uOmsn2DEPrcrnVfdZOa3OZ/fdleUydqjVJD2Mb2gUt3T5MifgpEC6w2eA6tMW",
+	"69ubEu07cocycW3wsiesydhjz96M7fMYx3QRs2CWKyT+KtmNc9HRj48T/lcw/j7zBdZOSKxx7he2965S",
+	"5zT2w5G3Lg56I+TNyK86ykSWsqN95vaxNSG7suMUqGu0knl0Fa9jyZ4Nef3IYoBazF5GNr3nRU56rWVE",
+	"OymQXpfKKP1BpL9FIs2DFCYgXxd+UCHVGg11EukUek0hbA+n2uRz7Fhvp2C5opAETbUoRdq7fyaUpzT2",
+	"BtlXC6oWAz2MBhTBOKK5Y7pr7UC+q/SxGz9mpXpGX2mdXdMQVBadn3XaaRRw6e200wB2YZBuj+QZYKD3",
+	"2l8iqi6IAhpDeO5swIKjIrqh2wss26LOMTuOcoEZLNb0TrTAzwjTF1kJSJuRiLEzaBjOr9a3Ig2ivNZM",
+	"FnPTzaTZW23VlV/RBN6mMYwthIqlZnbNW3vqo6sQ+HbaAblqScJIKItbfMVr/++pZP4HGxaHQa3wYLnJ",
+	"RxPgwhlS9s+a4KIe7OOPKKur48LVyC2m9FHG68wvUg9bwQKcIwxWrkTrl14Dd38seizUjoEJhwxf76ke",
+	"O8JRNzSBY3ht14TeDI6z6YqvF5KtmF8P6q2UtaGYiG3rVpEwNR+Wa2R5tLtxVT1aoxx3DMwfHWPfsm1m",
+	"q5NpFhNHU/Px4fhFA02d9SXOy3k4rPRec5CXJ4nJt1Jh93D8wpHaKVmaqX+2BVxW/1fNsZ815svZCAgq",
+	"AQ/J3Nc5VjgVp8ljrxd+SpEwQcJLB9HLbifsAAo0Q3RVu3VY3P820kJOk91E3sSU/0A9Gl9YP3NCqnsq",
+	"LLb5tdSA+58bvdT41H3atugf2+oJexe+d3OS9gCRjirfzrLbiBypOx+FJPnGuxHprP7ZrHO7Wy+Myp0s",
+	"ahBiii4O1CVivEtIinistaTFFtHhNHFws3N1gmsKpi1gf0DGLXVZHFCMyU8B5u+Wsihlc1EDQ5mR4ZaB",
+	"9WUKLDKJ8ek0TPDEpWnI3C/mivXAdZzwl4Qo3VR2KdSSA2PHnCNHtIUNRIG8Za5RhqvIqayO4R78Op0n",
+	"59jgPZhnv5u/8sLfdU+dTzF+pw0BnBPGb2nMwrnRXK6XIuXhnASCL2MW6DkJgTMI52QlOBg9kt5SFvua",
+	"SWDoOMdmPJ7IUV297daUlBEBvkVouy+inytN27vRJBBue8rueTJUmI6hQ2T2iRf7fbmKncFGC/6y4Baf",
+	"LZK2mAt2ul2WKaFmjTub+5uPYPj8DWyvU3Mu+rkJa1HJa5paP3nMgOv8XyKE66L1iy0RtJZCQ4Dr6Gaq",
+	"JztX2TRLpvFKSKajxL9s7ADwYP3o6bOsHcCD9eNvn9gOAQ8enT351v35+Oy/Hrk/n5x9h2+Hj54+ffhd",
+	"z+qfec6o3SSZ+exaZsayLlYprGpoprmWcCuCPEzY57FIVR7ZNZ0VdZfbr5FHrmT9qKxZXwxHFfulwf1U",
+	"XYFwB5dOo8NYhj+kBoMz7OMCaRM7vwkR8odsuEvZsDOfZzeOyXkbw0oMYDyJc1IkY/rpfboub6+pcohU",
+	"BkOS6My0tfHyr317eOvu5iNLNoiltnkPCd2SBVhb6ZwsbEKPBAzCUkSLFRY/a9RRGF4N4WE4wPfpsox3",
+	"KMxQg18+UHsphbdAw6lqJu3iQlmyWNeTW6cqMd6eDd5aTXvCyIWO47nH8WNx0hEQw647IjMCwVWatOxv",
+	"x9TScrGxP9Ce3Ztka8hKa8CVjKcqLV6NYSmhqEQB8zKttFPaFOqckyOH0+bsBLv2j3IVENprpvYUVjxr",
+	"KzPYDG/57myIjD94ns1B8ykMMnyt2yMIbvYMbhtaGqAjNfQt2KKSuxFLUZOsep4btREt6eEFqgUtLX0e",
+	"DmyB8tbwUoPn9pJwrdLCDyQOm90gNMKfPkUTpwuiNOWhIsxmVdp80d0az7y1bp83MeU+z852xP3VObY8",
+	"Em85NjOx7G/yjTdK+84KXDWteV3usvksvztV8fTSFuMVS2LjzsnzyyzlXSRAGNfCIC4AkgDlm8i2tBi2",
+	"7eLG4dn1qHa4/ouDHcKBpLT/uUV1CVO/dtBKnjRXD8ACWW6g6q/Y2xPe19w2TbW5knLY+K+bxYR98+xm",
+	"GzWC89omAQ8n4A/4vjd7fqSlJJRsqVtbPAu0jmTp5c1XJA0aNbt6+l75WgGOCAKaEFT/ZLqRN99Y+9nJ",
+	"o57V71oL7lgmzn6zZYkFcqj0Mug0SmyZ4w+py5bm2VGlPYb0yZXaNs/tcGHUFCyeyhMbW0klgayISmaQ",
+	"cdXusAEJVlWh8cZK8JE8163S7yysPGUVmCKh4GCLQeTrJ0sWg21jiN5G1xQlxDaHlMmKVplZYe0jPMDW",
+	"QmqvSbUpHdtaWeZl9pNUaQPcUGy4a6Jajxz5k7JN381GNL0BhZ1XL7K+lqPaWk4lnOtS10NHQoaMU7kl",
+	"2Ymf0RGqjoemokKOlxo6nj2dfz1iffg10MoxCbfMSoxGBUnmq9OCaDgniaUoDhckSqXcnhe9gcx9gPFV",
+	"VrtBrA1WzYtYG/a88qNhNdeOqC3KaT5RLaAxkcRjCuztUzWnv3i8p3jDOLtTHgHrEFqKoytW3k8gk8S/",
+	"1mhu90DYt6BEfLuje3CPar21BZZG8q+y7JzauU2+o7NjBOPvxCOHKj2f9cH1RDRTXYQvQ7nL8JCO8B2l",
+	"lvK44OqEmUT7c2blKM34zZw4Vw2Ec2LOUxuFxGRifrAtf22MkkrXRgeAEHviUB5AHIOf7Scvlz8wKr9G",
+	"4EUR+1o1TwvCUseIgUXuC5aYRufPGeyQCv+tuIGDW9u++v7fVgs9zyq0EcEDyNsDYtGJvOffBcFjp3iX",
+	"i828+i7W5SKMk5gZ1YGLystFZyocCK2PFUDMM6XYPCl2b/iQYArhxkJrXPtxr1VSxPGCBje7EQha3zz+",
+	"51gJooXV3d2NxG3fW5KjoLP6OFVbdy8VliRFM4vErKZ818AiKnrMBG0AdGK+dkQeJ2Gtp/puCDQ0NHjo",
+	"Bi7+jrhSJISSdUz5EOyVDlqvwT6isYZeW7+nMJNm0BadurbBuy2JR46NseG9a3N/C+5QHHp3cwSSRQn7",
+	"2nV5T+23xSGtsluvt6l+477WVqPSpWcUQUdZ7RxrKeBCR0ZN8DFrV/WFxrOwbepkTqKsTQmVuR4Sdmf2",
+	"VUeSKeeMr+ZEabFeQ0j+vNgaGgOpBP9m7ogEf2VaQbz8xig0yTqGQZpLeykIbZWu6mr+ZgWOow5stwKx",
+	"jYrDkqloafFubxdFaENvoV22ZZI25SFIsqHbuWXAh975N1n/leZgMVXW7pKZLpbktrJP22Ax3pboZAwr",
+	"fDDb8PDBJtoO7UyXIaREc9mWSjLv13Z5PYn+5kT/AZW3quyY4Bo2QqUbXHC+qlx3lZ13+9k1lMIVahhp",
+	"h6J51cRmLgZbcQjJYjvkeAoop9IzCNoWMnORPTEMJV4QSqKUhxJCHdXNlaM6HtWwPHL7ZQ2guvDvt2QT",
+	"sSCyhcJLwt9ylNlASLdWiHCx8WtK3bqE3F7LlA+rF7KSYmPLOubvPpk3zxGgQYQARoOwNcflmt2s09T5",
+	"sAXWNRNvWHJuDNSBcmtCjTRwOEtfd15095GvMlwMVOkKzB/VYf4jqjtOC1pALDaObDKFwRy5mOyOncCK",
+	"QvQWS1WVaSztTxHFMSBgo6oltvkv7IaYwtlsSYOLoiF9xmgE66OoOaGaJELpTHmbj/JZ7F5y11o3WuPN",
+	"vj07XkthHUlQ5sipuSQe1mnsnW3avHSE4ogNcYgwd8p3rJ3JzJ2888HunJOzMx+/O5WjRvBCkjWIdQy7",
+	"hvqU9JxmqI+oNFAt0bpjEs9NAGsDYVV5248MC6abfzpwCU4oscb2C9TalGZxTCIo5wWWZqob48sMZ/1U",
+	"HhU+r2l0njmzcEVYncg1tLQnyQabbG9Bz/z9+/Lsdo/Sf8OMUu8JgRPIg1bgS1thv14dvrUAG+62mLnY",
+	"5NxiIwd9sQCf9lK0RBsX5/9OJGAlpaLMWpbmRFnVA9s0Uk5e2JwVcgOeRtXDm80tROjtM1eJNz3zS8BQ",
+	"JJTx8VVeR7esc/ks5cqpTzry7UfWnLW8Pax6zIjebAZfVKcSesDbEhK7e1s1h5Z5ve9eViWZZTk5M4f+",
+	"8lp9ZPw+jzLdvRDaLpaqfcssHLhJ07iyQ5OX2D5INFNWAM6SSr7oSh2hHpeHpZYprsuO7g53W7YTHPdy",
+	"uZuQut8dNe6+9LQ/77CNnH208LfCE+Dvu7A9TMf0iDJ+3VaFaRepWSoQe60i+ujps/tXaK6SEOovkTM+",
+	"ysR8MvYePjwypaOm3TqVa6GgvezTKPw5a4oa6EUddQoVlvyujhc7ZZh1BBmsb1g7JfbXtMud7x7KrmC9",
+	"TDW9x5Tj90nifDLZsXuAjxthilOzdTGTHZsuuHBkFwrp74Jmk5nFGrg6JwnjqQYbrxnS7QOxfJAIriNi",
+	"/+t+2gDceHTo0gHxnddNKaknWvZRm/Z9/W/hs4FeXb66xO74F+Sv75+3WWie9abGIzxKq2oC2raTSM3R",
+	"887g1rUSAyq9rm9OLt9cEavWIy2gtdS+nY8dab2effmCl7ClaLE/zm0s6jwLBZ7b6/qWUB46D0458FbZ",
+	"UsW2CPHJP/g/+CVZUx2RNZU0AY1XcKoRaOiYtBt0QbpMK3yC6WpaERaekPcssYHH/+AGxtjm9vHjx999",
+	"c5Hnqdu4ZA2fNFFpEBGqyMfvzsKPZpiPj59FH08IVh9ywzivLbEFjpQd8rsnT//rmxNimE5lGUJkTVeA",
+	"1ZfjWGzIxxLLfDz5h8FYzALgVtpbdWl2uaZBBA8enZy5aogWzur89HSz2ZxQfHwi5OrUfatOX149f/Hq",
+	"3Qv8pqhdhIIv0EbW5YEJs4cnZ/YlwyN0zWbns8cnZyePZ2iCjJAoTumand4+PC0iR92FTWQBL1ch5kcp",
+	"fWlfMR877KjZ+d/9IqV45fS5lRpf5r1vYhLWkBdxJWgi+WXI628kKODBsJdfGn150JvvgSa/zL78arhT",
+	"rQV3xcQfnZ253jk6s9+sbX8bJvjpP93RaWVub93QVdaCHDmvXnrBUJz1uzhzp3+0fHmneWSAkRBpkqCT",
+	"CZFLaIZdTY06/vcslvhX826VSk5tlTQ8boTytYq0iq9CfwRaUf8pGCfYmCDLb1yIcHtC3kdAlOFh+8yI",
+	"iRvYKrIC5+I2z2yvL0JXlPGTvI5bRpovcDGXTmF3EYbfO+PUJFiwM+QdFavy2PXQqZHAw4knh9BHAR8i",
+	"QbYiRYFmQLeJREK0IAuIGdzuQRru8Jid//3XMqF8DyjrKC+qwvcTi0H9A0Rvt3jJuzncCxFzBOau9ts4",
+	"OIMXLOjl8nnOy1XU2AIdRTuPw7BYo5XHkbms0aDHgw4jqxB+c6IisTFiDPsvBFOg6Gd6A4SWkDSauU4/",
+	"s/CLlcUxWBtCFZM2PLeMyXFcdvWDjx+eNMX/D0b93R8kdr07AOUz/v9Lq7T5H9DZcTEOAvjVG6qjI5z6",
+	"bRRoJe8U0KUhsR6p4SA9LfXM8YuLS/vCH/B9Cdghl42j2dNaGaKh+lXuhsniIXC4ImwFm3GckCcPz4q+",
+	"3fYVjMLRRso2VatXsEFYPa8U3tkBp7nomP7kKDylg46M6aioDBQPLf0V+zHoCLbE1tCZXBt7BRuySBWp",
+	"lkXajdZO8yYvfrbOKOGVa+qyDw0cCB92aR5MvGMrd1ZvmI4YJ9RZiybHyKXlM+y2xFYjOV/aTL12HLhU",
+	"PsuRrnrz3iJ2eoasZRwemSuPItvf0Syc0eU12l5cY/FtpG4Xus3zvQ/S/qvOj5hZM+DFImko/E0oQAa+",
+	"xMXyrYQI+/C3Zg+yskPtRrI3V3+xdXju/Aqbl/M/tJEKt3ycS6wzVFdYLQhA9d9g7SoPdH21g9/R3dVO",
+	"3nNxvYHtwa6ttVtEhg8P6wy8o+a4+iouqP3bX6TxzWnZ79Eu9S0an5ffPQzJfp/GN3d0RtuplYG8h1pf",
+	"cyASn5I1SAzPnRPGXUG8CQ7vdJEwTdK1UdMezs/OziouqRIqKz83EWr9We2otNvEd0ZTcgjJWmjgwdYw",
+	"wqFUtWKFd0QJeVqTz7ZNNdmINA7JArLsr4tS5qAhhUdnj46xlvdFHLh1SNrlqLnza9qwCxueb7uy2j6E",
+	"2Ds4wpKuCLqXpSIXvqW4V0/z99xappBSpcQbm1hXSh9cMh6WCd/ttUb0dQHWqgPVpNedK0LvbBHVAW+i",
+	"E1v+MtgHOcxPiLGCEzsfX9EExngp+198YSv9fm8jYoaAFagMBt0wLmUQsdtD3xpKZHccZXTYsTFvM+Kh",
+	"VzMr/2DFRiCShGkN4Ql5JUrMuhKGYR99+mReioXSTVtdQ3G4r4dOaYl3pDCXgeQhkrcQGF0jvMCoElc9",
+	"h0oosp2rUv3Fe7rqk+j4zpf53ZwATuOhpBod16/mlJ+csgTL8rWqO1f4vEqAh6AfO8/9Jp2vjEDem1sc",
+	"GkbL/TRR8sAnprQaTy2fS//qvPG5s2EfwVX6ts155LkEZofSRaNupdJ0iwFdWH1if/C6mWoXxcYx0ear",
+	"PDBozo7FHO+rVTd35ZEvB/F9Ng/trCFojcMpU5AVU7MR1NajtrFKNZZkMtCkjCtX91RdkBjx7+kjvQWd",
+	"lXV8flmpVNI84v+KeTuTksMAlXj5M0LiCOqA7cF6bDfeAKK11cHuCfHaWmXd5DtIKp8uShX8W0wYjIcu",
+	"l2oayXMAG4bdxB0ZML4akXdlzziMmLf1ZBOsTpYhdxJCOv1sx+s88P/KFxNS1dDr99C330IibuGPc9Je",
+	"HLRYZ9oRGt20TYnfl14wde1kbcsMDVB7nkc2LfngtPKBDrMo/YQpcKP9ap8erCF5kNXaKIilnu/RIIk3",
+	"L36el6o9Gp30ydl3HTO5rIX/HEeYBRU0gyjgFiSNiU3+Uxcu82ISP8pLszFqy8QznkUwcdiA0qQorLof",
+	"ySnZfszZC/Lzd2/v7Sn3/N3bUSfcdGbx19bt4hdTqNG6anDalixV98Dk/Q54aFXqd28LcvqkSbAN4r2l",
+	"l23ykPTmy5Ro44fSJ0cQY6Nt6Ic87Yq9H9wqWwKzQfsEKjJ8WseuUokXzy/s86/mio7r5RVOq/M0lF/Z",
+	"GyWudBZTmKWn8M6LOYIQzl3OCpZbWq+B2zYc+6LM3rKHcuZr+/bvjSlx2wfnRwtcx4pzV4BIa0jWe5sU",
+	"T7EiU/uR/sY8/k1ZzpwRokimnkK5R1Zk2DAnrGr6++JHuvaUXQGO9o3psXSIoNZqs80vTgs7kNJVHGS2",
+	"ykALTZQ1kelMBOWK5XjnQAdlIva/9+Utt9oIgsPm2ObN4zg9K31ID0w8KHU76cYdkVMY0jlsCBebSSjj",
+	"dF1qseSX6vYF1x3nHkuLPmyfTTtXrflQS1Qd05BgTN0NbCdR7dDj4bqPuVitUNhzXqSahGKqo0SlSXdi",
+	"RJr8cdh34ep/BBbuxBYg1Faz3B8r3eGPNu7s6zjcR4dATietK9WE2uIgS30SpsurjWOScpubFuZV9/em",
+	"CtfkpYMuRBx/T4Obr4Iyai1rfotq3/8IW+JXC0I5ASpjBhIVv31pIaepgXfxvxU0eP9u4wdzCuwkLg5+",
+	"dc+7jYywo4VAwwcxaN1nf/kBaPjSvXfw+ODD2jazjRwcIR+EvLGW9g1VRIEmVLGwjJgczh1o6U3A+YGp",
+	"gMqw2Ni9z8JxK67qmYNhcYrhNp1WCvP8K4LHe4kWV6yWNAgiw7wZe7kwphe2xXKG1wErHRNTB+6PyAY4",
+	"fGGhI3pcMA4+rJBGRnDlX9soLmNBLTs5UMttsaeJGPAQWlu/wjYRfyNz1+wurfCG217mfnG7E1/jZ8Or",
+	"9mF51UFZMG5FBnNDeG8lYTWUqV/jlXpYRoxZw+BEm8tAi2GpQ+8YH5ZwjzVEBmUDYazEPRE/jiqULUSq",
+	"4ZO2JPhAaekqdI8IfbGkeWGdR5dBAGtNGmMSaiNs3b9QTbLtsezx7nLzAqwmiEYQQ2MPcOwHSGV7c2UE",
+	"hKYh0yQWK2wZUllSiU8dO3pY9FQWcROtrPrWvfNV6812E8c5nSxQW6rk5MjoLh5g1zs7lPnJDH5HCS12",
+	"8p7iASXYHayIQBNNeY+tRapG8c/AKgM5Ur+KKgPDyLgEE9uQrFuY/OjeacCgTgNCQakf5y1IQhXZQBxj",
+	"s5jZ+exfKcht1hXkfEbxSUPM5y34vrZ4CQuogwsshw/Xg0zE2MLbHCYbhgDNE7Stz+XBWsQsYNAvwH7M",
+	"utMdQoDZwe9IgLmdebCSCbW7j0f8HlaYXWdZcp4hNabWntCB1SY/n362f3QKuBc8zDHeydmvsvrpYcbI",
+	"a6qjgo+XZbopEFpm7XHdVo4pOV/wepZXN4RtG5JuiXnl3vl9lCi2uz2OnsZyyGbYyn7pE252lYdKN8bB",
+	"70i4uZ3da+FmV1JjtAJ1Tf46/Wz/GJIWnKN2pI6Gn41IBp5I4vgzfct03JbtcpCNnh2BEDGeaKowBU9i",
+	"bkUIpB7g2azYqeB3LwTIsfA2eZjJW5u7bFD4J3RSZU0AR8mFQbG9XzXDTA74S3WTVbJ0FbJGA31YlNUf",
+	"YPeA3Zrj26KrvOB3LXlOtjSJu7IgX6+BX765mo2CWTboCDMruilEkO7npGipi/w+YqoYvd8nOSCFY9e8",
+	"jenVcFzJ4ZyQL9kt3JPbwHGSRvAyIDL05qRif/CQSW7ta2UhOZ2Z7+yIeZUT6lMu94Zp5cu/6YHtaUB5",
+	"AHFHzVJ8/jsGswVATXH1QXWdlWTuFm5vite+ajdPvo/jCI11GWwjy0PnSz2QGSEf/44sCcX+vj5jgq+k",
+	"coHr08/533gM5IWbfNfEMprHMVb+5UEvi+VZjl8LqZNIygr0unhxqnpGUsSg0HEeMkUXcT8BCKzW1iNI",
+	"3Uu/D3Ot2+6xpG0O2wxP+U/90hZfPJisxdHvTNLavX19craEPg+jGTmLfw2x2xYIHitl8bv7YrmtEHTb",
+	"/eJAez07BkUe2npblQjt5tvpYHg/xMnRkHd8E65fSuSe1Zjyrst4lq5qXuvxTf8kNmRJJaFGArbEmYQU",
+	"e8EUoMx3/90ZtlVnSZqgY9p6pt0/c7804xpWeEGcf25kzMZbWzyIKaJtDJ9vCe5Ru0O80c29cyaWGVh9",
+	"c+UP950NzQE4X0wXEM/JDWz/+5bGKVwQ5Up9JanSmCW4xNQK33rw48pybO//6roeezvlJ/STzXIrN9Kn",
+	"UtKtN0xg+ozpmLbWwEEqnqDEBkvS2JZShixPWhEtsGX84LCExtPu8FC7uezd34fiW9719lhhpTbtfV1A",
+	"euforMryZwesSZDNcWfBpuV9fn0K8jg+Pf2Mf22H6Mt1ChipBeFn90Vp9pJ/nz5wiI2fHY9wD61H+0VK",
+	"uz49MVjvkzg6MlaPr2D3SZlbJ+f6FIHivXugBIzOvczbFnm0V1RclbaVI3x6afasoAPgRvH/+2xDmbbR",
+	"EY6q8bRR1i8dCL5kMsGflpTF+AcX+lql67WQ9l3rDTPPfh0S3no2aZkS++HBNZwS8bgijSDBNrNWmvJy",
+	"p9S8yEMblY7xIRbz9qckQFaz5E+qNXwZf28PXV4KmVA9O5+lKb55N9hs7ThXemNCF2VWRIDpIsPG9ZxI",
+	"sGf8Ev3EzbrLLZjOesV1CqPspftzHZlcssiUcytZlBbrtdViaeyEhkjWRgG8WwFisXCc+1FCVd7/ZJ4V",
+	"88aczKJAmI6ASbKht9DSfbDn2uQ6Nt7TRmduefevtWZm4Sh30yQLWKXc9tR8eIxFfI/z3Yf2mFYd6+2P",
+	"SRZbQkkINIxZVTf3dsvMfu0NT9qZig8cOTOsH+oUVrJIbPBgQqNk5Ky+QIMIRUO1sf4AYA/VNX7vcHfp",
+	"UXn7+wvXwNb1PISQrAQoUtEBhoB/WCDx7x78P1FrOSErrM1YlHay2gMRkkRUkVyFGIMCM0ZHuwst1n+A",
+	"X8SW/FOuWexq1FvS3YMTbP+jbmX4vXvnHujCw8sW/YXx8L7UN7IAPI4aq3NkZYjPfunTTvMOV4fQLe3g",
+	"d2TGdzv7+uz3BeqaLDuod5kzeO/YvKzciezuzfRlOm7TTQ+y0bMjEOKh7fEVIdBuhp8KfvdCgBwLb8e3",
+	"uPvlgkytcHfM0VyoM2rgi3l605wotuIQmuuijoAsYwBNbmDrrpUr7E4UGeVvzTiH8IRccvtzoQPSDd2S",
+	"TcRiyDrDZkBZgg4iUNjHEcuwkEBw7u6pWSOugHIusHUaW27nrrUaBDe2b61ZH9WpBGz4AdTTadawPm7/",
+	"gESAKVNdVfMcHA+WlfYhEkmGDxVh9foFxAxuK6HHq2ZlnUF1jXcvZjy9mvcOJKPxLwf00/wWSh7/yHhR",
+	"B92wr0Kw9VrAs197LT1/y03q9+vOla2rhQ8zT8BBDtIBIB3WLtRtYrdWoeMhPGUrz3379mhlB8xbaI6E",
+	"77BODntT7x+NG6apBDeEgTaRoAlr5ZcPkbhMrmZ3lUr0/0Q6Sf8ZYf11RrlaQCz4ShEt2vKGIqCxjrpE",
+	"yE/2jQNCxc3gAcmV0SBBHUDJAR1hj1amyFoKAxAsTKq68vAtrP7dD6x//7agdRkzii0PMmrpgJEBYieE",
+	"XuILv1v4JKAlC1QXhH52r/TCCAv+5p1YR5y22Qz7S5s3UiSGlVJFknzZrZuXQO055708vhFKryS8++Xl",
+	"nNjN4NktNpzETGngIBUJIWAhXBBKFqmrCMnczZApV4WVmtdWkoYQ4ggG6dhiVdMbe3W8fHNFRIpRHQrk",
+	"LQvAe9t7i+s9cMXfbQupBjbY/unZ42NNx4U+mKS192/bDLuXRP7dnSuDb/yBlUkklnQk7kdIdYjPswVQ",
+	"CdKMZpRXRKZTd1MZz85np6jUurE++1Q/Z1KATwztKC5+qNI9pxmEhGV4Ur0lWpAVaHRQuVZMboC8d2P9",
+	"05dAb7PSsbVJcx2x+VXR54fn4Tg4e+H4yFKtKl2n6uPYLG6EdEL5lpT3Sai2paLzsXLnWXOgVyKE0qzO",
+	"/tJ87wcKSRaeqLSQ6J8jvPp1tgnPenOrmU3IKZZLaKojIZlm5ZGyIk7NkRDZCTUqqE3eCouv8lw532fA",
+	"c68j9sMugaceAdz8vCgRghAwYv4GtmXAWd3XN7EgIbONt4vXXQVpP0WuY6qXQiaEaQVxmRgLHvry65f/",
+	"HwAA//8=",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,
