@@ -116,6 +116,9 @@ func (a *Agent) sharedKey(spki certctl.Digest) (holder certctl.ID, known bool) {
 // this node knows of a key outlasts what a command says: no command makes a key
 // of its own one that may be shared.
 func (a *Agent) sharedBy(c *certctl.InstallCommand) certctl.ID {
+	if c.Holder.IsZero() {
+		return certctl.NoID
+	}
 	if holder, known := a.sharedKey(c.SPKI); known {
 		return holder
 	}

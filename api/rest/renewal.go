@@ -58,9 +58,7 @@ func (s *Server) ExplainCertificate(ctx context.Context, r gen.ExplainCertificat
 			NotAfter: h.Version.NotAfter, RenewAt: h.Version.RenewAt, Due: h.Decision.Due, Reason: h.Decision.Reason,
 			Wait: string(h.Decision.Wait), Next: h.Decision.At, Sentences: e.Sentences(h),
 		}
-		for i, k := range h.Holder.Keys {
-			x.Members = append(x.Members, gen.MemberKey{Agent: refOf(h.Holder.Members[i]), Key: string(k.State)})
-		}
+		x.Members = membersOf(h.Holder)
 		if o := h.Order; !o.ID.IsZero() {
 			x.Order = gen.OrderLink{ID: o.ID, URL: orderURL(o.ID), State: string(o.State), Wait: string(o.Wait), Message: o.Message, DueAt: o.DueAt}
 		}

@@ -52,10 +52,29 @@ func (s *Server) certificateWithStatus(ctx context.Context, c certctl.Certificat
 			out.Status.Deployments = append(out.Status.Deployments, deploymentOf(deployment))
 		}
 	}
+	holders, err := s.store.CurrentVersions(ctx, actor, c.ID.String())
+	if err != nil {
+		return out, err
+	}
+	out.Status.Holders = each(holders, holderOf)
 	if !c.NotAfter.IsZero() {
 		left := c.NotAfter.Sub(s.Now())
 		out.Status.Expired = left <= 0
 		out.Status.Expiring = left > 0 && left < min(expiring, c.NotAfter.Sub(c.CreatedAt)/3+time.Nanosecond)
 	}
 	return out, nil
+}
+
+func holderOf(h certctl.HolderVersion) gen.HolderKeys {
+	return gen.HolderKeys{
+		Holder: h.Holder.ID, Kind: string(h.Holder.Kind), Agents: each(h.Holder.Members, refOf), Members: membersOf(h.Holder), Version: h.Version.ID,
+	}
+}
+
+// membersOf says which members of a shared holder have the key.
+func membersOf(h certctl.Holder) (members []gen.MemberKey) {
+	for i, k := range h.Keys {
+		members = append(members, gen.MemberKey{Agent: refOf(h.Members[i]), Key: string(k.State)})
+	}
+	return members
 }

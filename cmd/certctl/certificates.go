@@ -82,6 +82,7 @@ type certFields struct {
 	Issuer        []string          `help:"Issuers in order of preference." env:"-" sep:","`
 	Profile       string            `help:"Profile." env:"-"`
 	RenewalPolicy string            `help:"Renewal policy." env:"-"`
+	Sharing       string            `help:"per_agent: a key for each agent; shared: one for all." env:"-"`
 	Owner         string            `help:"Owner." env:"-"`
 	Label         map[string]string `help:"Labels, key=value." env:"-" short:"l"`
 }
@@ -95,6 +96,7 @@ func (f certFields) body() object {
 	set(body, "issuers", f.Issuer)
 	setText(body, "profile", f.Profile)
 	setText(body, "renewal_policy", f.RenewalPolicy)
+	setText(body, "sharing", f.Sharing)
 	setText(body, "owner", f.Owner)
 	if len(f.Label) > 0 {
 		body["labels"] = f.Label
@@ -292,13 +294,14 @@ func (s *session) describe(certificate object) error {
 		fmt.Fprintf(s.out, "   %s\n", reason)
 	}
 	status, _ := certificate["status"].(object)
+	s.sharedKeys(status)
 	orders, _ := status["orders"].([]any)
 	for _, order := range orders {
 		fmt.Fprintf(s.out, "   order       %s %s %s %s\n", cell(order, "state"), cell(order, "wait"), cell(order, "due_at"), cell(order, "message"))
 	}
 	deployments, _ := status["deployments"].([]any)
 	for _, d := range deployments {
-		fmt.Fprintf(s.out, "   deployment  %s on %s %s %s\n", cell(d, "state"), cell(d, "target.name"), cell(d, "reason"), cell(d, "message"))
+		fmt.Fprintf(s.out, "   deployment  %s on %s %s %s %s\n", cell(d, "state"), cell(d, "target.name"), cell(d, "wait"), cell(d, "reason"), cell(d, "message"))
 	}
 	return nil
 }
