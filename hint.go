@@ -9,7 +9,7 @@ const (
 	HintRenew  HintVerb = "renew"  // holders that may be due; no lane
 	HintCRL    HintVerb = "crl"    // lists to sign; ids: authorities; no lane
 	HintBell   HintVerb = "bell"   // agents that should ask their mailbox; ids: agents; no lane
-	HintExpire HintVerb = "expire" // deployments and orders whose wait has ended; no lane
+	HintExpire HintVerb = "expire" // orders whose wait has ended, holders whose leaves end; no lane
 	HintSystem HintVerb = "system" // the platform's own certificates and authorities; no lane
 )
 

@@ -222,6 +222,9 @@ func (t *tx) endHolders(ctx context.Context, h *held, holders []certctl.ID) erro
 	if err := t.forgetNextKeys(ctx, holders...); err != nil {
 		return err
 	}
+	if err := t.done(ctx, dueAlert, holders...); err != nil {
+		return err
+	}
 	return t.done(ctx, dueHolder, holders...)
 }
 

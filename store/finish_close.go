@@ -56,6 +56,9 @@ func (t *tx) closeIssued(ctx context.Context, issued []*finishing) error {
 	if err := t.due(ctx, renewals...); err != nil {
 		return err
 	}
+	if err := t.watchExpiry(ctx, versions); err != nil {
+		return err
+	}
 	if err := t.deploy(ctx, holders, versions); err != nil {
 		return err
 	}

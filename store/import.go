@@ -132,6 +132,9 @@ func (t *tx) importVersion(ctx context.Context, sub *submission, leaf certctl.Le
 			return err
 		}
 	}
+	if err := t.watchExpiry(ctx, []certctl.ID{version}); err != nil {
+		return err
+	}
 	specs := make([]deploymentSpec, len(sub.bindings))
 	for i, b := range sub.bindings {
 		specs[i] = deploymentSpec{sub.id, b.id, b.target.id, b.target.agent, version}

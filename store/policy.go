@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"time"
 
 	"github.com/certctl/certctl"
@@ -63,12 +64,25 @@ func (s *Store) UpdateRenewalPolicy(ctx context.Context, actor certctl.Actor, re
 	}
 	var changed certctl.RenewalPolicy
 	err := s.write(ctx, actor, func(t *tx) error {
+		f, err := t.one(ctx, certctl.ObjectRenewalPolicy, certctl.VerbUpdate, ref)
+		if err != nil {
+			return err
+		}
+		before, err := t.policy(ctx, f.id)
+		if err != nil {
+			return err
+		}
 		id, err := policyDocument().update(ctx, t, ref, policy.Name, policyBody(policy))
 		if err != nil {
 			return err
 		}
-		changed, err = t.policy(ctx, id)
-		return err
+		if changed, err = t.policy(ctx, id); err != nil {
+			return err
+		}
+		if slices.Equal(before.AlertBefore, changed.AlertBefore) {
+			return nil
+		}
+		return t.lookAtExpiry(ctx, id)
 	})
 	return changed, err
 }

@@ -171,6 +171,9 @@ func (t *tx) goBack(ctx context.Context, h *held, v certctl.Version) error {
 	t.event(h.team, certctl.AggregateCertificate, h.id, certctl.EventCertificateRolledBack, map[string]any{
 		"certificate": h.id, "name": h.name, "holder": v.Holder, "from": h.holders[i].version, "to": v.ID, "serial": v.Serial,
 	})
+	if err := t.watchExpiry(ctx, []certctl.ID{v.ID}); err != nil {
+		return err
+	}
 	at := t.now.Add(v.NotAfter.Sub(t.now) / 2)
 	if v.RenewAt.IsZero() {
 		return t.done(ctx, dueHolder, v.Holder)

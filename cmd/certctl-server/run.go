@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"slices"
 
 	"github.com/certctl/certctl"
@@ -138,7 +139,7 @@ func (s *server) startScheduler(t *tasks, conn *bus.Conn) {
 	renew := handlers.NewRenew(s.store, s.log)
 	router := s.router(conn, func(string) bool { return false })
 	router.Handle(certctl.HintExpire, func(ctx context.Context, hint certctl.Hint) error {
-		return s.store.RemindOrders(ctx, hint.IDs)
+		return errors.Join(s.store.RemindOrders(ctx, hint.IDs), s.store.AlertExpiring(ctx, hint.IDs))
 	}, bus.HandleOptions{Batch: certctl.MaxHintIDs})
 	router.Handle(certctl.HintRenew, renew.Handle, bus.HandleOptions{Concurrency: 2, Batch: certctl.MaxHintIDs})
 	router.Handle(certctl.HintReplace, handlers.NewReplace(s.store, s.log).Handle, bus.HandleOptions{Batch: certctl.MaxHintIDs})

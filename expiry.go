@@ -1,0 +1,41 @@
+package certctl
+
+import (
+	"slices"
+	"time"
+)
+
+// EventCertificateExpiring says that a leaf which is served has passed one of
+// its policy's alert thresholds: once per leaf and threshold.
+const EventCertificateExpiring EventName = "certificate_expiring"
+
+// ExpiryAlerts are the thresholds before the end of a leaf at which people are
+// told, the longest first: those of the policy, without those at which the leaf
+// would not have been renewed yet, since all is well then (renewAt zero: it is
+// not renewed by itself).
+func ExpiryAlerts(thresholds []Duration, notBefore, notAfter, renewAt time.Time) []Duration {
+	room := notAfter.Sub(notBefore)
+	if !renewAt.IsZero() {
+		room = notAfter.Sub(renewAt)
+	}
+	var out []Duration
+	for _, t := range thresholds {
+		if time.Duration(t) < room {
+			out = append(out, t)
+		}
+	}
+	slices.Sort(out)
+	slices.Reverse(out)
+	return slices.Compact(out)
+}
+
+// ExpiryAlertsPassed returns those of the alerts that are due now, and when the
+// next one is; zero for never.
+func ExpiryAlertsPassed(alerts []Duration, notAfter, now time.Time) (passed []Duration, next time.Time) {
+	for i, t := range alerts {
+		if at := notAfter.Add(-time.Duration(t)); at.After(now) {
+			return alerts[:i], at
+		}
+	}
+	return alerts, time.Time{}
+}

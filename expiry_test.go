@@ -1,0 +1,39 @@
+package certctl_test
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/certctl/certctl"
+)
+
+func TestExpiryAlerts(t *testing.T) {
+	t.Parallel()
+	day := func(n int) certctl.Duration { return certctl.Duration(time.Duration(n) * certctl.Day) }
+	thresholds := []certctl.Duration{day(1), day(30), day(7), day(14), day(7)}
+	end := epoch.Add(90 * certctl.Day)
+	for name, c := range map[string]struct {
+		renewAt time.Time
+		want    []certctl.Duration
+	}{
+		"renewed with a third left":  {epoch.Add(58 * certctl.Day), []certctl.Duration{day(30), day(14), day(7), day(1)}},
+		"renewed with ten days left": {epoch.Add(80 * certctl.Day), []certctl.Duration{day(7), day(1)}},
+		"never renewed":              {time.Time{}, []certctl.Duration{day(30), day(14), day(7), day(1)}},
+	} {
+		if got := certctl.ExpiryAlerts(thresholds, epoch, end, c.renewAt); !slices.Equal(got, c.want) {
+			t.Errorf("%s: %v, want %v", name, got, c.want)
+		}
+	}
+	if got := certctl.ExpiryAlerts(thresholds, epoch, epoch.Add(6*certctl.Day), time.Time{}); !slices.Equal(got, []certctl.Duration{day(1)}) {
+		t.Errorf("of a leaf that lives six days: %v", got)
+	}
+	alerts := certctl.ExpiryAlerts(thresholds, epoch, end, time.Time{})
+	passed, next := certctl.ExpiryAlertsPassed(alerts, end, end.Add(-10*certctl.Day))
+	if !slices.Equal(passed, alerts[:2]) || !next.Equal(end.Add(-7*certctl.Day)) {
+		t.Errorf("passed %v, next %s", passed, next)
+	}
+	if passed, next := certctl.ExpiryAlertsPassed(alerts, end, end); len(passed) != 4 || !next.IsZero() {
+		t.Errorf("at the end: %v, %s", passed, next)
+	}
+}
