@@ -3,6 +3,7 @@ package rest
 import (
 	"bytes"
 	"context"
+	"strings"
 
 	"github.com/certctl/certctl"
 	"github.com/certctl/certctl/api/rest/internal/gen"
@@ -148,7 +149,7 @@ func (s *Server) RetryDeployment(ctx context.Context, r gen.RetryDeploymentReque
 func (s *Server) ListDeadLetters(ctx context.Context, r gen.ListDeadLettersRequestObject) (gen.ListDeadLettersResponseObject, error) {
 	page, err := s.store.ListDeadLetters(ctx, actorOf(ctx), pageRequest(r.Params.Cursor, r.Params.Limit))
 	items := each(page.Items, func(d certctl.DeadLetter) gen.DeadLetter {
-		return gen.DeadLetter{ID: d.ID, Verb: string(d.Verb), Lane: d.Lane, Ids: d.IDs, Reason: d.Reason, CreatedAt: d.At}
+		return gen.DeadLetter{ID: d.ID, Verb: string(d.Verb), Lane: d.Lane, Ids: d.IDs, Reason: d.Reason, CreatedAt: d.At, Message: messageText(d.Message)}
 	})
 	return gen.ListDeadLetters200JSONResponse{Items: items, NextCursor: page.Next}, err
 }
@@ -161,4 +162,9 @@ func (s *Server) ReplayDeadLetter(ctx context.Context, r gen.ReplayDeadLetterReq
 // DiscardDeadLetter forgets one.
 func (s *Server) DiscardDeadLetter(ctx context.Context, r gen.DiscardDeadLetterRequestObject) (gen.DiscardDeadLetterResponseObject, error) {
 	return gen.DiscardDeadLetter204Response{}, s.store.DiscardDeadLetter(ctx, actorOf(ctx), r.ID)
+}
+
+// messageText shows a message that was set aside: whatever came, as text.
+func messageText(body []byte) string {
+	return certctl.Clip(strings.ToValidUTF8(string(body), "\uFFFD"), 2000)
 }

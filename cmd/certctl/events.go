@@ -160,7 +160,7 @@ const deadPath = "/api/v1/dead-letters"
 type deadListCmd struct{}
 
 func (deadListCmd) Run(s *session) error {
-	return s.list(deadPath, params(), 0, columns{"id", "verb", "lane", "reason", "AGE=created_at"})
+	return s.list(deadPath, params(), 0, columns{"id", "verb", "lane", "reason", "AGE=created_at", "message"})
 }
 
 type deadReplayCmd struct{ nameArg }
