@@ -29,6 +29,11 @@ func targets(dir string, policy *agent.Policy, fault func(string)) agent.Targets
 // driver is an opened target as package agent wants it.
 type driver struct{ *target.Target }
 
+var (
+	_ agent.Inspector = driver{}
+	_ agent.Eraser    = driver{}
+)
+
 func (d driver) Apply(ctx context.Context, installs []agent.Install) []certctl.Receipt {
 	converted := make([]target.Install, len(installs))
 	for i, install := range installs {
