@@ -79,6 +79,7 @@ type Authority struct {
 	Shards      int    // of its revocation list, fixed likewise
 	NotBefore   time.Time
 	NotAfter    time.Time
+	ActivateAt  time.Time // of a next one: when it begins to sign
 	CreatedAt   time.Time
 }
 

@@ -1,5 +1,5 @@
 -- Compromised keys that agents are to erase; what attempts asked and when the
--- next one is; of which ends people were told.
+-- next one is; of which ends people were told; authorities that replace others.
 
 -- +goose Up
 
@@ -34,7 +34,18 @@ create table expiry_alert (
     primary key (version_id, threshold)
 );
 
+-- An authority that is published and does not sign yet.
+alter table authority drop constraint authority_state_check;
+alter table authority add constraint authority_state_check check (state in ('requested', 'next', 'active', 'retiring', 'retired'));
+alter table authority add column activate_at timestamptz; -- state next
+create unique index authority_next on authority (issuer_id) where state = 'next';
+
 -- +goose Down
+drop index authority_next;
+update authority set state = 'retired' where state = 'next';
+alter table authority drop column activate_at;
+alter table authority drop constraint authority_state_check;
+alter table authority add constraint authority_state_check check (state in ('requested', 'active', 'retiring', 'retired'));
 drop table expiry_alert;
 alter table cert_order drop column waived;
 alter table attempt drop column retry_at, drop column failure, drop column csr_spki;

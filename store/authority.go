@@ -38,14 +38,14 @@ func (s *Store) AuthorityByID(ctx context.Context, id certctl.ID) (certctl.Autho
 func (t *tx) authorities(ctx context.Context, clause string, arg any) ([]certctl.Authority, error) {
 	rows, err := t.Query(ctx, `
 		select a.id, a.issuer_id, a.parent_id, a.state, a.certificate, chain.certs, a.key_uri, a.sealed_key, a.pki_url, a.shards,
-			a.not_before, a.not_after, a.created_at
+			a.not_before, a.not_after, a.activate_at, a.created_at
 		from authority a left join chain on chain.digest = a.chain_digest where `+clause+` order by a.id`, arg)
 	if err != nil {
 		return nil, err
 	}
 	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (a certctl.Authority, err error) {
 		return a, row.Scan(&a.ID, &a.Issuer, &a.Parent, &a.State, &a.Certificate, (*[][]byte)(&a.Chain), &a.KeyURI, &a.SealedKey,
-			&a.PKIURL, &a.Shards, &a.NotBefore, &a.NotAfter, &a.CreatedAt)
+			&a.PKIURL, &a.Shards, &a.NotBefore, &a.NotAfter, &a.ActivateAt, &a.CreatedAt)
 	})
 }
 
@@ -81,10 +81,10 @@ func (t *tx) addAuthority(ctx context.Context, a certctl.Authority) error {
 	}
 	if _, err := t.Exec(ctx, `
 		insert into authority (id, issuer_id, parent_id, state, is_root, certificate, chain_digest, key_uri, sealed_key, pki_url, shards,
-			not_before, not_after)
-		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`,
+			not_before, not_after, activate_at)
+		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)`,
 		a.ID, issuer.id, a.Parent, string(a.State), root, a.Certificate, digest, a.KeyURI, a.SealedKey, a.PKIURL, a.Shards,
-		a.NotBefore, a.NotAfter); err != nil {
+		a.NotBefore, a.NotAfter, a.ActivateAt); err != nil {
 		if conflictOn(err, "authority_active") {
 			return certctl.Wrap(certctl.Conflict, err, "the issuer %s has an active authority already", issuer.name)
 		}

@@ -14,8 +14,10 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// caCommands make a local CA a subordinate of another one.
+// caCommands make a local CA a subordinate of another one, or replace it.
 type caCommands struct {
+	Rollover caRolloverCommand `cmd:"" help:"Make the next issuing CA now. The one before keeps its lists and OCSP until its last certificate has ended."`
+
 	Request caRequestCommand `cmd:"" help:"Print a request (PKCS #10) for an issuing CA, to be signed by your own CA. The key stays here."`
 	Install caInstallCommand `cmd:"" help:"Install what your CA answered: from the next start on, it signs the issuer's certificates."`
 }

@@ -100,6 +100,8 @@ func (c *cli) command(ctx context.Context, name string, log zerolog.Logger) erro
 		return caRequest(ctx, &c.Config, c.CA.Request, log)
 	case "ca install <file>":
 		return caInstall(ctx, &c.Config, c.CA.Install, log)
+	case "ca rollover":
+		return caRollover(ctx, &c.Config, c.CA.Rollover, log)
 	case "bus init <dir>":
 		return busInit(ctx, &c.Config, c.Bus.Init, log)
 	case "backup <path>":

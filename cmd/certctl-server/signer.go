@@ -294,7 +294,7 @@ func (g *signer) handleSystem(ctx context.Context, _ certctl.Hint) error {
 			return err
 		}
 	}
-	return nil
+	return g.rollOver(ctx)
 }
 
 // keepCertificates takes over what other replicas have renewed.
