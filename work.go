@@ -69,6 +69,8 @@ type MailboxWork struct {
 	Erases   []EraseWork
 	More     bool
 	Shares   []ShareWork
+
+	Inventory []ID // bindings whose leaf is asked for; see Recovery
 }
 
 // KeyWork is an order that waits for its agent's CSR.
@@ -108,6 +110,7 @@ type AgentReport struct {
 	Refusal   *Refusal
 	Next      *CSR          // that came with the receipt
 	Shared    *SharedReport // also what came with a CSR
+	Inventory *InventoryReport
 }
 
 // PlatformKey is one of the platform's own keys: bus identity, fleet key,

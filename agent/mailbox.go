@@ -172,6 +172,10 @@ func (a *Agent) handle(answer certctl.Mailbox) {
 			a.refusedCommand(s, err)
 			continue
 		}
+		if s.Kind == certctl.CommandInventory {
+			a.tellInventory(s)
+			continue
+		}
 		if s.Kind == certctl.CommandTarget {
 			targets = append(targets, s)
 			continue

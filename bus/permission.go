@@ -14,7 +14,7 @@ const (
 	RoleAPI       Role = "api"       // gives hints, tells events, asks the signer, follows events
 	RoleWorker    Role = "worker"    // takes hints, answers reports
 	RoleSigner    Role = "signer"    // takes hints, answers mailboxes and the api
-	RoleScheduler Role = "scheduler" // takes and gives hints, tells leftover events
+	RoleScheduler Role = "scheduler" // takes and gives hints, tells leftover events, reads them again after a restore
 )
 
 // Roles lists every role.
@@ -125,7 +125,7 @@ func roleTemplate(role Role) (jwt.UserPermissionLimits, error) {
 		publish = append(append(publish, patternExported, patternInbox(anyone)), consumeFrom(StreamIntent)...)
 		subscribe = append(subscribe, subjectAsks(askMailbox), patternServices)
 	case RoleScheduler:
-		publish = append(publish, consumeFrom(StreamIntent)...)
+		publish = append(append(publish, consumeFrom(StreamIntent)...), consumeFrom(StreamEvent)...)
 	default:
 		return jwt.UserPermissionLimits{}, certctl.Errorf(certctl.Invalid, "the bus knows no role %q", certctl.Clip(string(role), 40))
 	}

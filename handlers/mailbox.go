@@ -158,6 +158,11 @@ func (m *Mailboxes) sign(work certctl.MailboxWork, now time.Time) (certctl.Mailb
 			Erasure: erase.ID, SPKI: erase.SPKI, NotAfter: now.Add(commandLife),
 		})
 	}
+	if len(work.Inventory) > 0 {
+		signer.add(certctl.CommandInventory, work.Agent.ID, now.UnixMicro(), certctl.InventoryCommand{
+			Bindings: work.Inventory, NotAfter: now.Add(commandLife),
+		})
+	}
 	box.Commands = signer.commands
 	return box, signer.err
 }

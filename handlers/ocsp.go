@@ -16,6 +16,8 @@ type OCSPStore interface {
 	GetResponder(ctx context.Context, authority certctl.ID) (certctl.Responder, error)
 	// SerialStatuses returns what is known of serial numbers, and when.
 	SerialStatuses(ctx context.Context, authority certctl.ID, serials []certctl.Serial) (map[certctl.Serial]certctl.SerialStatus, time.Time, error)
+	// Recovering reports whether what was issued is not all known again yet.
+	Recovering(ctx context.Context) (bool, error)
 }
 
 // OCSP answers whether leaves of our authorities are revoked. Each answer is
@@ -78,6 +80,20 @@ func (o *OCSP) answer(ctx context.Context, authority certctl.ID, der []byte) (ce
 	known, now, err := o.store.SerialStatuses(ctx, authority, request.Serials())
 	if err != nil {
 		return certctl.OCSPAnswer{}, err
+	}
+	for _, serial := range request.Serials() {
+		if known[serial].Known {
+			continue
+		}
+		// "Unknown" would be a lie about a leaf that was issued after the backup.
+		recovering, err := o.store.Recovering(ctx)
+		if err != nil {
+			return certctl.OCSPAnswer{}, err
+		}
+		if recovering {
+			return certctl.OCSPAnswer{}, ca.OCSPTryLater
+		}
+		break
 	}
 	return responder.Respond(request, known, now)
 }

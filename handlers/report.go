@@ -106,6 +106,15 @@ func decodeReport(s certctl.Statement, refused error) (certctl.AgentReport, erro
 		}
 		report.Next = nextCSR(report.Receipt)
 		return report, nil
+	case certctl.ReportInventory:
+		report.Inventory = new(certctl.InventoryReport)
+		if err := s.Decode(report.Inventory); err != nil {
+			return report, err
+		}
+		if s.Object != s.Agent || len(report.Inventory.Items) > certctl.MaxInventory {
+			return report, certctl.Errorf(certctl.Denied, "the inventory is another agent's, or larger than what is asked for")
+		}
+		return report, nil
 	case certctl.ReportRefusal, certctl.ReportForgotten, certctl.ReportErased:
 		report.Refusal = new(certctl.Refusal)
 		return report, s.Decode(report.Refusal)

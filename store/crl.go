@@ -60,7 +60,9 @@ func (s *Store) RevokedEntries(ctx context.Context, authority certctl.ID, shard 
 		}
 		rows, err := t.list(ctx, `
 			with last as (select coalesce(max(this_update), '-infinity') as at from crl where authority_id = $1 and shard = $2)
-			select v.serial, v.revoked_at, v.revocation, v.not_after from version v, last
+			select v.serial, v.revoked_at, v.revocation, v.not_after from (
+				select authority_id, serial, revoked_at, revocation, not_after from version
+				union all select authority_id, serial, revoked_at, revocation, not_after from version_stub) v, last
 			where v.authority_id = $1 and v.revoked_at is not null and (v.not_after > last.at or v.revoked_at > last.at) and `+c.String(), c)
 		if err != nil {
 			return err

@@ -244,5 +244,6 @@ func issuedData(f *finishing) map[string]any {
 	return map[string]any{
 		"certificate": f.order.Certificate, "name": f.name, "order": f.order.ID, "holder": f.order.Holder, "version": f.version,
 		"serial": f.leaf.Serial, "fingerprint": f.leaf.Fingerprint, "not_after": f.leaf.NotAfter, "issuer": f.order.Issuer,
+		"authority": f.end.Authority, "spki": f.leaf.SPKI,
 	}
 }

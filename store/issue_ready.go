@@ -21,6 +21,7 @@ func (s *Store) ReadyOrders(ctx context.Context, ids []certctl.ID) ([]certctl.Is
 				select o.id from cert_order o join issuer i on i.id = o.issuer_id join certificate c on c.id = o.certificate_id
 				left join attempt a on a.order_id = o.id and a.n = o.attempts
 				where o.id = any($1) and not i.paused and not c.paused
+					and not exists (select from version_stub s, recovery r where s.order_id = o.id and r.finished_at is null) -- it has been issued
 					and (o.state = 'ready' and o.wait = '' or o.state = 'processing' and o.wait = '' and a.outcome = '' and (a.paused or a.lease_until < now()))
 				order by o.urgency, o.id)`, ids).Scan(&ready); err != nil || len(ready) == 0 {
 			return err

@@ -112,6 +112,9 @@ func (t *tx) mailboxes(ctx context.Context, contacts map[certctl.ID]*contact) (m
 		return boxes, nil
 	}
 	items, err := t.openWork(ctx, asking)
+	if err == nil {
+		items, err = t.askForUnknown(ctx, asking, boxes, items)
+	}
 	if err != nil || len(items) == 0 {
 		return boxes, err
 	}

@@ -68,6 +68,7 @@ type reportBatch struct {
 	erasures    map[certctl.ID]*reportedErasure
 	shares      map[certctl.ID]*reportedShare // by the holder
 	sealed      []sealedKeys
+	inventories []certctl.AgentReport
 
 	due     []dueRow
 	done    map[string][]certctl.ID
@@ -87,6 +88,9 @@ func (b *reportBatch) take(r certctl.AgentReport) error {
 		return b.takeShared(s, r.Shared)
 	case r.Receipt != nil:
 		return b.takeReceipt(s, r.Receipt, r.Next)
+	case r.Inventory != nil:
+		b.inventories = append(b.inventories, r)
+		return nil
 	case r.Refusal == nil:
 		return certctl.Errorf(certctl.Denied, "this report says nothing")
 	case s.Kind == certctl.ReportForgotten:
@@ -119,7 +123,7 @@ func notYours(what string) error {
 
 // write stores what the batch has noted, each kind with one statement.
 func (b *reportBatch) write(ctx context.Context) error {
-	for _, write := range []func(context.Context) error{b.writeOrders, b.writeDeployments, b.writeNextKeys, b.writeBindings, b.writeShared, b.writeErasures, b.writeDenied} {
+	for _, write := range []func(context.Context) error{b.writeOrders, b.writeDeployments, b.writeNextKeys, b.writeBindings, b.writeShared, b.writeErasures, b.writeDenied, b.writeInventories} {
 		if err := write(ctx); err != nil {
 			return err
 		}

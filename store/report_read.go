@@ -60,6 +60,11 @@ func (t *tx) reportBatch(ctx context.Context, reports []certctl.AgentReport) (*r
 		if r.Next != nil {
 			next = append(next, r.Next.SPKI)
 		}
+		if r.Inventory != nil {
+			for _, item := range r.Inventory.Items {
+				ids = append(ids, item.Binding)
+			}
+		}
 	}
 	if err := t.lockCertificatesOf(ctx, `
 		select certificate_id from cert_order where id = any($1)

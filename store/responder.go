@@ -37,7 +37,9 @@ func (s *Store) SerialStatuses(ctx context.Context, authority certctl.ID, serial
 	err := s.read(ctx, func(t *tx) error {
 		now = t.now
 		rows, err := t.Query(ctx, `
-			select serial, revoked_at, revocation from version where serial = any($2) and authority_id = $1
+			select serial, revoked_at, revocation from (
+				select serial, revoked_at, revocation from version where serial = any($2) and authority_id = $1
+				union all select serial, revoked_at, revocation from version_stub where serial = any($2) and authority_id = $1) v
 			order by revoked_at nulls first`, authority, serials)
 		if err != nil {
 			return err

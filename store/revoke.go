@@ -190,6 +190,7 @@ func (t *tx) revoke(ctx context.Context, versions []revocable, reason certctl.Re
 		ids[i] = v.id
 		t.event(teams[v.certificate], certctl.AggregateCertificate, v.certificate, certctl.EventVersionRevoked, map[string]any{
 			"certificate": v.certificate, "version": v.id, "serial": v.serial, "fingerprint": v.fingerprint, "reason": reason,
+			"authority": v.authority, "spki": v.spki, "not_after": v.notAfter,
 		})
 	}
 	// What no issuer of ours has issued, nobody here can revoke.

@@ -27,10 +27,16 @@ func (s *Store) RenewHolders(ctx context.Context, ids []certctl.ID) (int, error)
 		if err != nil {
 			return err
 		}
+		unheard, err := t.unheard(ctx, ids)
+		if err != nil {
+			return err
+		}
 		var specs []orderSpec
 		var later []dueRow
 		for _, h := range holders {
 			switch d := certctl.HolderDue(h.facts, t.now); {
+			case d.Due && unheard[h.id] && !h.facts.Revoked:
+				later = append(later, holderDue(h.id, t.now.Add(unheardAgain), h.facts.NotAfter, t.now))
 			case d.Due:
 				specs = append(specs, orderSpec{Certificate: h.certificate, Holder: h.id, Origin: certctl.OriginSweep,
 					Urgency: sweepUrgency(h.facts, t.now), Reason: d.Reason})

@@ -112,7 +112,7 @@ func (t *tx) systemVersion(ctx context.Context, v certctl.SystemVersion, leaf ce
 	}
 	t.event(certctl.DefaultTeam, certctl.AggregateCertificate, certificate, certctl.EventCertificateIssued, map[string]any{
 		"certificate": certificate, "name": v.Name, "version": id, "serial": leaf.Serial, "fingerprint": leaf.Fingerprint,
-		"not_after": leaf.NotAfter, "issuer": v.Issuer, "purpose": certctl.PurposeSystem,
+		"not_after": leaf.NotAfter, "issuer": v.Issuer, "purpose": certctl.PurposeSystem, "authority": v.Authority, "spki": leaf.SPKI,
 	})
 	return t.refreshStatus(ctx, certificate)
 }

@@ -136,6 +136,9 @@ func (s *server) ready(conn *bus.Conn) func(context.Context) (bool, map[string]s
 			checks["database"] = "unreachable"
 			return false, checks
 		}
+		if recovering, err := s.store.Recovering(ctx); err == nil && recovering {
+			checks["recovery"] = "degraded"
+		}
 		return true, checks
 	}
 }

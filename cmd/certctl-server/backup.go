@@ -6,6 +6,7 @@ import (
 
 	"github.com/certctl/certctl"
 	"github.com/certctl/certctl/handlers/kek"
+	"github.com/certctl/certctl/store"
 	"github.com/certctl/certctl/store/backup"
 )
 
@@ -48,11 +49,14 @@ func restore(ctx context.Context, c *Config, command restoreCommand) error {
 	m, err := backup.Restore(ctx, backup.RestoreOptions{
 		Options: backup.Options{URL: c.DatabaseURL, Release: version, Programs: backup.Programs{Folder: command.PostgresBin}},
 		Path:    command.File, Overwrite: command.Overwrite, CheckKeys: keys.opens,
+		Finish: func(ctx context.Context, st *store.Store, m backup.Manifest) error {
+			return st.BeginRecovery(ctx, m.TakenAt)
+		},
 	})
 	if err != nil {
 		return err
 	}
-	fmt.Printf("restored: installation %s as of %s\n", m.Installation, m.TakenAt.Format("2006-01-02 15:04:05 MST"))
+	fmt.Printf("restored: installation %s as of %s\nstart the servers: what happened since comes back from the event stream and the agents (certctl-server recovery status)\n", m.Installation, m.TakenAt.Format("2006-01-02 15:04:05 MST"))
 	return nil
 }
 

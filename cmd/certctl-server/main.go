@@ -21,6 +21,7 @@ import (
 
 	"github.com/certctl/certctl"
 	"github.com/certctl/certctl/cmd/internal/config"
+	"github.com/certctl/certctl/store"
 	"github.com/rs/zerolog"
 )
 
@@ -50,6 +51,8 @@ type cli struct {
 
 	Backup  backupCommand  `cmd:"" help:"Write all that the database holds into one file. Servers may run meanwhile."`
 	Restore restoreCommand `cmd:"" help:"Put a backup into the database, with every server stopped."`
+
+	Recovery recoveryCommands `cmd:"" help:"What follows a restore."`
 }
 
 type settings struct {
@@ -108,6 +111,12 @@ func (c *cli) command(ctx context.Context, name string, log zerolog.Logger) erro
 		return takeBackup(ctx, &c.Config, c.Backup)
 	case "restore <file>":
 		return restore(ctx, &c.Config, c.Restore)
+	case "recovery status":
+		return withStore(ctx, &c.Config, func(st *store.Store) error { return recoveryStatus(ctx, st) })
+	case "recovery finish":
+		return withStore(ctx, &c.Config, func(st *store.Store) error { return recoveryFinish(ctx, st) })
+	case "recovery skip-stream":
+		return withStore(ctx, &c.Config, func(st *store.Store) error { return recoverySkipStream(ctx, st) })
 	case "version":
 		fmt.Println("certctl-server", version)
 		return nil

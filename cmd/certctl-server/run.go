@@ -31,6 +31,9 @@ func (s *server) run(ctx context.Context) error {
 		}
 		conns[r] = conn
 	}
+	if err := s.recoverFirst(t.ctx, conns); err != nil {
+		return err
+	}
 	s.startMessaging(t, conns)
 	if s.config.has(roleSigner) {
 		if err := s.signer.start(t.ctx, t, conns[roleSigner]); err != nil {
@@ -146,5 +149,6 @@ func (s *server) startScheduler(t *tasks, conn *bus.Conn) {
 	router.Handle(certctl.HintRollout, handlers.NewRollouts(s.store).Handle, bus.HandleOptions{Concurrency: 2})
 	t.run("scheduler", router.Run)
 	t.run("dispatcher", handlers.NewDispatcher(s.acting(), s.announce, s.log).Run)
+	t.run("recovery", handlers.NewRecover(s.store, s.log.With().Str("part", "recovery").Logger()).Run)
 	t.run("retention", handlers.NewRetain(s.store, s.config.retention, s.log.With().Str("part", "retention").Logger()).Run)
 }

@@ -169,11 +169,16 @@ func (g *signer) publishTrust(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		restored, err := st.Recovery(ctx)
+		if err != nil && certctl.ErrorCode(err) != certctl.NotFound {
+			return err
+		}
 		_, err = handlers.PublishTrust(ctx, st, installation, g.platform.Fleet, handlers.TrustFacts{
 			CommandKeys: g.platform.CommandKeys,
 			CABundle:    bundle,
 			APIURLs:     addURL(last.APIURLs, g.server.config.APIURL),
 			BusURLs:     g.server.busURLs(),
+			After:       restored.BeganAt,
 		}, now)
 		return err
 	})
