@@ -2,6 +2,7 @@ package certctl
 
 import (
 	"crypto/x509"
+	"slices"
 	"time"
 )
 
@@ -71,38 +72,58 @@ type Recovered struct {
 	Leaf        *x509.Certificate
 	Chain       Chain
 	Fingerprint Digest // by its issuance's event; zero without one
+	IssuedFor   ID     // the certificate, by that event
 	Signed      bool   // by one of our authorities
-	Names       Names  // of the certificate; empty when that is lost, too
+	Certificate ID     // whose place it is in; absent when that is lost, too
+	Names       Names  // of that certificate
 }
 
 // Believe says why a leaf from the field is not to be taken in; nil if it is.
-// What the event of its issuance names, or one of our own authorities has
-// signed, is ours. Of other CAs' leaves nothing remains to hold them against but
-// their chain and the names that were asked for.
+// What the event of its issuance names is ours. What one of our own authorities
+// has signed is, too, but may be for another certificate: it must share a name
+// with the one in whose place it is. Of other CAs' leaves nothing remains to hold
+// them against but their chain and exactly the names that were asked for.
 func (r Recovered) Believe() error {
+	names, err := NamesOf(r.Leaf)
 	switch {
+	case err != nil:
+		return err
 	case r.Leaf.IsCA:
 		return Errorf(Denied, "this is a CA's certificate, not a leaf")
 	case !r.Fingerprint.IsZero() && r.Fingerprint != DigestOf(r.Leaf.Raw):
 		return Errorf(Denied, "the event of its issuance names another leaf")
-	case !r.Fingerprint.IsZero() || r.Signed:
+	case !r.Fingerprint.IsZero() && !r.Certificate.IsZero() && r.IssuedFor != r.Certificate:
+		return Errorf(Denied, "it was issued for another certificate")
+	case !r.fits():
+		return Errorf(Denied, "its chain does not fit")
+	case !r.Fingerprint.IsZero():
 		return nil
-	case len(r.Chain) == 0:
-		return Errorf(Denied, "no authority of ours has signed it, and it has no chain")
+	case r.Signed && !r.Certificate.IsZero() && !shareName(names, r.Names):
+		return Errorf(Denied, "it has no name in common with the certificate in whose place it is")
+	case r.Signed:
+		return nil
+	case len(r.Chain) == 0 || r.Certificate.IsZero() || !names.Equal(r.Names):
+		return Errorf(Denied, "no authority of ours has signed it, and chain and names do not make up for that")
 	}
-	names, err := NamesOf(r.Leaf)
-	if err != nil || r.Names.Len() == 0 || !names.Equal(r.Names) {
-		return Errorf(Denied, "no authority of ours has signed it, and its names are not those of its certificate")
-	}
+	return nil
+}
+
+// fits reports whether each certificate of the chain has signed the one before.
+func (r Recovered) fits() bool {
 	child := r.Leaf
 	for _, der := range r.Chain {
 		parent, err := x509.ParseCertificate(der)
 		if err != nil || child.CheckSignatureFrom(parent) != nil {
-			return Errorf(Denied, "its chain does not fit")
+			return false
 		}
 		child = parent
 	}
-	return nil
+	return true
+}
+
+func shareName(a, b Names) bool {
+	known := b.Strings()
+	return slices.ContainsFunc(a.Strings(), func(name string) bool { return slices.Contains(known, name) })
 }
 
 // VersionRecovered is the origin of a version that an agent brought back.

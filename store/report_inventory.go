@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"crypto/x509"
+	"slices"
 	"time"
 
 	"github.com/certctl/certctl"
@@ -93,7 +94,7 @@ func (b *reportBatch) judgeLeaf(ctx context.Context, f *recoveredLeaf) (refusal,
 	if err != nil {
 		return err, nil //nolint:nilerr // the agent's mistake, not ours
 	}
-	if f.authority, err = b.signerOf(ctx, parsed); err != nil {
+	if f.authority, err = b.signerOf(ctx, parsed, &f.item.Chain); err != nil {
 		return nil, err
 	}
 	if err := b.readStub(ctx, f); err != nil {
@@ -103,35 +104,43 @@ func (b *reportBatch) judgeLeaf(ctx context.Context, f *recoveredLeaf) (refusal,
 		return nil, err
 	}
 	return certctl.Recovered{
-		Leaf: parsed, Chain: f.item.Chain, Fingerprint: f.stub.Fingerprint, Signed: !f.authority.IsZero(), Names: f.binding.names,
+		Leaf: parsed, Chain: f.item.Chain, Fingerprint: f.stub.Fingerprint, IssuedFor: f.stub.Certificate,
+		Signed: !f.authority.IsZero(), Certificate: f.binding.certificate, Names: f.binding.names,
 	}.Believe(), nil
 }
 
-// signerOf returns the authority of ours that has signed a leaf.
-func (t *tx) signerOf(ctx context.Context, leaf *x509.Certificate) (certctl.ID, error) {
-	rows, err := t.Query(ctx, `select id, certificate from authority where certificate is not null and not is_root`)
+// signerOf returns the authority of ours that has signed a leaf, and puts that
+// authority's chain in the place of the agent's.
+func (t *tx) signerOf(ctx context.Context, leaf *x509.Certificate, chain *certctl.Chain) (certctl.ID, error) {
+	rows, err := t.Query(ctx, `
+		select a.id, a.certificate, chain.certs from authority a join chain on chain.digest = a.chain_digest
+		where a.certificate is not null and not a.is_root`)
 	if err != nil {
 		return certctl.NoID, err
 	}
 	var id, signer certctl.ID
 	var der []byte
-	_, err = pgx.ForEachRow(rows, []any{&id, &der}, func() error {
+	var own [][]byte
+	_, err = pgx.ForEachRow(rows, []any{&id, &der, &own}, func() error {
 		if authority, err := x509.ParseCertificate(der); err == nil && leaf.CheckSignatureFrom(authority) == nil {
-			signer = id
+			signer, *chain = id, slices.Clone(own)
 		}
 		return nil
 	})
+	if *chain == nil {
+		*chain = certctl.Chain{}
+	}
 	return signer, err
 }
 
 func (b *reportBatch) readStub(ctx context.Context, f *recoveredLeaf) error {
 	rows, err := b.Query(ctx, `
-		select version_id, order_id, issuer_id, authority_id, fingerprint, revoked_at, revocation from version_stub where version_id = $1`, f.item.Version)
+		select version_id, certificate_id, order_id, issuer_id, authority_id, fingerprint, revoked_at, revocation from version_stub where version_id = $1`, f.item.Version)
 	if err != nil {
 		return err
 	}
 	s := &f.stub
-	_, err = pgx.ForEachRow(rows, []any{&s.Version, &s.Order, &s.Issuer, &s.Authority, &s.Fingerprint, &f.revokedAt, &s.Reason}, func() error { return nil })
+	_, err = pgx.ForEachRow(rows, []any{&s.Version, &s.Certificate, &s.Order, &s.Issuer, &s.Authority, &s.Fingerprint, &f.revokedAt, &s.Reason}, func() error { return nil })
 	return err
 }
 
