@@ -198,6 +198,26 @@ func TestALeafOfOursNeedsNoEvent(t *testing.T) {
 	}
 }
 
+// An agent that was away when the recovery was ended by hand is told nothing
+// older either when it comes back.
+func TestAnAgentThatComesBackLateIsAskedFirst(t *testing.T) {
+	t.Parallel()
+	l := loses(t)
+	l.stream(l.events...)
+	if finished, err := l.FinishRecovery(l.ctx, l.admin, true); err != nil || !finished {
+		t.Fatalf("finished %v, %v", finished, err)
+	}
+	l.asked()
+	l.tells(l.second.Leaf, l.second.Chain)
+	if current := l.versions(l.certificate)[0]; current.ID != l.second.ID {
+		t.Errorf("current is %+v", current)
+	}
+	if box := l.node.mailbox(l.installed); len(box.Commands) != 0 {
+		t.Errorf("commands afterwards %+v", box.Commands)
+	}
+	l.consistent()
+}
+
 // What nobody vouches for is not taken in, and holds nothing back for ever.
 func TestALeafThatNobodyVouchesForIsRefused(t *testing.T) {
 	t.Parallel()

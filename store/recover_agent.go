@@ -36,10 +36,11 @@ type unknownVersion struct{ agent, binding, version certctl.ID }
 // askForUnknown asks agents, while the installation recovers, for the leaves
 // that they have and that are not known here, and takes everything off their
 // answers that is about the certificates of such leaves: what is to be installed
-// there may be older. An agent of which all is known has been heard.
+// there may be older. An agent of which all is known has been heard. One that was
+// not when the recovery was ended by hand is asked when it comes back.
 func (t *tx) askForUnknown(ctx context.Context, asking map[certctl.ID]*contact, boxes map[certctl.ID]*certctl.MailboxWork, items []openItem) ([]openItem, error) {
-	recovery, err := t.openRecovery(ctx)
-	if err != nil || recovery.IsZero() {
+	recovery, asking, err := t.concerned(ctx, asking)
+	if err != nil || len(asking) == 0 {
 		return items, err
 	}
 	unknown, err := t.unknownVersions(ctx, recovery, asking)
@@ -73,6 +74,28 @@ func (t *tx) askForUnknown(ctx context.Context, asking map[certctl.ID]*contact, 
 		return nil, err
 	}
 	return t.withoutHeld(ctx, items, held)
+}
+
+// concerned returns the newest recovery, and those of the asking agents that it
+// still concerns.
+func (t *tx) concerned(ctx context.Context, asking map[certctl.ID]*contact) (recovery certctl.ID, some map[certctl.ID]*contact, err error) {
+	rows, err := t.Query(ctx, `
+		select r.id, r.finished_at is null, array(
+			select agent_id from recovery_agent where recovery_id = r.id and heard_at is null and agent_id = any($1))
+		from recovery r order by began_at desc limit 1`, sortedIDs(asking))
+	if err != nil {
+		return recovery, nil, err
+	}
+	var unheard []certctl.ID
+	var open bool
+	if _, err := pgx.ForEachRow(rows, []any{&recovery, &open, &unheard}, func() error { return nil }); err != nil || open {
+		return recovery, asking, err
+	}
+	some = make(map[certctl.ID]*contact, len(unheard))
+	for _, id := range unheard {
+		some[id] = asking[id]
+	}
+	return recovery, some, nil
 }
 
 // unknownVersions returns what the asking agents say they have, is not known

@@ -54,12 +54,6 @@ func (s *Store) Recovering(ctx context.Context) (bool, error) {
 	return open, failed(err, "the recovery could not be read")
 }
 
-// openRecovery returns the recovery that goes on, or the absent id.
-func (t *tx) openRecovery(ctx context.Context) (id certctl.ID, err error) {
-	err = t.QueryRow(ctx, `select (select id from recovery where finished_at is null)`).Scan(&id)
-	return id, err
-}
-
 // EndStream notes that the event stream was read to its end, or that there is
 // none, and says with the first new event that the installation recovers.
 func (s *Store) EndStream(ctx context.Context, recovery certctl.ID, stream certctl.RecoveryStream) error {

@@ -37,11 +37,11 @@ type recoveredBinding struct {
 // not believed is noted as refused, so that it holds nothing back any longer.
 func (b *reportBatch) writeInventories(ctx context.Context) error {
 	for _, report := range b.inventories {
-		recovery, err := b.openRecovery(ctx)
-		if err != nil || recovery.IsZero() {
+		agent := report.Statement.Agent
+		recovery, err := b.askedIn(ctx, agent)
+		if err != nil {
 			return err
 		}
-		agent := report.Statement.Agent
 		holders := map[certctl.ID]bool{}
 		for _, item := range report.Inventory.Items {
 			f := &recoveredLeaf{recovery: recovery, agent: agent, item: item}
@@ -55,6 +55,14 @@ func (b *reportBatch) writeInventories(ctx context.Context) error {
 		b.bell(agent) // what was held back for these leaves may come
 	}
 	return nil
+}
+
+// askedIn returns the newest recovery in which an agent was asked for a leaf, or
+// the absent id.
+func (t *tx) askedIn(ctx context.Context, agent certctl.ID) (recovery certctl.ID, err error) {
+	err = t.QueryRow(ctx, `
+		select (select recovery_id from recovery_version where agent_id = $1 and outcome = '' order by recovery_id desc limit 1)`, agent).Scan(&recovery)
+	return recovery, err
 }
 
 // takeLeaf takes one leaf in, if it was asked for, or notes why not.

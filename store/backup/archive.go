@@ -40,11 +40,23 @@ func pack(path string, m Manifest, dump string) error {
 	if err == nil {
 		err = os.Rename(temporary, path)
 	}
+	if err == nil {
+		err = syncFolder(filepath.Dir(path))
+	}
 	if err != nil {
 		_ = os.Remove(temporary) // what is left of the attempt
 		return certctl.Wrap(certctl.Unavailable, err, "the backup cannot be written to %s", path)
 	}
 	return nil
+}
+
+// syncFolder makes a rename survive a power cut.
+func syncFolder(path string) error {
+	folder, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(folder.Sync(), folder.Close())
 }
 
 func write(out io.Writer, manifest []byte, at time.Time, dump string) error {
