@@ -68,6 +68,14 @@ func (s *stack) crl(leaf *x509.Certificate) *x509.RevocationList {
 	return list
 }
 
+// signed reports whether the list that a leaf names is there.
+func (s *stack) signed(leaf *x509.Certificate) bool {
+	s.t.Helper()
+	response := s.get(leaf.CRLDistributionPoints[0])
+	_ = response.Body.Close()
+	return response.StatusCode == http.StatusOK
+}
+
 func lists(list *x509.RevocationList, serial *big.Int) bool {
 	return slices.ContainsFunc(list.RevokedCertificateEntries, func(e x509.RevocationListEntry) bool { return e.SerialNumber.Cmp(serial) == 0 })
 }
@@ -125,12 +133,11 @@ func TestARestoredInstallationLearnsWhatItDidSince(t *testing.T) {
 			t.Errorf("a revocation from after the backup: %v: %s", err, output)
 		}
 		s.eventually(time.Minute, "the revocation is listed again", func() bool {
-			response := s.get(f.leaf.CRLDistributionPoints[0])
-			_ = response.Body.Close()
-			return response.StatusCode == http.StatusOK && lists(s.crl(f.leaf), f.leaf.SerialNumber)
+			return s.signed(f.leaf) && lists(s.crl(f.leaf), f.leaf.SerialNumber)
 		})
 	}
 	for i, f := range []*leafFiles{before, gone, since} {
+		s.eventually(time.Minute, "the list is signed again", func() bool { return s.signed(f.leaf) })
 		if number := s.crl(f.leaf).Number; number.Cmp(numbers[i]) <= 0 {
 			t.Errorf("list %d has number %v after %v", i, number, numbers[i])
 		}
