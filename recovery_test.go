@@ -46,7 +46,7 @@ func TestWhichLeavesFromTheFieldAreBelieved(t *testing.T) {
 	root, key := certificate("root", true, nil, nil)
 	other, _ := certificate("other", true, nil, nil)
 	leaf, _ := certificate("shop.example.com", false, root, key)
-	print, id := certctl.DigestOf(leaf.Raw), certctl.NewID(now)
+	fingerprint, id := certctl.DigestOf(leaf.Raw), certctl.NewID(now)
 	names := certctl.Names{DNS: []string{"shop.example.com", "www.shop.example.com"}}
 	grown := certctl.Names{DNS: []string{"shop.example.com"}}
 	foreign := certctl.Names{DNS: []string{"bank.example.com"}}
@@ -55,10 +55,10 @@ func TestWhichLeavesFromTheFieldAreBelieved(t *testing.T) {
 		r    certctl.Recovered
 		want bool
 	}{
-		"its event names it":             {certctl.Recovered{Leaf: leaf, Fingerprint: print, IssuedFor: id, Certificate: id, Names: foreign}, true},
-		"its certificate is lost":        {certctl.Recovered{Leaf: leaf, Fingerprint: print, IssuedFor: id}, true},
+		"its event names it":             {certctl.Recovered{Leaf: leaf, Fingerprint: fingerprint, IssuedFor: id, Certificate: id, Names: foreign}, true},
+		"its certificate is lost":        {certctl.Recovered{Leaf: leaf, Fingerprint: fingerprint, IssuedFor: id}, true},
 		"its event names another leaf":   {certctl.Recovered{Leaf: leaf, Fingerprint: certctl.DigestOf(root.Raw), IssuedFor: id, Certificate: id, Signed: true, Names: names}, false},
-		"issued for another certificate": {certctl.Recovered{Leaf: leaf, Fingerprint: print, IssuedFor: certctl.NewID(now), Certificate: id, Signed: true, Names: names}, false},
+		"issued for another certificate": {certctl.Recovered{Leaf: leaf, Fingerprint: fingerprint, IssuedFor: certctl.NewID(now), Certificate: id, Signed: true, Names: names}, false},
 		"ours, with some of the names":   {certctl.Recovered{Leaf: leaf, Signed: true, Certificate: id, Names: grown}, true},
 		"ours, with none of the names":   {certctl.Recovered{Leaf: leaf, Signed: true, Certificate: id, Names: foreign}, false},
 		"ours, certificate lost":         {certctl.Recovered{Leaf: leaf, Signed: true}, true},
@@ -66,7 +66,7 @@ func TestWhichLeavesFromTheFieldAreBelieved(t *testing.T) {
 		"another CA's, other names":      {certctl.Recovered{Leaf: leaf, Chain: chain, Certificate: id, Names: grown}, false},
 		"another CA's, no chain":         {certctl.Recovered{Leaf: leaf, Certificate: id, Names: names}, false},
 		"another CA's, lost":             {certctl.Recovered{Leaf: leaf, Chain: chain}, false},
-		"a chain that did not sign it":   {certctl.Recovered{Leaf: leaf, Chain: certctl.Chain{other.Raw}, Fingerprint: print, IssuedFor: id, Certificate: id}, false},
+		"a chain that did not sign it":   {certctl.Recovered{Leaf: leaf, Chain: certctl.Chain{other.Raw}, Fingerprint: fingerprint, IssuedFor: id, Certificate: id}, false},
 		"a chain that is none":           {certctl.Recovered{Leaf: leaf, Chain: certctl.Chain{[]byte("x")}, Certificate: id, Names: names}, false},
 		"a CA":                           {certctl.Recovered{Leaf: root, Signed: true}, false},
 	} {

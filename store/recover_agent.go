@@ -78,7 +78,7 @@ func (t *tx) askForUnknown(ctx context.Context, asking map[certctl.ID]*contact, 
 
 // concerned returns the newest recovery, and those of the asking agents that it
 // still concerns.
-func (t *tx) concerned(ctx context.Context, asking map[certctl.ID]*contact) (recovery certctl.ID, some map[certctl.ID]*contact, err error) {
+func (t *tx) concerned(ctx context.Context, asking map[certctl.ID]*contact) (recovery certctl.ID, late map[certctl.ID]*contact, err error) {
 	rows, err := t.Query(ctx, `
 		select r.id, r.finished_at is null, array(
 			select agent_id from recovery_agent where recovery_id = r.id and heard_at is null and agent_id = any($1))
@@ -91,11 +91,11 @@ func (t *tx) concerned(ctx context.Context, asking map[certctl.ID]*contact) (rec
 	if _, err := pgx.ForEachRow(rows, []any{&recovery, &open, &unheard}, func() error { return nil }); err != nil || open {
 		return recovery, asking, err
 	}
-	some = make(map[certctl.ID]*contact, len(unheard))
+	late = make(map[certctl.ID]*contact, len(unheard))
 	for _, id := range unheard {
-		some[id] = asking[id]
+		late[id] = asking[id]
 	}
-	return recovery, some, nil
+	return recovery, late, nil
 }
 
 // unknownVersions returns what the asking agents say they have, is not known

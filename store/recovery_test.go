@@ -89,8 +89,8 @@ func TestRevocationsAreMadeAgain(t *testing.T) {
 	lost := certctl.NewID(time.Now())
 	fingerprint := certctl.DigestOf([]byte("lost"))
 	next := int64(w.count(`select sequence from event_head where object_id = $1`, c.ID))
-	leaf := func(version certctl.ID, serial certctl.Serial, print certctl.Digest, reason certctl.RevocationReason) map[string]any {
-		return map[string]any{"certificate": c.ID, "version": version, "serial": serial, "fingerprint": print, "reason": reason,
+	leaf := func(version certctl.ID, serial certctl.Serial, fingerprint certctl.Digest, reason certctl.RevocationReason) map[string]any {
+		return map[string]any{"certificate": c.ID, "version": version, "serial": serial, "fingerprint": fingerprint, "reason": reason,
 			"issuer": w.issuer.ID, "not_after": w.moment().Add(certctl.Day)}
 	}
 	events := []certctl.Event{

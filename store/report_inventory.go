@@ -100,7 +100,7 @@ func (b *reportBatch) judgeLeaf(ctx context.Context, f *recoveredLeaf) (refusal,
 	}
 	parsed, err := x509.ParseCertificate(f.item.Leaf)
 	if err != nil {
-		return err, nil //nolint:nilerr // the agent's mistake, not ours
+		return err, nil
 	}
 	if f.authority, err = b.signerOf(ctx, parsed, &f.item.Chain); err != nil {
 		return nil, err

@@ -51,9 +51,9 @@ func (t *tx) reportBatch(ctx context.Context, reports []certctl.AgentReport) (*r
 		deployments: map[certctl.ID]*reportedDeployment{}, bindings: map[certctl.ID]*reportedBinding{},
 		erasures: map[certctl.ID]*reportedErasure{},
 	}
-	ids, spkis, next := make([]certctl.ID, len(reports)), []certctl.Digest{}, []certctl.Digest{}
-	for i, r := range reports {
-		ids[i] = r.Statement.Object
+	ids, spkis, next := make([]certctl.ID, 0, len(reports)), []certctl.Digest{}, []certctl.Digest{}
+	for _, r := range reports {
+		ids = append(ids, r.Statement.Object)
 		if r.CSR != nil {
 			spkis = append(spkis, r.CSR.SPKI)
 		}

@@ -281,11 +281,11 @@ func TestPasswordsStayOutOfCommandLines(t *testing.T) {
 	t.Parallel()
 	url, _ := installation(t)
 	dir := t.TempDir()
-	real, err := exec.LookPath("pg_dump")
+	program, err := exec.LookPath("pg_dump")
 	if err != nil {
 		t.Fatal(err)
 	}
-	script := "#!/bin/sh\necho \"$@\" >> " + dir + "/args\necho \"$PGPASSWORD\" >> " + dir + "/calls\nexec " + real + " \"$@\"\n"
+	script := "#!/bin/sh\necho \"$@\" >> " + dir + "/args\necho \"$PGPASSWORD\" >> " + dir + "/calls\nexec " + program + " \"$@\"\n"
 	if err := os.WriteFile(filepath.Join(dir, "pg_dump"), []byte(script), 0o700); err != nil { //nolint:gosec // it must run
 		t.Fatal(err)
 	}
