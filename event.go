@@ -139,6 +139,12 @@ const (
 	EventKeyRefused EventName = "key_refused" // a member would not seal it for another one
 )
 
+const (
+	EventGuardHeld     EventName = "guard_held"     // a change would have too much re-issued at once
+	EventGuardReleased EventName = "guard_released" // by a person
+	EventGuardEased    EventName = "guard_eased"    // it holds nothing any more
+)
+
 // Outcomes of an event.
 const (
 	OutcomeSuccess = "success"

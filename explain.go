@@ -115,6 +115,8 @@ func (e Explanation) decisionSentence(h HolderExplanation) string {
 		return fmt.Sprintf("It is due (%s) and waits for a change window of the policy %s, which opens %s.", strings.ReplaceAll(d.Reason, "_", " "), e.Certificate.RenewalPolicy.Name, when(d.At, e.At))
 	case d.Reason == DueKey:
 		return fmt.Sprintf("Members wait for a key that nobody on line has: unless one comes, there is a new key %s.", when(d.At, e.At))
+	case d.Wait == WaitGuard:
+		return fmt.Sprintf("The certificate has changed, as have so many that the guard holds them: certctl guard release lets all of them go, a rollout takes them in waves. Otherwise it is renewed %s.", when(d.At, e.At))
 	case d.Reason != "":
 		return fmt.Sprintf("It will be renewed %s, by the policy %s.", when(d.At, e.At), e.Certificate.RenewalPolicy.Name)
 	}

@@ -22,6 +22,8 @@ type HolderFacts struct {
 	WaitingSince time.Time // the longest of them
 	Givers       int       // members that have it
 	GiverOnline  bool      // one of them could seal it now
+
+	Guarded bool // by the guard, while it is due for a change alone
 }
 
 // Reasons for a new leaf.
@@ -52,6 +54,7 @@ const recheck = Day
 // that cannot install would otherwise consume a leaf per cycle of retries.
 // Windows hold back ordinary renewals, freezes also what follows from a change
 // of the certificate; neither a first leaf nor the replacement of a revoked one.
+// The guard holds back what follows from a change when that is too much at once.
 func HolderDue(f HolderFacts, now time.Time) Decision {
 	switch {
 	case f.Unmanaged:
@@ -65,7 +68,11 @@ func HolderDue(f HolderFacts, now time.Time) Decision {
 	case f.VersionRevision < f.Revision:
 		holds := f.Holds
 		holds.Windows = nil
-		return f.held(DueRevision, holds, now, now)
+		d := f.held(DueRevision, holds, now, now)
+		if d.Due && f.Guarded {
+			return f.guarded(now)
+		}
+		return d
 	}
 	rekey := f.rekeyAt()
 	if f.RenewAt.IsZero() && rekey.IsZero() {

@@ -1,4 +1,4 @@
--- Mass changes: rollouts.
+-- Mass changes: rollouts, and the guard against those that nobody meant.
 
 -- +goose Up
 
@@ -42,6 +42,27 @@ create table rollout_item (
     primary key (rollout_id, place)
 ) with (fillfactor = 80);
 
+-- One row: how much of the fleet a change may have re-issued at once. See
+-- certctl.Guard.
+create table guard (
+    only_row   boolean primary key default true check (only_row),
+    id         uuid not null default gen_random_uuid(),
+    share      double precision not null default 0.2,
+    least      int not null default 50,
+    fleet      int not null default 0,
+    changed    int not null default 0,
+    counted_at timestamptz,
+    held_at    timestamptz
+);
+insert into guard default values;
+
+-- Holders that a person has let go, up to which revision.
+create table guard_pass (
+    holder_id uuid primary key references holder,
+    revision  bigint not null
+);
+
 -- +goose Down
+drop table guard_pass, guard;
 delete from due where kind = 'rollout';
 drop table rollout_item, rollout;

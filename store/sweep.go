@@ -12,6 +12,7 @@ import (
 type sweptHolder struct {
 	id, certificate, policy certctl.ID
 	facts                   certctl.HolderFacts
+	behind                  bool // due for a change that nobody has let go
 }
 
 // RenewHolders makes the orders of those holders that are due
@@ -25,6 +26,9 @@ func (s *Store) RenewHolders(ctx context.Context, ids []certctl.ID) (int, error)
 		}
 		holders, err := t.sweptHolders(ctx, ids)
 		if err != nil {
+			return err
+		}
+		if err := t.guardHolders(ctx, holders); err != nil {
 			return err
 		}
 		unheard, err := t.unheard(ctx, ids)
@@ -41,7 +45,7 @@ func (s *Store) RenewHolders(ctx context.Context, ids []certctl.ID) (int, error)
 				specs = append(specs, orderSpec{Certificate: h.certificate, Holder: h.id, Origin: certctl.OriginSweep,
 					Urgency: sweepUrgency(h.facts, t.now), Reason: d.Reason})
 			case !d.At.IsZero():
-				later = append(later, holderDue(h.id, d.At, h.facts.NotAfter, t.now))
+				later = append(later, holderDue(h.id, guardedUntil(d, t.now), h.facts.NotAfter, t.now))
 			}
 		}
 		// What is due again is set below, what is ordered when the order ends.
@@ -95,7 +99,8 @@ func (t *tx) sweptHolders(ctx context.Context, ids []certctl.ID) ([]sweptHolder,
 		select h.id, h.certificate_id, c.policy_id, c.labels, c.paused, c.revision, coalesce(greatest(v.revision, h.kept_revision), 0),
 			coalesce(v.revoked_at is not null or exists (select from blocked_key where spki = v.spki), false),
 			v.not_before, v.not_after, v.created_at, v.renew_at, c.issuers = '{}' or c.archived_at is not null or c.purpose = 'system',
-			served.bindings, served.verified, key.waiting, key.since, key.givers, key.online
+			served.bindings, served.verified, coalesce(`+behindGuard+`, false), (select held_at is not null from guard),
+			key.waiting, key.since, key.givers, key.online
 		from holder h join certificate c on c.id = h.certificate_id left join version v on v.id = h.version_id
 		cross join lateral (
 			select count(b.id) as bindings, count(d.id) filter (where d.state in ('verified', 'installed')) as verified
@@ -114,9 +119,11 @@ func (t *tx) sweptHolders(ctx context.Context, ids []certctl.ID) ([]sweptHolder,
 	}
 	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (h sweptHolder, err error) {
 		f := &h.facts
-		return h, row.Scan(&h.id, &h.certificate, &h.policy, &f.Holds.Labels, &f.Paused, &f.Revision, &f.VersionRevision, &f.Revoked,
-			&f.NotBefore, &f.NotAfter, &f.IssuedAt, &f.RenewAt, &f.Unmanaged, &f.Deployed, &f.Verified,
+		err = row.Scan(&h.id, &h.certificate, &h.policy, &f.Holds.Labels, &f.Paused, &f.Revision, &f.VersionRevision, &f.Revoked,
+			&f.NotBefore, &f.NotAfter, &f.IssuedAt, &f.RenewAt, &f.Unmanaged, &f.Deployed, &f.Verified, &h.behind, &f.Guarded,
 			&f.Waiting, &f.WaitingSince, &f.Givers, &f.GiverOnline)
+		f.Guarded = f.Guarded && h.behind
+		return h, err
 	})
 	if err != nil {
 		return nil, err

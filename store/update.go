@@ -231,8 +231,15 @@ func (t *tx) reorder(ctx context.Context, h *held, names bool) error {
 	if h.monitored() {
 		return nil
 	}
+	waiting, err := t.guardChange(ctx, h)
+	if err != nil {
+		return err
+	}
 	var specs []orderSpec
 	for _, holder := range h.holders {
+		if waiting[holder.id] {
+			continue
+		}
 		spec := orderSpec{Certificate: h.id, Holder: holder.id, Origin: certctl.OriginAPI, Urgency: certctl.UrgencyNow, Reason: "revision"}
 		for _, o := range open {
 			if o.holder == holder.id && holder.kind == certctl.HolderClient && !names {

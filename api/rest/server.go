@@ -26,6 +26,7 @@ type Store interface {
 	RenewalStore
 	RevocationStore
 	RolloutStore
+	GuardStore
 }
 
 // Signer does what needs a key: it runs in the signer role, across the bus.

@@ -51,6 +51,9 @@ type Config struct {
 	LogLevel  string `help:"debug, info, warn or error." default:"info" enum:"debug,info,warn,error"`
 	LogFormat string `help:"json or text." default:"json" enum:"json,text"`
 
+	GuardShare float64 `help:"Share of all keys that a change may have re-issued at once, for all replicas; more waits for 'certctl guard release'. 1: no limit; 0: as it is stored, 0.2 at first."`
+	GuardLeast int     `help:"Keys below which nothing is guarded, for all replicas. 0: as it is stored, 50 at first."`
+
 	Shutdown time.Duration `help:"How long a stop may take." default:"15s"`
 
 	Retention retentionSettings `embed:""`

@@ -94,6 +94,9 @@ func (s *server) prepare(ctx context.Context) error {
 	if err := s.bootstrap(ctx); err != nil {
 		return err
 	}
+	if err := s.store.SetGuard(ctx, s.config.GuardShare, s.config.GuardLeast); err != nil {
+		return err
+	}
 	return checkKeys(ctx, s.store, s.config, s.keys)
 }
 

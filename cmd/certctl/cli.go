@@ -42,4 +42,5 @@ type CLI struct {
 
 	Revocations revocationsCmd `cmd:"" aliases:"revocation" help:"What is revoked, or waits to be."`
 	Rollouts    rolloutsCmd    `cmd:"" aliases:"rollout" help:"Changes of many certificates at once, in waves."`
+	Guard       guardCmd       `cmd:"" help:"What keeps a change from re-issuing too much at once."`
 }

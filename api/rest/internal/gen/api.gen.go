@@ -1232,6 +1232,31 @@ type FreezeRequest struct {
 	StartsAt time.Time         `json:"starts_at,omitempty,omitzero"`
 }
 
+// Guard defines model for Guard.
+type Guard struct {
+	// Changed Of them, due for a change or re-issued for one within the last hour
+	Changed int `json:"changed"`
+
+	// Fleet Keys, when they were last counted
+	Fleet   int       `json:"fleet"`
+	HeldAt  time.Time `json:"held_at,omitempty,omitzero"`
+	Holding bool      `json:"holding"`
+
+	// Least Smaller fleets are not guarded
+	Least int `json:"least"`
+
+	// Share Of the fleet, above which a change waits
+	Share float64 `json:"share"`
+
+	// Waiting Keys that wait now
+	Waiting int `json:"waiting"`
+}
+
+// GuardRelease defines model for GuardRelease.
+type GuardRelease struct {
+	Released int `json:"released"`
+}
+
 // Health defines model for Health.
 type Health struct {
 	Status  string `json:"status"`
@@ -2853,6 +2878,12 @@ type ServerInterface interface {
 	// EndFreeze End one
 	// (DELETE /api/v1/freezes/{freeze})
 	EndFreeze(w http.ResponseWriter, r *http.Request, freeze string)
+	// GetGuard Whether a change waits, since it would have too much re-issued at once
+	// (GET /api/v1/guard)
+	GetGuard(w http.ResponseWriter, r *http.Request)
+	// ReleaseGuard Let everything go that waits for the guard
+	// (POST /api/v1/guard/release)
+	ReleaseGuard(w http.ResponseWriter, r *http.Request)
 	// ListIssuers List issuers
 	// (GET /api/v1/issuers)
 	ListIssuers(w http.ResponseWriter, r *http.Request, params ListIssuersParams)
@@ -5056,6 +5087,34 @@ func (siw *ServerInterfaceWrapper) EndFreeze(w http.ResponseWriter, r *http.Requ
 	handler.ServeHTTP(w, r)
 }
 
+// GetGuard operation middleware
+func (siw *ServerInterfaceWrapper) GetGuard(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetGuard(w, r)
+	}))
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		handler = siw.HandlerMiddlewares[i](handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ReleaseGuard operation middleware
+func (siw *ServerInterfaceWrapper) ReleaseGuard(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ReleaseGuard(w, r)
+	}))
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		handler = siw.HandlerMiddlewares[i](handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // ListIssuers operation middleware
 func (siw *ServerInterfaceWrapper) ListIssuers(w http.ResponseWriter, r *http.Request) {
 
@@ -6847,6 +6906,10 @@ func HandlerWithOptions(si ServerInterface, options GorillaServerOptions) http.H
 	r.HandleFunc(options.BaseURL+"/api/v1/rollouts/{id}/resume", wrapper.ResumeRollout).Methods(http.MethodPost)
 
 	r.HandleFunc(options.BaseURL+"/api/v1/rollouts/{id}/cancel", wrapper.CancelRollout).Methods(http.MethodPost)
+
+	r.HandleFunc(options.BaseURL+"/api/v1/guard", wrapper.GetGuard).Methods(http.MethodGet)
+
+	r.HandleFunc(options.BaseURL+"/api/v1/guard/release", wrapper.ReleaseGuard).Methods(http.MethodPost)
 
 	r.HandleFunc(options.BaseURL+"/api/v1/orders", wrapper.ListOrders).Methods(http.MethodGet)
 
@@ -9011,6 +9074,82 @@ type EndFreezedefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response EndFreezedefaultApplicationProblemPlusJSONResponse) VisitEndFreezeResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetGuardRequestObject struct {
+}
+
+type GetGuardResponseObject interface {
+	VisitGetGuardResponse(w http.ResponseWriter) error
+}
+
+type GetGuard200JSONResponse Guard
+
+func (response GetGuard200JSONResponse) VisitGetGuardResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetGuarddefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetGuarddefaultApplicationProblemPlusJSONResponse) VisitGetGuardResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReleaseGuardRequestObject struct {
+}
+
+type ReleaseGuardResponseObject interface {
+	VisitReleaseGuardResponse(w http.ResponseWriter) error
+}
+
+type ReleaseGuard200JSONResponse GuardRelease
+
+func (response ReleaseGuard200JSONResponse) VisitReleaseGuardResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReleaseGuarddefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ReleaseGuarddefaultApplicationProblemPlusJSONResponse) VisitReleaseGuardResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -11194,6 +11333,12 @@ type StrictServerInterface interface {
 	// EndFreeze End one
 	// (DELETE /api/v1/freezes/{freeze})
 	EndFreeze(ctx context.Context, request EndFreezeRequestObject) (EndFreezeResponseObject, error)
+	// GetGuard Whether a change waits, since it would have too much re-issued at once
+	// (GET /api/v1/guard)
+	GetGuard(ctx context.Context, request GetGuardRequestObject) (GetGuardResponseObject, error)
+	// ReleaseGuard Let everything go that waits for the guard
+	// (POST /api/v1/guard/release)
+	ReleaseGuard(ctx context.Context, request ReleaseGuardRequestObject) (ReleaseGuardResponseObject, error)
 	// ListIssuers List issuers
 	// (GET /api/v1/issuers)
 	ListIssuers(ctx context.Context, request ListIssuersRequestObject) (ListIssuersResponseObject, error)
@@ -12799,6 +12944,54 @@ func (sh *strictHandler) EndFreeze(w http.ResponseWriter, r *http.Request, freez
 	}
 }
 
+// GetGuard operation middleware
+func (sh *strictHandler) GetGuard(w http.ResponseWriter, r *http.Request) {
+	var request GetGuardRequestObject
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetGuard(ctx, request.(GetGuardRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetGuard")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetGuardResponseObject); ok {
+		if err := validResponse.VisitGetGuardResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ReleaseGuard operation middleware
+func (sh *strictHandler) ReleaseGuard(w http.ResponseWriter, r *http.Request) {
+	var request ReleaseGuardRequestObject
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ReleaseGuard(ctx, request.(ReleaseGuardRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ReleaseGuard")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ReleaseGuardResponseObject); ok {
+		if err := validResponse.VisitReleaseGuardResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // ListIssuers operation middleware
 func (sh *strictHandler) ListIssuers(w http.ResponseWriter, r *http.Request, params ListIssuersParams) {
 	var request ListIssuersRequestObject
@@ -14160,228 +14353,234 @@ func (sh *strictHandler) GetReadyz(w http.ResponseWriter, r *http.Request) {
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"7H1pcxs3tuhfQfG+qpm8S0vyehOp7gfFcW50x7Ed2zOuVzMpGew+ZGPUDfQAaNEcl//7KxygV6I3sknJ",
-	"Sb4kMrsby9lwcNbPs0AkqeDAtZqdf55FQEOQ+OeL93Rl/h+CCiRLNRN8dj57HwERi39CoP+kiIRbpszv",
-	"85kKIkioeV9vUpidz5SWjK9mX77MZy9FQO3nzdE+RCCB6GJMwlTnWF/ms5RKmoB2i7wMtJC/+AYWJGQh",
-	"YXo2nzHzy78ykJvZfMZpYoak5sPaXAn99BL4Skez84dnZ3PPPi6XGuT2XK95vCFwa0BIqHmF6IgpIji0",
-	"zY3jVOdeCplQPTufZRkLZ965V8D11Q9+hOA3OFNKdVSZyHw0m88k/CtjEsLZuZYZ7DDxGzPs1tSvaAJE",
-	"yD2mb8I8Ybz4d+tifhmykibI3VL2nPqdphp+aSEBxLoyb7QsIn9WLgJ4lszO/z5LgYdmormhS3ZrXgoE",
-	"X8YssPDTCL5f/etaSVj5l/UXxkMilo65WkHjBmgDzxM/M8ggYrcGqc1Z8yeGAxRhXGmguIyY3QL+2LaS",
-	"fMjqQkJY0izWs/MljRUUK1kIEQPluJTnIDVbsoBq2I1Qg3KAScm1srBdiLa+rD2WIZJUioQpH7autCIJ",
-	"DSLGgTCDLqJEAgsRbgjECv6kSER5qM6NsBc3QNYR1YRpElFFbmCjyFLIOaE8JBLSmAYozhXgx2sj3k/I",
-	"VZLGDPDNoI03gsoax6I/k0p45DKHT/o6wIeG+swpk9IVkAUshWxdhx2sBdxP/QfDD5DGYpMcRUAYfqJx",
-	"bP9xC5ItGYTl7/i3FOaP6wUNbmbz2ZIy+7PKUpAKwjZR8sKcYS9ZwrSPTCBp49sYP/FizdIn/cQSs4+H",
-	"Z45c3T+LRTCuYQWyXIXhjVaWsbjEE7dlRfi/Fhw+86LwxaeUSVDfW9rYnhjWoDS5BWn0HQI8VN10BHa8",
-	"6+Ilz5kbUg0PNMOlbq/oR+SWrZUY8JB1BJwIQ1NMEwXyFhSyrY5yItleUc59o3jrJxGHIL0EDSTChy3T",
-	"FQ/HKBtjFRz8fR/t5iqEJBUaeLD5C2y2J/+Z3oAi1Mg2oBqMkPtXZighojKJQRUsYRXncmWVgR+YkVuI",
-	"8dEQ+X21/JnqIGqRKmxZVaCVZnGMwhmlDSrxbUtcPrDjjmKUK6UykLudswy/nfSItcvZ5XQtFrP75Ea/",
-	"6hT2N4y3Te8ejdC4XtIFxJ7pbmDz37c0zuCC0DgmSaY0SRxiveLajFObmqFwr6/h8aPtRaAotyfBeeUx",
-	"lZJu3BKVRvntY+S3Rj/YWAUiMNipXJZqwrxJqGbUBzjsg6sfRkqUruOMUFQIjnKqvTRavZ9SMr5knKnI",
-	"acyty7kdLb1bTtFLYsacG+6gJJWwZJ/ImumIUKIlZUa3IP93h5P14ZmXS+zZ2XqmLplUree4/XTktl+j",
-	"KGw5tDrvQsXDMST2WoYgj3AzXFOmGV9d0zSV4pbG1d8CZcUqDc2oqRQBKOV0ASPn7Dm5zKx6HVAeAOqK",
-	"Xj3wjYhZsNlNxKf47aQi/o0EBTzogC6oNsCm7lsvbAWPGRppxHLp/uJwC7IFKpLxgKU03hEw+ecTw8aN",
-	"ussJWF3SPksQSxbDrlDBjyeFyVtIhE/YXsZKEIkPUWMyE6u51aXNv0MKieCECxILvgKJUtLoUZC0ANAO",
-	"NlY8vQMqfdrce/ikzf0bp3XSWYFkNCY8Sxatmva/WpXLp4998HmHY3oI5l11MrMSyjckUxmNzdW9DQh2",
-	"iW1r+Naryrxj3He3eSV0961KsSYvD7xMGfGcqT7xnKkO+ZypHgFdytcQ7QENg14IK0lDJ4lvxQ3+lQjO",
-	"tJD4d2H++nXerwy+p3IFO9plNX47Kc/Z5ewihIrF7DE50KTz6NVA26jXPdp98r9yzeLtyb/vIuMMv9mB",
-	"jD9QnzJrfrUbNYLL8CphmvyZapIIpcmzM/VNy0KM+tC++7nP/yJBpYIrQGZ6I8UihsT8GQiujQ5//nlG",
-	"0zRm1uVzmto3/vOfyvp/yqn+j4Tl7Hz2H6elB+rUPlWn+bg4Y9OzQzVZU0XWUvAVim8J1gCJNwstSCjI",
-	"n9/++Jx89+Tpf32DcHPjosfozZW76adSpCA1s1sJJF7wr6keio95YeQZ8w0LB2iV81lMlb424mTU4Bat",
-	"n7cfWC2/5VGuBfQg5S0sZ18K4TViXV+qkubv1mhT1T3cncKtcV5FRamJOdX8y9xh8Ll96d4j8sYS2x8I",
-	"9iPYAqgdzS+ZvTrWcVwYLIo/uvblWP5L02Axr7oI/K7r2rZwrvalvrWmQZSAYciMvKLxm8q6nUpY30pO",
-	"eoxvmQY78D/qlGqQwNgTrgqDLax6wbFyB0GDMWlKFyxmW0jcWm4TTcCdR+MggnYBsWpHWvvyyg0jL5sD",
-	"kAYjFui8btd2oaNY3d5pfQ8lUHfSeh6hG3kUEBUo5SI3ig8Y18+ezLatXHNnxvCCzKhZvgfOozKA+8JS",
-	"kORKm7OaVC75VUppJc2/wEaN5NJF1rSPPn1W4xzzTw/0KDrqqtBbbHDNVUZ/cuZjdcVWvP/jZ0/6WHZh",
-	"Ly5utHJRreCZROSiCDigxNUaktSzTJrpSEimN4OYH6QU8joQoZ9q4ZMGyWl8ncnY+8KSsjjz+QslaLmh",
-	"ixjmRFIN12hMhnBOEqYCwZdslUkIzcWovDVuj+7MwuPEnnVrDBJ9QBVcZ/kFZqDUAqXoyg+vKhtXxILI",
-	"dCCSNnml5cZtcCs2zNplDMkQahGOmr8WZGHWNlSEoX3CN7lKb9i1iuijp8/8fscbMDdIWpmWuKAMP8aU",
-	"pnKs7rkW8gYGMAOfFe/WJvKyR5UL6gyyZHwF0pzjurL1XU9PLvQ1zcPiBqqwQude8cHfGDy18aCKqAyV",
-	"n/LaDySVWWANO3fsOD5If8+s+WcLzhgL4586Ftp/SFpTyBAtvbHIwohiZ3VzdKx3N1212FNPrGS5x9xK",
-	"lptF5zOpqDmng1BRj529CoR99FQ3ihcCWXxzpa3RoqGgVuKtepBQieyyKllhBxlm1mhZ125oGXc0V5ae",
-	"T1dz7Fp35pZrd9i5bDeh0AK+nwZRoOnLnosxl9nd4Erze8zI21ZNB2mY2NmKQ0gWm+rx1SZcA8qp3LQ5",
-	"r10YFLpPyZrewgWhJMp4KCHUEWFLQhfKetVrrupeb/W8yQgjtx8CDdGdtm0U3ZB1xIKIwC3IDQYrEaby",
-	"wMHQbCCkG7KUIiFcrGt7GHZQhHJzLTM+xBMzn62kWOf2c/fuk6a58fWSAA0iBDARtxivgEGspaOiXJnI",
-	"FjE04O2FtfPn5OpaOPpALLW8BmngcJa+RqKt/yLc41rCGatfVCwYlbsy0DwYwMH8URPmP2LAIkHGJguI",
-	"xdqRDReWZiIaazUnGY9BKQx6ccyAWIrMf4qgx7G0b3AsWQg+hRTD7QLKuTAcxzSa2jEW0cZZU7KUAP+G",
-	"LeD7jsiUagZeN9hPYm0t+dRuiCmcDUIz34Uzc0dAckYzEBBrNSe5xZ9yEolMzptCoNO0lLtixzN8aXMo",
-	"cDrLuEohyBXlXA2o/3oDmzI0eTaf0eWSxQz9Bs8jylfNoFUjmJTC56+Xr1OQNqsEzVu3LIYVfGA6CiVd",
-	"c69q4eSMxzOMscnI1c4ecZELpcSmdUggqRFRhHHEiapsqhAEeV4HF97p7UVEtQVcfdsdb+U7lku7ykiM",
-	"6UiCikQc1pB2dvKwyYrvIrN1sXT85HgSSR1JEy9HyI5IkVLEsch0j1CssODZydmZTyyuI8+596OQJAWR",
-	"xkMYzKdiPX/3djdNIFCyGRz59OnjZ+N0UjOIT015Xj9tGzqIcwqPulIurJI/QtlytxiPwWYXd0rI1TVG",
-	"MYw08yaUxdc0DCUoNfbjgRdWlu48AR65w2HqvCnNYW5gc520GZymMEa32o13uKuLNfeaJszplbl0km29",
-	"qnKSDHI3cVjT+NpFjg32UbExhumISndL99lsXGjIwFuTiyXpsmpnaTiaaTLJRlFkv328kp6ZE++8FnFV",
-	"A3yFNOdlwEvNVVfZVo8gm8KG3LhjH8iSXE8es3FZnSdDQ3VA9YosGcQhBhFtCMbew8YoDReEZ3FMIEnN",
-	"EBhKdjJrHi5+aVlTtp92h2I/PZvPzETUnLQulmeMcK3N9WT/uVqFbDWsaYI9+UTySE2onPHb/vmmvyI9",
-	"e9I6a0mihRRuJo60fLmDTt870raU3nPAikiuc1QK8hotL0RIYt6C0LLReXnzcSGKRg9dWQWdh/jAUQSh",
-	"6sao9CfkkgR4lbApW+YVm5ikzp1vYW3TVFegbTqjGSkGo+K7SyWTRKx5JcKIKZtyFSK7K4IOFPMm375l",
-	"9YJhS+rXcXy2L5N86RZ5Q9XhOoo+WjB/RFBEQtqLsPtVfbTJBOY2ZXZ1Yf/JgekI5BzBXjEwmTGKKMgT",
-	"8tFabtVHYpRYZb+1l128pRCbY2qQoWKhL8jHXNn9SJTBRiIkbMvYXTXiwRbSefsdYaB6PFbgH1LAH0qg",
-	"+wX4DmJ7asnfpaXn9/y8hkD9HndIA1rFub+t34/cbushMqkhaNwhMfxQ+BCBkR6EGVlvRT6a+Si6aIEG",
-	"0bw4LozkOSFWMTt3J4jLkpSAphwFtyBpjFKEcndoEPTRKxJmNnrVHACSBEJpFFCwmWNOOynOp4oJqPqb",
-	"nbDDtzUR1U5qENr/GOq8nLSGim1fq7x++HUkYjAnOeNzIjhRjK/iPJdLXZCYGSypSKxtmpWrR0CVsGnS",
-	"HqW7SNkffiaUaf5e6wUG8rVcifFh/QZaeepUEn8ZG/NQIeEb/cTc5Yas1SZuY6STZ61ChmNMGZjh9pLx",
-	"G99YHRFnbe73BnW0e9efSwiB69xs6o+cHHPJ/udat4ShcFiPGknLTPX66jEr0BJMY89mIbW448oa8sF9",
-	"EPkBaPgStLPi7B/5HDIVUBkeJraShXUa6/1g+8LF/basShTStrRwD81FnNlU49I18mh+dnZmJImkgbYW",
-	"kXExlGlMNyOhdQtyMTDQBF8tVtAbCl9SwxQGlwptHc7eUhGi28bu3OHe7xqv28z739+FNTI4BFN0BdDt",
-	"IEtHhQ0ZyVI3JFeMpLsYLfMCNGM/2rLdtkFr7TKeBvBOvVxSERKVz1bGC/cyVU6hVznX7MdV7VrDDlwz",
-	"DaN3KTJTMXqhR4+0Lvwk1iShfJObYQoTgKIJuKRcpsmK3YK6cP7t87wula25gaaAE/LBfKmyICLUavfz",
-	"UvW3lwh7YbC3CBdO0LRPoFWhUPC3NUm7Sqczjwo1SH0RHJckzKxjm4gleYhhp4+fPQt7PfgNxLhl2Vl8",
-	"+HmBofK7+UNvXAR9bwh4roAe6W5cT6kYVWdn54u1FjfAd5iuIgX7S0/WYhtxwsLZU9nz3CKmHdu+fLnh",
-	"h+4yBtDXLqGtmZOwfRzagmRF5c/+WOI2x2XH0befEl5b4rww8OQ1TtxxUW67SzHH+jQe6GKdUd/a8ck1",
-	"lgHyPi7KMvqehlTTdm5q8SMMjeluw4MoQqZ7x+gO+UeR05b3pMxjFxc1wLXb6oNF7WOPBMb8TetLrVbJ",
-	"LKvE5EstaCYvK5vv32GqlWCmOM0t5R3uIH/xKY0pL/i4Qd8j9L4R8dVOW7XhdMNB8aMNv/PAomJiGWE/",
-	"qW79S5f5esBeuiImdoqBKAMXeuKO6mVEc89+DhEfyn9kEIcvpBTSl0ACsaeO6P++e/2KpMJwprTp98++",
-	"O3v4zbgbUGPldqryA+9SLconMYbk3yz8KdvAx9pJgIfj7FMRlS0kcsR01tYDoPt6KrXaM2fcCVEEQnXI",
-	"GmbaiWAKYdouQSaSpnaCHXPFdyWn5gUrDhWhsRL21hRRZYuJUqKB68hcPMxNKmZLIDEs9cwXPb8DpdWX",
-	"UbH9KxtIGlApN5V47uSCcMHh3OYLkMYFfyLHWEnU/THb+1J5qx/kJ6CxTUWoY7xVxo/InHZjeKfdOuX8",
-	"14O9ox7DDLpcH8MqabSpygkkC6/75PWS0NwBeAObc7KOBFK7bQswZD8/49gd5SNaElcZxonEQtxASKjG",
-	"JNbBWSy7RGrKsF8TqflxqlH7njQHpkiY2SKRaxbHZAHnhItrR3VzVw48nBdNIOZoRMGM5tKP0eVn2YrB",
-	"ZzbPFgP4y7JsMdAl/l4UMhya98u1Uc5Hhvl2pAuv/dWXUIQ6Jx1Z0ODmnKwZD8V67tJBDFCc9tcnIIqq",
-	"ya48rOGb6lbamTgvanAI7t2BSeswwmXMc1YUkgQxs3ft+8PMFXm67VIqCpH2lwNtR6cPeVdJKqTeTR04",
-	"RlBT/cpWB8ybFz/PLXvmNVyrJrBnjx4+edKZunbnCWp3FF9DlVoLGW5N8mgLXPPZWjINr3m8sVYdzIUP",
-	"1MNHHmz85fm7/3j4iDBOFlTBsyfzau8NI0n1WhC6sBUrq5VMHj159O23g6aW7JZqyE2AW9RgQ/1Ehg0i",
-	"uuL8GjVMfHFy/vnvLDLpvobuDFUwrwqu89dLYSOsLGV1CV++kOBBJiXwYON3M+7kihVrfq38RUM/RCwG",
-	"Q3ChAEW40IRytUapO9TPW3VUdfrNyjfNqVjo7Nv3Lnx03XFfHlo9rk3nba8O1ZmYwwJfD5gXNIisIK+E",
-	"u3kvfXKI7c4lbCjQOj+eRtmp2026ubl/goSb/vQZp4LZSQt097qPLadNYYtwPHs4W4SdYMeUyDqf132f",
-	"1QxPn9F+V5bL2aFRHvcwjr1R3NLliJ6AkwLpDp8Bqk9b2Hlvdr7vyB3KxI3Bq27MbcYee/bmbF+E22aL",
-	"mAWzQiHxF2zfOhc71PD/FYy/zx25jRMSy+37he29Kxo7jfF35JWZg14LeTPyq46KpZVEfZ+vZGx50q5E",
-	"TQXqGk2cHl3F6xW0Z0NRyrQcoBHNmZNN73lRkF5rRdtOCqTXlYpefxDpb5FIiwiTCcjXxY7USLVBQ51E",
-	"OoVeUwrbw6k2xRw7ln4qWa6saUIzLSpJH+6fCeUZjb35HvXavuVAD6MB9ViOaO6Y7lo7kO9qLRXHj1kr",
-	"5NJX5WnXjBiVJ4rkTZ+2agn1Nn3aAnZpgGwPwxpgn/XaXyKqLogCGkN47gz4gqMiuqabC6wgpM4xUZNy",
-	"gclU1tRKtMDPCNMXeTVSmxyLgU9o1S+u1rciC6Ki7FEeMNXNpPlbbYW+X9EE3mYxjK3Ji1WPdk2hfOqj",
-	"qxD4ZtoBuWrJB0ooi1sc/an/90wy/4M1i8OgUQOz2m9mG+DCGVL2z6fhohmp5Q8HbKrjwpVrLqf0Ucbr",
-	"3KnVjDnCWrAjDFauWvCXXgN3fyJBLNSOUSWHzD3oKWQ8woEzNLVneJnhhN4MDpLqSo4Qkq2YXw/qLdq2",
-	"plgTwJZQI2FmPqyWa/Nod+MKzLSGqO6YVTE6QaJl28wWytMsJo6m5uNzKcperjpvkV1UlnFY6b3mIC9P",
-	"klBhpcLuuRSlF7xTsrQ5AfNS1GqOrdUxk9KGr1AJeEgWjuqxwqk8TR57QyimFAkTZCt1EL3s9qAPoEAz",
-	"RFfhZYfF/W8jLeQ02U3kTUz5D9Sj8YXNMyekuqfYZ5tfSw24/7nRKz143adti/6xrbS1d+F798lpj+7p",
-	"KDjvLLtbkQJN56OQpNh4NyKd1T+fdW5364VRtalKA0JM0cWBGpaMdwlJEY+1lrTYIjqcJg5udq5OcE3B",
-	"tCXsD8i4lYafA+qC+SnA/N1SoadqLtrCUG5kuGVgfZkC651icgENEzxxaRYy94u5Yj1wzU/81UkqN5Vd",
-	"agYVwNgxYawIC8ptIArkLXM9W1xxWGV1DPfg1+k8OccG78E8+938VdSgb3rqfIrxO20I4JwwfktjFs6N",
-	"5nK9FBkP5yQQfBmzQM9JCJxBOCcrwcHokfSWstjX1wTj/jn2hfKE/er6bbehpIyIzi7zEnzpGFxp2t4Y",
-	"KYFw01MB0pNexHQMHSKzT7zY76sFFQ02WvCXB7f4bJG0xVyw0+2ySgkNa9zZ3N8HB3MfbmBznZlz0c9N",
-	"WBZNXtPM+skxxq/4lwjhuuxCZKtVpVJoCHAd3Uz1ZOeCr2bJNF4JyXSU+JeNzSgepI+ePss7UzxIH3/7",
-	"xDarePDo7Mm37s/HZ//1yP355Ow7fDt89PTpw+96Vv/Mc0btJsnMZ9cyN5Z1sUppVUMzzbWEWxEUMd4+",
-	"j0Wmisiu6ayou9x+jTxy3RNGpTz7Yjjq2K8M7qfqGoQ7uHQaHcYy/CE1GJxhHxdIm9j5TYiQP2TDXcqG",
-	"nfk8v3FMztsYVmIA48l6lCIZ09rx03V1e9sqh8hkMCQD0kzbGK/42reHt+5uPrLehlhqm7SS0A1ZgLWV",
-	"zsnCZmNJwCAsRbRYYR2+rSIYw0tZPAwH+D5divgOVTUa8CsGaq+D8RZoOFU1rV1cKEsW62Zm8lTV7ttT",
-	"+VsLu08YudBxPPc4fixOOgJi2HVHZEYguMqSlv3tmBdcLUP3B9rze5NsDVlpDbiS8VRV7usxLBUUVShg",
-	"XqWVdkqbQp1zcuRw2pydYNdWZq58RXv53p4an2dtFS+3w1u+Oxsi4w+eZ3PQfAqDDI9NP4gguNkzuG1o",
-	"XYeOvN63YOub7kYsZUG5+nlu1Ea0pIcXqBa0dJd6OLAbz1vDS1s8t5eEa5UWfiBxWO8GoRH+9Cn6iV0Q",
-	"pSkPFWE2JdYm++7WA+mtdfu8iSn3eXY2I+6vzrHlkXjLsZmJVX+Tb7xR2ndenWzbmtflLpvPirtTHU8v",
-	"bV1osSQ27pw8v8zrFYgECONaGMQFQBKgfB3Z7irDtl3eODy7HtWZ2X9xsEM4kFT2P7eormDq1w5aKZLm",
-	"mgFYIKu9fP3Fo3vC+7a3TTNtrqQc1v7rZjlh3zy72UaN4Ly2GdzDCfgDvu8tfTDSUhJKttSt3cYFWkfy",
-	"2gDbr0gabBVc62nB5utKOSIIaEJQ/ZPpraIHW2s/O3nUs/pdC/kdy8TZb7assEABlV4GnUaJrXL8IXXZ",
-	"yjw7qrTHkD6FUtvmuR0ujLYFi6dsyNqWwUkgr4CTG2RcqULshYMlcWi8psPLwZc8163S7yysPDUxmCKh",
-	"4GAreRTrJ0sWg+2oid5G158nxI6blMmaVplbYe0jPMBSIbXXpLotHdu6qhYdH5JMaQPcUKy56+fbjBz5",
-	"k8LSLdjNRtMbUNgE+CJvsTqqw+pUwrkpdT10JGTIOJUbkp/4OR2h6nhoKirleKW36NnT+dcj1odfA60c",
-	"k3DLrMTYKv/prSmCaDgniaUoDhckyqTcnJdtqsx9gPFVXrtBpAar5kUs7Hte+9GwmuuM1RblND9+KZhR",
-	"1RH3KXnU31bAU7xhnN2piIB1CK3E0ZUr7yeQSeJfGzS3eyDsW1Aivt3RPbhHqeXGAisj+VdZdU41zC2j",
-	"K4oeIxh/Jx45VN+AvCWzJ6KZ6jJ8GaoNr/vrHHXWySrigusT5hLtz7mVozLjN3PiXDUQzonCalGB4Esm",
-	"E/OD7T5tY5RUlhodwNWRojyAOAY/20/e62BgVH6DwMsOBI1SrBaElXYfAzsUlCwxjc5fMNghFf5bcQMH",
-	"t7Z99a3orRZ6npfXI4IHUHSqxKITRfvJC4LHTvkuF+t5/V2sy0UYJzEzqgMXtZfLJmk4EFofa4CY50qx",
-	"eVLu3vAhwRTCtYXWuE74XqukiOMFDW52IxC0vnn8z7ESRAuru7sbidu+tyRHSWfNceq27l4q7CwlZ1ZT",
-	"vWtgERU9ZoI2ADox3zgij5Ow1lM6OQQaGho8dPcdf3NmKRJCSRpTPgR7rb2lnME+orGGXlu/pzCTZtAW",
-	"nZra4N2WxCPHxka4WkLG3of2UBx6d3MEkkcJ+xq5eU/tt+UhrfJb78x3k9u6r7UVGHXpGWXQUV47x1oK",
-	"uNCRURN8zNpVfWHrWdg2dTInUd5jhspCDwm7M/vqI8mMc8ZXc6K0SFMIyZ8XG0NjIJXg38wdkeCvTCuI",
-	"l98YhSZJYxikubSXgtBW6aqv5m9W4DjqwF45ENuoOCyRiZYW7/Z2UYTW9BbaZVsuaTMegiRruplbBnzo",
-	"nX+dN8/ZHiymytpdctPFktzW9ml7fcabCp2MYYUPZhsePlhHm6E9C3OEVGgu31JF5v3aLq8n0d+c6D+g",
-	"8laXHRNcw0aodIO7BdSV666eAW4/u4ZSuEINI+1QtKiauJ2LwVYcQrLYDDmeAsqp9AyCtoXcXGRPDEOJ",
-	"F4SSKOOhhFBHTXPlqHZVDSyP3H5VA6gv/PsNWUcsiGyV94rwtxxlNhDSjRUiXKz9mlK3LiE31zLjw+qF",
-	"rKRY27KOxbtP5tvnCNAgQgCjQdia4wrNbtZp6nzYAuuGiTesODcG6kCFNaFBGjicpa87L7r7yFcZLgaq",
-	"dA3mj5ow/xHVHacFLSAWa0c2ucJgjlxMdsc2bmUXAYuluso0lvaniOIYELBR1xLb/Bd2Q0zhbLakwYX1",
-	"HNlG+ZbRCNZHUWXrU6e8zUf5LHYvuWutG63xZt+eHa+7tY4kKHPkNFwSD5s09s72D186QnHEhjhEmDvl",
-	"O9bOZOZO3vlgd87J2ZmP353K0SB4IUkKIo1h11Cfip6zHeojaq11K7TumMRzE8DaQNgSwDaTw2r35p8O",
-	"XIITSqyx/QK1NqVZHJMIqnmBlZmaxvgqw1k/lUeFL2oanefOLFwRVidy3UjtSbLGfu8b0DN/88Uiu92j",
-	"9N8wo9R7QuAE8qAV+NK2R2iW9m8twIa7LWcuNzm32ChAXy7Ap72U/ezGxfm/EwlYSakos5alOVFW9cAe",
-	"m5STFzZnhdyAp2f68E6BCxF6mwTW4k3P/BIwFAllfHyV19H9Bl0+S7Vy6pOOfPuRNWctbw+rHjOisZ7B",
-	"F9WZhB7wtoTE7t4Tz6Fl3myamFdJZnlOzsyhv7pWHxm/L6JMdy+Etoulat8yCwfusDWu7NDkJbYPEs2U",
-	"F4CzpFIsulZHqMflYalliuuyo7vD3ZbtBMe9XO4mpO53R427Lz3tzztsI2cfLfyt9AT4+y5sDtPuPqKM",
-	"X7dVYdpFalYKxF6riD56+uz+FZqrJYT6S+SMjzIxn4y9hw+PTOmoaZdmMhUK2ss+jcKfs6aogV7UUadQ",
-	"acnv6nixU4ZZR5BBesPaKbG/pl3hfPdQdg3rVarpPaYcv08S55PLjt0DfNwIU5yarYuZ7Nh0wYUju1BI",
-	"fws7m8wsUuDqnCSMZxpsvGZINw/E8kEiuI6I/a/7aQ1w49GhKwfEd143paSeaNlHbdr39b+FzwZ6dfnq",
-	"kpjz5YL89f3zNgvNs97UeIRHZVXbgLbtJDJz9LwzuHWtxIBKr+ubk8s3V8Sq9UgLaC21bxdjR1qnsy9f",
-	"8BK2FC32x7mNRZ3nocBze13fEMpD58GpBt4qW6rYFiE++Qf/B78kKdURSamkCWi8glONQEPHpN2gC9Jl",
-	"WuETTFfTirDwhLxniQ08/gc3MMYexY8fP/7um4siT93GJWv4pInKgohQRT5+dxZ+NMN8fPws+nhCsPqQ",
-	"G8Z5bYktcKTskN89efpf35wQw3QqzxAiKV0BVl+OY7EmHyss8/HkHwZjMQuAW2lv1aXZZUqDCB48Ojlz",
-	"1RAtnNX56el6vT6h+PhEyNWp+1advrx6/uLVuxf4TVm7CAVfoI2sKwITZg9PzuxLhkdoymbns8cnZyeP",
-	"Z2iCjJAoTmnKTm8fnpaRo+7CJvKAl6sQ86OUvrSvmI8ddtTs/O9+kVK+cvrcSo0v8943MQlryIu4EjSR",
-	"/DLk9TcSFPBg2Msvjb486M33QJNfZl9+NdypUsFdMfFHZ2eud47O7Tep7W/DBD/9pzs6rcztrRu6yvvH",
-	"I+c1Sy8YirN+F2fu9I9WLO+0iAwwEiJLEnQyIXIJzbGrqVHH/57HEv9q3q1TyamtkobHjVC+Pp9W8VXo",
-	"j0Ar6j8F4wQbE+T5jQsRbk7I+wiIMjxsnxkxcQMbRVbgXNzmme31ReiKMn5S1HHLSfMFLubSKewuwvB7",
-	"Z5yaBAt2hqKjYl0eux46DRJ4OPHkEPoo4EMkyEZkKNAM6NaRSIgWZAExg9s9SMMdHrPzv/9aJZTvAWUd",
-	"5WVV+H5iMah/gOjtFi9FN4d7IWKOwNz1fhsHZ/CSBb1cPi94uY4aW6CjbOdxGBbbauVxZC7batDjQYeR",
-	"VQi/OVGRWBsxhv0XgilQ9DO9AUIrSBrNXKefWfjFyuIYrA2hjkkbnlvF5Dguu/rBxw9PtsX/D0b93R8k",
-	"dr07AOUz/v9Lq7T5H9D5cTEOAvjVG6qjI5z6bRRoJe8U0KUhsR6p4SA9rfTM8YuLS/vCH/B9Cdghl42j",
-	"2dNGGaKh+lXhhsnjIXC4MmwFm3GckCcPz8qm6/YVjMLRRspuq1avYI2wel4rvLMDTgvRMf3JUXpKBx0Z",
-	"01FRFSgeWvor9mPQEWyIraEzuTb2CtZkkSlSL4u0G62dFk1e/GydU8Ir19RlHxo4ED7s0jyYeMdW7qxe",
-	"Mx0xTqizFk2OkUvLZ9htia1Gcr60mXrtOHCpfJYjXfXmvUXs9AzZyDg8MlceRba/o3k4o8trtL24xuLb",
-	"SN0udJvnex+k/VedHzGzZsCLZdJQ+JtQgAx8iYvlWwkR9uEvZQ/yskPtRrI3V3+xdXju/ApblPM/tJEK",
-	"t3ycS6wzVNdYLQhA9d9g7SoPdH21g9/R3dVO3nNxvYHNwa6tjVtEjg8P6wy8oxa4+iouqP3bX2TxzWnV",
-	"79Eu9S0an1ffPQzJfp/FN3d0RtuplYG8h1pfcyASn5IUJIbnzgnjriDeBId3tkiYJllq1LSH87Ozs5pL",
-	"qoLK2s/bCLX+rHZU2m3iO6MpOYQkFRp4sDGMcChVrVzhHVFCkdbks21TTdYii0OygDz766KSOWhI4dHZ",
-	"o2Os5X0ZB24dknY5au78mjbswobn266stg8h9g6OsKQrgu5lpciFbynu1dPiPbeWKaRUJfHGJtZV0geX",
-	"jIdVwnd7bRB9U4C16kAN6XXnitA7W0R1wJvoxJa/DPZBDvMTYqzgxM7HVzSBMV7K/hdf2Eq/39uImCFg",
-	"BSqDQTeMSxlE7PbQt4YK2R1HGR12bMzbjHjo1czLP1ixEYgkYVpDeEJeiQqzroRh2EefPpmXYqH0tq1u",
-	"S3G4r4dOZYl3pDBXgeQhkrcQGF0jvMCoElc9h0oos53rUv3Fe7rqk+j4zpf53ZwATuOhpB4d16/mVJ+c",
-	"sgTL8rWqO1f4vE6Ah6AfO8/9Jp2vjEDem1scGkar/TRR8sAnprQaTy2fK//qvPG5s2EfwVX5ts155LkE",
-	"5ofSxVbdSqXpBgO6sPrE/uB1MzUuilvHRJuv8sCgOTsWc7yvV93clUe+HMT3uX1o5w1BGxxOmYK8mJqN",
-	"oLYetbVVqrEkk4EmZVy5uqfqgsSIf08f6Q3ovKzj88tapZLtI/6vmLczKTkMUImXPyMkjqAO2B6sx3bj",
-	"DSBaWx3snhCvrVXWTb6DpPLpolLBv8WEwXjocqmmkTwHsGHYTdyRAeOrEXlX9ozDiHlbTzbB6mQ5cich",
-	"pNPPdrzOA/+vfDEhVQ29fg99+y0k4hb+OCftxUGLNNeO0OimbUr8vvSCqWsnqS0zNEDteR7ZtOSD08oH",
-	"Osyi9BOmwI32q316kELyIK+1URJLM99jiyTevPh5Xqn2aHTSJ2ffdczkshb+cxxhllSwHUQBtyBpTGzy",
-	"n7pwmReT+FFemo1RWyae8TyCicMalCZlYdX9SE7J9mPOXpCfv3t7b0+55+/ejjrhpjOLv7ZuF7+YQo3W",
-	"VYPTtmSpugcm73fAQ6tSv3tbktMnTYJNEO8tvWyTh6Q3X6ZCGz9UPjmCGBttQz/kaVfu/eBW2QqYDdon",
-	"UJHhUxq7SiVePL+wz7+aKzqul9c4rcnTUH1lb5S40llMYZaewjsv5ghCOHc5K1huKU2B2zYc+6LM3rKH",
-	"cuZr+/bvjSlx2wfnRwtcx4pzV4BIa0jSvU2Kp1iRqf1If2Me/6YsZ84IUSZTT6HcIysybJgT1jX9ffEj",
-	"XXvKrgBH+8b0WDpEUGu92eYXp4UdSOkqDzJbZaCFJqqayHQmgmrFcrxzoIMyEfvf+4qWW20EwWF9bPPm",
-	"cZyetT6kByYelLqddOOOyCkM6RzWhIv1JJRxmlZaLPmlun3Bdce5x9KiD9tn087VaD7UElXHNCQYU3cD",
-	"m0lUO/R4uO5jLlYrFPacF5kmoZjqKFFZ0p0YkSV/HPZduPofgYU7sQUItdUs98dKd/ijjTv7Og730SGQ",
-	"00nrWjWhtjjISp+E6fJq45hk3OamhUXV/b2pwjV56aALEcff0+Dmq6CMRsua36La9z/ClvjVglBOgMqY",
-	"gUTFb19aKGhq4F38byUN3r/b+MGcAjuJi4Nf3YtuIyPsaCHQ8EEMWvfZX34AGr507x08Pviwts18IwdH",
-	"yAchb6ylfU0VUaAJVSysIqaAcwdaehNwfmAqoDIsN3bvs3Dciut65mBYnGK4TaeVwjz/iuDxXqLFFasl",
-	"DYLIMG/GXi6M6YVtuZzhdcAqx8TUgfsjsgEOX1joiB4XjIMPa6SRE1z11zaKy1lQy04O1HJT7mkiBjyE",
-	"1tavsE3E38jcDbtLK7zhtpe5X9zuxNf42fCqfVhedVAWjFuRwdwQ3ltJWA1l6td4pR6WEWPWMDjR5jLQ",
-	"Yljq0DvGhyXcYw2RQdlAGCtxT8SPowplC5Fq+KQtCT5QWroK3SNCXyxpXljn0WUQQKrJ1piE2ghb9y9U",
-	"k2x7LHu8u9y8AKsJohHE0NgDHPsBUtneXBkBoVnINInFCluG1JZU4VPHjh4WPZVl3EQrq75173zVerPd",
-	"xHFOJwvUlio5BTK6iwfY9c4OZX4yg99RQoudvKd4QAV2BysisI2mosfWIlOj+GdglYECqV9FlYFhZFyB",
-	"iW1I1i1MfnTvbMGgSQNCQaUf5y1IQhVZQxxjs5jZ+exfGchN3hXkfEbxyZaYL1rwfW3xEhZQBxdYDh+u",
-	"B5mIsYW3OUzWDAFaJGhbn8uDVMQsYNAvwH7Mu9MdQoDZwe9IgLmdebCSC7W7j0f8HlaYXWdZcp4jNabW",
-	"ntCB1W1+Pv1s/+gUcC94WGC8k7Nf5fXTw5yRU6qjko+XVbopEVpl7XHdVo4pOV/wZpZXN4RtG5JuiXnl",
-	"3vl9lCi2uz2OnsYKyObYyn/pE252lYdKN8bB70i4uZ3da+FmV9JgtBJ12/x1+tn+MSQtuEDtSB0NPxuR",
-	"DDyRxPFn+lbpuC3b5SAbPTsCIWI80VRhCp7E3JoQyDzAs1mxU8HvXgiQY+Ft8jCTtzZ32aDwT+ikypsA",
-	"jpILg2J7v2qGmRzwl+omr2TpKmSNBvqwKKs/wO4BuzXHt0VXecHvWvKcbGgSd2VBvk6BX765mo2CWT7o",
-	"CDMruilEkO3npGipi/w+Yqocvd8nOSCFY9e8jenVcFzJ4ZyQL9kt3JPbwHGSRvAyIHL0FqRif/CQSWHt",
-	"a2UhOZ2Z7+yIeZUT6lMu94Zp5cu/6YHtaUB5AHFHzVJ8/jsGswVAQ3H1QTXNSzJ3C7c35WtftZun2Mdx",
-	"hEZaBdvI8tDFUg9kRijGvyNLQrm/r8+Y4CupXOL69HPxNx4DReEm3zWxiuZxjFV8edDLYnWW49dC6iSS",
-	"qgKdli9OVc9IihgUOs5Dpugi7icAgdXaegSpe+n3Ya512z2WtC1gm+Op+Klf2uKLB5O1OPqdSVq7t69P",
-	"zlbQ52E0I2fxryF22xLBY6UsfndfLLc1gm67Xxxor2fHoMhDW2/rEqHdfDsdDO+HODka8o5vwvVLicKz",
-	"GlPedRnP01XNaz2+6Z/EmiypJNRIwJY4k5BiL5gSlMXuvzvDtuosyRJ0TFvPtPtn4ZdmXMMKL4jzz1sZ",
-	"s/HGFg9iimgbw+dbgnvU7hDf6ubeORPLDay+uYqH+86G5gCcL6YLiOfkBjb/fUvjDC6IcqW+kkxpzBJc",
-	"YmqFbz34cW05tvd/fV2PvZ3yE/rJZrlVG+lTKenGGyYwfcZ0TFtr4CAVT1BigyVZbEspQ54nrYgW2DJ+",
-	"cFjC1tPu8FC7ufzd34fiW9315lhhpTbtPS0hvXN0Vm35swPWJMjnuLNg0+o+vz4FeRyfnn7GvzZD9OUm",
-	"BYzUgvCz+6I0e8m/Tx84xMbPjke4h9aj/SKlXZ+eGKz3SRwdGavHV7D7pMytk3N9ikD53j1QAkbnXhZt",
-	"izzaKyquStvKET69NH9W0gFwo/j/fbamTNvoCEfVeNoo65cOBF8ymeBPS8pi/IMLfa2yNBXSvmu9YebZ",
-	"r0PCW88mLVNiPzy4hlMhHlekESTYZtZKU17tlFoUeWij0jE+xHLe/pQEyGuW/Em1hi/j7+2hy0shE6pn",
-	"57MswzfvBputHecqb0zoosyLCDBdZti4nhMJ9oxfop94u+5yC6bzXnGdwih/6f5cRyaXLDLj3EoWpUWa",
-	"Wi2Wxk5oiCQ1CuDdChCLhePcjxKqiv4n87yYN+ZklgXCdARMkjW9hZbugz3XJtex8Z42OnPLu3+tNXML",
-	"R7WbJlnAKuO2p+bDYyzie5zvPrTHtOpYb39MstgQSkKgYczqurm3W2b+a2940s5UfODImWH9UKewkkVi",
-	"jQcTGiUjZ/UFGkQoGuqN9QcAe6iu8XuHu0uPKtrfX7gGtq7nIYRkJUCRmg4wBPzDAol/9+D/iVrLCVlh",
-	"bcaytJPVHoiQJKKKFCrEGBSYMTraXWiR/gF+EVvyz7hmsatRb0l3D06w/Y+6leH37p17oAsPL1v0F8bD",
-	"+1LfyALwOGqsLpCVIz7/pU87LTpcHUK3tIPfkRnf7ezrs9+XqNtm2UG9y5zBe8fmZdVOZHdvpq/ScZtu",
-	"epCNnh2BEA9tj68JgXYz/FTwuxcC5Fh4O77F3S8XZGaFu2OO7YU6owa+WKQ3zYliKw6huS7qCMgyBtDk",
-	"BjbuWrnC7kSRUf5SxjmEJ+SS259LHZCu6YasIxZD3hk2B8oSdBCBwj6OWIaFBIJzd0/NG3EFlHOBrdPY",
-	"cjN3rdUguLF9a836qM4kYMMPoJ5Os4b1cfsHJAJMmeqqmufgeLCstA+RSHJ8qAir1y8gZnBbCz1ebVfW",
-	"GVTXePdixtOree9AMhr/ckA/zW+h5PGPjJd10A37KgRbrwU8/7XX0vO3wqR+v+5c+bpa+DD3BBzkIB0A",
-	"0mHtQt0mdmsVOh7CU7by3Ldvj1Z2wKKF5kj4DuvksDf1/tG4YZpKcEMYaB0JmrBWfvkQicvkanZXqUT/",
-	"T2ST9J8R1l9nlKsFxIKvFNGiLW8oAhrrqEuE/GTfOCBU3AwekFwZDRLUAZQc0BH2aGWKpFIYgGBhUtWV",
-	"h29h9e9+YP37twWty5hRbHmQU0sHjAwQOyH0El/43cInAS1ZoLog9LN7pRdGWPC36MQ64rTNZ9hf2ryR",
-	"IjGslCmSFMtu3bwEas857+XxjVB6JeHdLy/nxG4Gz26x5iRmSgMHqUgIAQvhglCyyFxFSOZuhky5KqzU",
-	"vLaSNIQQRzBIxxarmt7Yq+PlmysiMozqUCBvWQDe295bXO+BK/5uWkg1sMH2T88eH2s6LvTBJK29f9tm",
-	"2L0k8u/uXBl84w+sTCKxpCNxP0LqQ3yeLYBKkGY0o7wiMp26m8l4dj47RaXWjfXZp/o5kwJ8YmhHcfFD",
-	"te4520FIWIYn0xuiBVmBRgeVa8XkBih6NzY/fQn0Ni8d25i00BG3vyr7/PAiHAdnLx0feapVretUcxyb",
-	"xY2QTijfkOo+CdW2VHQxVuE82x7olQihMquzv2y/9wOFJA9PVFpI9M8RXv8634RnvYXVzCbklMslNNOR",
-	"kEyz6kh5EaftkRDZCTUqqE3eCsuvilw532fAC68j9sOugKcZAbz9eVkiBCFgxPwNbKqAs7qvb2JBQmYb",
-	"b5evuwrSfopMY6qXQiaEaQVxlRhLHvry65f/HwAA//8=",
+	"7L1pk9s2tgD6V1C6r2om78rd7fUm3XU/OI4z8R0ndmzPuF7NpDoQeSRimgQ4ANiyxuX//goH4A5uEiW3",
+	"k3xJ2iKJ5Ww4OOvHRSCSVHDgWi0uPy4ioCFI/PP5O7ox/w9BBZKlmgm+uFy8i4CI1b8g0H9SRMItU+b3",
+	"5UIFESTUvK93KSwuF0pLxjeLT5+Wi5cioPbz5mjvI5BAdDEmYap3rE/LRUolTUC7RT4NtJA/+wYWJGQh",
+	"YXqxXDDzy78zkLvFcsFpYoak5sPaXAn98BL4RkeLy/sXF0vPPp6uNcj2XK94vCNwa0BIqHmF6IgpIjh0",
+	"zY3jVOdeC5lQvbhcZBkLF965N8D1i+/8CMFvcKaU6qgykflosVxI+HfGJISLSy0z2GPi12bY1tQ/0QSI",
+	"kAdM34R5wnjx787F/DxmJU2Qu6UcOPVbTTX83EECiHVl3uhYRP6sXATwLFlc/mORAg/NREtDl+zWvBQI",
+	"vo5ZYOGnEXy/+Ne1kbDxL+uvjIdErB1zdYLGDdAFnkd+ZpBBxG4NUpuz5k8MByjCuNJAcRkxuwX8sWsl",
+	"+ZDVhYSwplmsF5drGisoVrISIgbKcSnPQGq2ZgHVsB+hBuUAs5JrZWH7EG19WQcsQySpFAlTPmy90Iok",
+	"NIgYB8IMuogSCaxEuCMQK/iTIhHlobo0wl7cANlGVBOmSUQVuYGdImshl4TykEhIYxqgOFeAH2+NeD8j",
+	"L5I0ZoBvBl28EVTWOBX9mVTCI5c5fNDXAT401GdOmZRugKxgLWTnOuxgHeB+7D8YvoM0FrvkJALC8BON",
+	"Y/uPW5BszSAsf8e/pTB/XK9ocLNYLtaU2Z9VloJUEHaJkufmDHvJEqZ9ZAJJF9/G+IkXa5Y+6QeWmH3c",
+	"v3Dk6v5ZLIJxDRuQ5SoMb3SyjMUlnrgdK8L/deDwiReFzz+kTIL61tJGe2LYgtLkFqTRdwjwUPXTEdjx",
+	"rouXPGduSDXc0wyX2l7R98gtrZUY8JBtBJwIQ1NMEwXyFhSyrY5yImmvKOe+Sbz1g4hDkF6CBhLhw47p",
+	"iodTlI2pCg7+foh28yKEJBUaeLD7K+zak/9Ib0ARamQbUA1GyP07M5QQUZnEoAqWsIpzubLKwPfMyB3E",
+	"+GCM/H6x/pHqIOqQKmxdVaCVZnGMwhmlDSrxXUtc37PjTmKUF0plIPc7Zxl+O+sRa5ezz+laLGb/yY1+",
+	"1Svsbxjvmt49mqBxvaQriD3T3cDuf29pnMEVoXFMkkxpkjjEesW1Gac2NUPhXl/DwwftRaAotyfBZeUx",
+	"lZLu3BKVRvntY+Q3Rj/YWQUiMNipXJZqwrxJqGbUezjsvRffTZQofccZoagQnORUe2m0ej+lZHzNOFOR",
+	"05g7l3M7WXp3nKJPiRlzabiDklTCmn0gW6YjQomWlBndgvy/e5ys9y+8XGLPzs4zdc2k6jzH7acTt/0K",
+	"RWHHodV7FyoeTiGxVzIEeYKb4ZYyzfjmmqapFLc0rv4WKCtWaWhGTaUIQCmnCxg5Z8/JdWbV64DyAFBX",
+	"9OqBr0XMgt1+Ij7Fb2cV8a8lKOBBD3RBdQE2dd96YSt4zNBII9Zr9xeHW5AdUJGMByyl8Z6AyT+fGTZu",
+	"1H1OwOqSDlmCWLMY9oUKfjwrTN5AInzC9mmsBJH4EDUmM7FaWl3a/DukkAhOuCCx4BuQKCWNHgVJBwDt",
+	"YFPF01ug0qfNvYMP2ty/cVonnRVIRmPCs2TVqWn/u1O5fPzQB5+3OKaHYN5WJzMroXxHMpXR2Fzdu4Bg",
+	"l9i1hq+9qsxbxn13m5+E7r9VKdbk5ZGXKSOeMzUknjPVI58zNSCgS/kaoj2gYdALYSNp6CTxrbjBvxLB",
+	"mRYS/y7MX78sh5XBd1RuYE+7rMZvZ+U5u5x9hFCxmAMmB5r0Hr0aaBf1ukf7T/43rlncnvzbPjLO8Js9",
+	"yPg99Smz5le7USO4DK8SpsmfqSaJUJo8uVBfdSzEqA/du1/6/C8SVCq4AmSm11KsYkjMn4Hg2ujwlx8X",
+	"NE1jZl0+56l947//paz/p5zq/5GwXlwu/uu89ECd26fqPB8XZ2x6dqgmW6rIVgq+QfEtwRog8WahBQkF",
+	"+fOb75+Rbx49/p+vEG5uXPQYvX7hbvqpFClIzexWAokX/Guqx+JjWRh5pnzDwhFa5XIRU6WvjTiZNLhF",
+	"68f2A6vldzzKtYABpLyB9eJTIbwmrOtTVdL8wxptqrqHu1O4NS6rqCg1Maeaf1o6DD6zL915RN5YYvsD",
+	"wX4EWwB1o/kls1fHOo4Lg0XxR9++HMt/ahosllUXgd91XdsWztW91DfWNIgSMAyZkVc0fl1Zt1MJ61vJ",
+	"SY/xlmmwB/+TTqkGCUw94aowaGHVC46NOwgajElTumIxayGxtdwmmoA7j8ZRBO0KYtWNtO7llRtGXjYH",
+	"IA0mLNB53a7tQiexur3T+h5KoO6k9TxCN/IkICpQykVuFB8wrp88WrStXEtnxvCCzKhZvgfOozKC+8JS",
+	"kORKm7OaVC75VUrpJM2/wk5N5NJV1rSPPn5S4xzzTw/0KDrqqtBb7XDNVUZ/dOFjdcU2fPjjJ4+GWHZl",
+	"Ly5utHJRneCZReSiCDiixNUaktSzTJrpSEimd6OYH6QU8joQoZ9q4YMGyWl8ncnY+8Kasjjz+QslaLmj",
+	"qxiWRFIN12hMhnBJEqYCwddsk0kIzcWovDW2R3dm4Wliz7o1Rok+oAqus/wCM1JqgVJ044dXlY0rYkFk",
+	"OhBJl7zScuc22IoNs3YZQzKEWoSj5q8FWZm1jRVhaJ/wTa7SG3atIvrg8RO/3/EGzA2SVqYlLijDjzGl",
+	"qZyqe26FvIERzMAXxbu1ibzsUeWCOoOsGd+ANOe4rmx939OTC31N87C4kSqs0LlXfPQ3Bk9dPKgiKkPl",
+	"p7zuA0llFljjzh07jg/S3zJr/mnBGWNh/FPHQvsPSWsKGaOlNxZZGFHsrG6OnvXup6sWexqIlSz3mFvJ",
+	"crPociEVNed0ECrqsbNXgXCInupG8UIgi29eaGu0aCiolXirASRUIrusSlbYQcaZNTrWtR9aph3NlaXn",
+	"09Ucu9ad2XLtjjuX7SYUWsAP0yAKNH06cDHmMrsfXGl+j5l426rpIA0TO9twCMlqVz2+uoRrQDmVuy7n",
+	"tQuDQvcp2dJbuCKURBkPJYQ6ImxN6EpZr3rNVT3orV42GWHi9kOgIbrT2kbRHdlGLIgI3ILcYbASYSoP",
+	"HAzNBkK6I2spEsLFtraHcQdFKHfXMuNjPDHLxUaKbW4/d+8+apobX60J0CBCABNxi/EKGMRaOirKlYls",
+	"FUMD3l5YO39Orq6Fkw/EUstrkAYOZ+lrItqGL8IDriWcsfpFxYJRuSsDzYMBHMwfNGH+PQYsEmRssoJY",
+	"bB3ZcGFpJqKxVkuS8RiUwqAXxwyIpcj8pwh6nEr7BseSheBTSDHcLqCcC8NxTKOpHWMRbZw1JWsJ8B9o",
+	"Ad93RKZUM/C6wX4QW2vJp3ZDTOFsEJr5rpyZOwKSM5qBgNiqJckt/pSTSGRy2RQCvaal3BU7neFLm0OB",
+	"00XGVQpBrijnakD91xvYlaHJi+WCrtcsZug3eBZRvmkGrRrBpBQ+f7V+lYK0WSVo3rplMWzgPdNRKOmW",
+	"e1ULJ2c8nmGMTUaudvaIq1woJTatQwJJjYgijCNOVGVThSDI8zq48E5vLyKqK+Dq6/54K9+xXNpVJmJM",
+	"RxJUJOKwhrSLs/tNVnwbma2LteMnx5NI6kiaeDlCdkSKlCKORaYHhGKFBS/OLi58YnEbec6974UkKYg0",
+	"HsNgPhXr2ds3+2kCgZLN4MjHjx8+maaTmkF8asqz+mnb0EGcU3jSlXJllfwJypa7xXgMNvu4U0KurjGK",
+	"YaKZN6EsvqZhKEGpqR+PvLCydO8J8MgdD1PnTWkOcwO766TL4DSHMbrTbrzHXV1sudc0YU6vzKWTtPWq",
+	"ykkyyt3EYUvjaxc5NtpHxaYYpiMq3S3dZ7NxoSEjb00ulqTPqp2l4WSmySSbRJHD9vFKemZOvMtaxFUN",
+	"8BXSXJYBLzVXXWVbA4JsDhty4459JEtyPXnMxmX1ngwN1QHVK7JmEIcYRLQjGHsPO6M0XBGexTGBJDVD",
+	"YCjZ2aJ5uPilZU3Zftwfiv34YrkwE1Fz0rpYninCtTbXo8Pn6hSy1bCmGfbkE8kTNaFyxq+H55v/ivTk",
+	"UeesJYkWUriZONLx5R46/eBIbSl94IAVkVznqBTkNVpeiJDEvAWhZaPL8ubjQhSNHrqxCjoP8YGjCELV",
+	"jVHpz8hTEuBVwqZsmVdsYpK6dL6FrU1T3YC26YxmpBiMiu8ulUwSseWVCCOmbMpViOyuCDpQzJu8fcsa",
+	"BENL6tdxfHEok3zqF3lj1eE6in61YP4VQREJaS/C7lf1q00mMLcps6sr+08OTEcglwj2ioHJjFFEQZ6R",
+	"X63lVv1KjBKr7Lf2sou3FGJzTA0yVCz0Ffk1V3Z/JcpgIxES2jJ2X414tIV02X1HGKkeTxX4xxTwxxLo",
+	"fgG+h9ieW/L3aen5PT+vIVC/xx3TgFZx7rf1+4nb7TxEZjUETTskxh8K7yMw0oMwI+utyEczH0UXLdAg",
+	"WhbHhZE8Z8QqZpfuBHFZkhLQlKPgFiSNUYpQ7g4Ngj56RcLMRq+aA0CSQCiNAgp2S8xpJ8X5VDEBVX+z",
+	"E/b4tmai2lkNQocfQ72Xk85Qsfa1yuuH30YiBnOSM74kghPF+CbOc7nUFYmZwZKKxNamWbl6BFQJmybt",
+	"UbqLlP3xZ0KZ5u+1XmAgX8eVGB/Wb6CVp04l8ZexMQ8VEr7RT8xdbsxabeI2Rjp51ipkOMWUgRluLxm/",
+	"8Y3VE3HW5X5vUEe3d/2ZhBC4zs2m/sjJKZfsf211RxgKh+2kkbTM1KCvHrMCLcE09mwWUos7rqwhH9wH",
+	"ke+Ahi9BOyvO4ZHPIVMBleFxYitZWKexwQ/aFy7ut2VVopDa0sI9NBdxZlONS9fIg+XFxYWRJJIG2lpE",
+	"psVQpjHdTYTWLcjVyEATfLVYwWAofEkNcxhcKrR1PHtLRYi2jd25w33YNV63mQ+/vw9rZHAMpugLoNtD",
+	"lk4KGzKSpW5IrhhJ9zFa5gVopn7Ust12QWvrMp5G8E69XFIREpXPVsYLDzJVTqEvcq45jKu6tYY9uGYe",
+	"Ru9TZOZi9EKPnmhd+EFsSUL5LjfDFCYARRNwSblMkw27BXXl/NuXeV0qW3MDTQFn5L35UmVBRKjV7pel",
+	"6m8vEfbCYG8RLpygaZ9Aq0Kh4Lc1SbtKpzNPCjVIfREcT0mYWcc2EWtyH8NOHz55Eg568BuIccuys/jw",
+	"8xxD5ffzh964CPrBEPBcAT3R3bieUjGpzs7eF2stboDvMV1FCg6XnqzFNuKEhbOnsuelRUw3tn35cuMP",
+	"3XUMoK9dQlszJ6F9HNqCZEXlz+FY4i7HZc/Rd5gSXlvisjDw5DVO3HFRbrtPMcf6NB7oYp1R39rxyTWW",
+	"AfI+Lsoy+p6GVNNuburwI4yN6e7CgyhCpgfH6A/5R5HTlfekzGMXFzXCtdvpg0Xt44AExvxN60utVsks",
+	"q8TkSy1oJi8rm+/fYaqTYOY4zS3lHe8gf/4hjSkv+LhB3xP0vgnx1U5bteF040HxvQ2/88CiYmKZYD+p",
+	"bv1Tn/l6xF76Iib2ioEoAxcG4o7qZURzz34OER/Kv2cQh8+lFNKXQAKxp47o/7199RNJheFMadPvn3xz",
+	"cf+raTegxsrtVOUH3qValM9iDMm/WflTtoFPtZMAD6fZpyIqO0jkhOmsnQdA//VUanVgzrgTogiE6pA1",
+	"zHQTwRzCtFuCzCRN7QR75orvS07NC1YcKkJjJeytKaLKFhOlRAPXkbl4mJtUzNZAYljrhS96fg9Kqy+j",
+	"YvtXNpA0oFLuKvHcyRXhgsOlzRcgjQv+TI6xkqiHY7YPpfJOP8hfMoephhBzYdDt2jYWPksSZoDOd5rH",
+	"OWBK6T2bVlBENZsrNLPZlDFVGqPDvdoU6rqeQuKwq1TK2pEtSDdSIDKuq8mQlcEiiKeJS3MkdTpJKokD",
+	"tQjlhMYxSIIrt5HaXGiyydCq3RkNCF0wtQMtCV2JW3B5BwVwt5Rp5Y1ubkcw28p8fljmSaVMEy62C2/F",
+	"yJqHBFecwyBH07KgjxJ05cSdZPYGMPG3TW3SPgh95sHGgopXfbP8ADS2eTX18TsVlgllANwY3mlbKpv/",
+	"rntwCG+YQZ8fb1xZmK57XwKGgpSXPGnuzb6B3SXZRgJFt+1xMWY/P+LYPbVQOrKwGQY9xULcQEioxozs",
+	"0SlZ+4Qdy3BYra45JaspKJ6cHaaMoMQQgS2LY7KCS8LFtaO6pattHy6LjiZLtAiiLC2dcn1Ow1ZCCbNJ",
+	"45iNUtYYjIGu8feiKufYJHauzU1zYsx6T+771l9KDPUB53EmKxrcXJIt46HYLl1ukwGKu8oMnXZFCXBX",
+	"69jwTXUr3UycV+g4BvfuwaR1GOEyljkrCkmCmFnD0d1h5oo8bftHi6q6w7Vtu9HpQ96LJBVS76fbniJC",
+	"r25/qAPm9fMfl5Y984LEVXvukwf3Hz3qzcP87NmWnylYjCq1FTJsTfKgBa7lYiuZhlc83lkTJRZ2CNT9",
+	"Bx5s/PXZ2/+6/4AwTlZUwZNHy2ojGSNJ9VZYHa2OqccPHj34+utRU0t2SzXk9uwWNdi4VZFht5O+oNVG",
+	"QR5f0Kd//s8WZndX49DG3pZeFFznL/7DJpgMy1IpvuQ3wYNMSuDBzu8z3yuuQGz5tfJXwH0fsRgMwYUC",
+	"FF5kKFdblLpjgxaqXtdeJ3D5Jt7Vcp29fSvDR9c9xp+xpRC7dN7uUme9WWYs8F2Nn9MgsoK8ErvptWDI",
+	"MYZol32kQOv8eJrkdOn2T+S+qxmyx4ZzwZwKZict0D0YC2E5bQ7DmuPZ4xnW7AR75vfW+bzuyK+mK/vM",
+	"CfuyXM4OjVrPx/FST+KWvqiKGTgpkO7wGaH6dOVQDJaa8B25Y5m4MXjVJ99m7Klnb872Rex4topZsCgU",
+	"En/3gda52KOG/59g/F0eldA4IbF3hF/Y3rkKyPN4MiZemTnorZA3E7/qKb9bqTrhc/xNrbXbl3WsQF2j",
+	"vX7YgGdhbs+Goi5vOUAjNDknm8HzoiC9zvLMvRRIryvl6f4g0t8ikRbhUjOQrwuEqpFqg4Z6iXQOvaYU",
+	"tsdTbYo59qxjVrJcWaCHZlpUMpjcPxPKMxp7k5fqharLge5HI4oLndDcMd+1diTf1fqDTh+zVpVoqGTZ",
+	"vuldKs96yjuYtQpjDXYwawG7NEB2xxSOsM967S8RVVdEAY0hvHQGfMFREd3S3ZX1w11axycXmBloTa1E",
+	"C/yMMH2Vl9a9LN16aNUvrta3IguiooZXHv3Xz6T5W11V63+iCbzJYphaYBpLeO2bD/zYR1ch8N28A3LV",
+	"kdyWUBZ3RK2k/t8zyfwPtiwOg0ZB12rzpDbAhTOkHJ4cxkUz7NAf29pUx4WrPV5O6aOMV7lTqxlAh4WN",
+	"JxisXOnrT4MG7uGsmFioPUOkjplIM1CVe4IDZ2ye2via2Qm9GR3x15fpIyTbML8eNFiBcEuxwIWL7wgz",
+	"82G19qBHu5tWLakz3nrPFKHJ2T4d22a26qNmMXE0tZyeGFQ2JtZ5v/eiTJLDyuA1B3l5luwgKxX2Twwq",
+	"veC9kqXLCZjXVVdLItbEpgXb4JQ8kKZwVE8VTuVp8tAbQjGnSJgh9a6H6GW/B30EBZoh+qqIOywefhvp",
+	"IKfZbiKvY8q/ox6NL2yeOSHVA5Vru/xaasT9z41eaSjtPu1a9Pddddq9Cz+46VN3dE9P9wRn2fVGpVWd",
+	"j0KSYuP9iHRW/3zWpd2tF0bVDkENCDFFV0fqvjPdJSRFPNVa0mGL6HGaOLjZuXrBNQfTlrA/IuNWuteO",
+	"KHLnpwDzd0e5qaq5qIWh3Mhwy8D6MgUW78VMGRomeOLSLGTuF3PFuuc6+fhL7VRuKvsUwCqAsWf2YxEW",
+	"lNtAFMhb5hoQuUrHyuoY7sEv83lyTg3eo3n2+/mraKjQ9NT5FOO32hDAJWH8lsYsXBrN5XotMh4uSSD4",
+	"OmaBXpIQOINwSTaCg9Ej6S1lsa9JDyaxcGxy5olh1/XbbkNJmZBqUCbZ+HKLuNK0u8tXAuFuoJypJ1eO",
+	"6Rh6ROaQeLHfV6uDGmx04C8PbvHZImmHuWCv22WVEhrWuIulv6kTJvLcwO46M+ein5uwxp+8ppn1k2OM",
+	"X/EvEcJ12VLLll5LpdAQ4Dr6merR3tWLzZJpvBGS6SjxLxs7q9xLHzx+krdZuZc+/PqR7bxy78HFo6/d",
+	"nw8v/ueB+/PRxTf4dvjg8eP73wys/onnjNpPkpnPrmVuLOtjldKqhmaaawm3IihivH0ei0wVkV3zWVH3",
+	"uf0aeeRagUzK3/fFcNSxXxncT9U1CPdw6Tw6jGX4Y2owOMMhLpAusfObECF/yIbPKRv25vP8xjE7b2NY",
+	"iQGMJ4VXimRKn9IP19XttVUOkclgTDqvmbYxXvG1bw9v3N18YvEYsdY2aSWhO7ICaytdkpVNLZSAQViK",
+	"aLHBopKtii7j67LcD0f4Pl29gz1KxLSSrtxA3UVd3gAN5yoNt48LZc1i3Uyzn6t1Q3ddis4uBTNGLvQc",
+	"zwOOH4uTnoAYdt0TmREIrrKkY397JrlXayr+gfb83iQ7Q1Y6A65kPFfLhnoMSwVFFQpYVmmlm9LmUOec",
+	"HDmeNmcn2Lcvn6vF0l2LeqBg7UVX+dZ2eMs3F2Nk/NHzbI6aT2GQsfNln0Nwc2Bw29giJT15vW/AFuvd",
+	"j1jK6oj189yojWhJD69QLeholXZ/ZGupN4aXWjx3kITrlBZ+IHHY7gehCf70OZrjXRGlKQ8VcQUJbLLv",
+	"fg293li3z+uYcp9nZzfh/uocWx6Jt56amVj1N/nGm6R956X22ta8PnfZclHcnep4emmLnIs1sXHn5NnT",
+	"vPiGSIAwroVBXAAkAcq3kW0VNG7b5Y3Ds+tJbcb9Fwc7hANJZf9Li+oKpn7poZUiaa4ZgAWy2pjaXwl9",
+	"ILyvvW2aaXMl5bD1XzfLCYfm2c82agTntc3gHk/A7/F9b+mDiZaSULK17mydL9A6ktcGaL8iadCqHjjQ",
+	"T9DXYnVCENCMoPoX062iB621X5w9GFj9vlUpT2XiHDZbVliggMogg86jxFY5/pi6bGWePVXaU0ifQqnt",
+	"8tyOF0ZtweIpG7K1NZ0SyMs55QYZV3cTGzthfScab+n43gYlz/Wr9HsLK09NDKZIiJWUsB5Kvn6yZjHY",
+	"okPobXR1gkJsH0uZrGmVuRXWPsIDLBVSe02qbenY1SK4aF+SZEob4IZiy11z6mbkyJ8Ulm7BklCa3oDC",
+	"jtZXeb/gSe2C5xLOTanroSMhQ8ap3JH8xM/pCFXHY1NRKccrjXIvHi+/HLE+/hpo5ZiEW2YlRquWrbem",
+	"CKLhkiSWojhckSiTcndZ9lxzNany2g0iNVg1L2KV6svaj4bVXJu3riin5elLwUwq9XlIyaPhHhme4g3T",
+	"7E5FBKxDaCWOrlz5MIHMEv/aoLn9A2HfgBLx7Z7uwQPqhjcWWBnJv8qqc6phbplcHvcUwfh78cixmmDk",
+	"/cU9Ec1Ul+HLUO3ePlznqLdOVhEXXJ8wl2h/zq0clRm/WhLnqoFwSRRWiwoEXzOZmB9sK3Ubo6Sy1OgA",
+	"ro4U5QFgkXZv3vjcjTtGRuU3CLxsp9GoK2xBWOldM7LdRskS8+j8BYMdU+G/FTdwdGtbtahdbo7OuEoh",
+	"wJ4r1WjD2q83sHsmklSKhCksSr5es5ghUJ4VBSNVloJUYGtkBoYdzfNX61cYO2gxnEp2y2LYwHumI6xk",
+	"51VWaxmMVSaxWuhlXl6PCB5A0XYVi04UvVSvCB475btcbJf1d7EuF2GcxMyoDlzUXi47/uFAaH2sAWKZ",
+	"K8XmSbl7w4cEUwi3Flo5TN1lyIBPu7PRX5qhTR4ijlc0uNmPQND65vE/x0oQLazu7m4kbvvekhwlnTXH",
+	"qdu6B6mwt5ScWU31roFFVPSUCboA6MR844g8TcLaQB3wEGhoaPDYraT8ncalSAglaUz5GOx1NkpzBvuI",
+	"xhoGbf2ewkyaQVd0amqDdzsSjxwbG+FqCRkbedpDcezdzRFIHiXs60roPbXflIe0ym+948r5dhUYdekZ",
+	"ZdBRXjvHWgq40JFRE3zM2ld9ofWsrwZ0lDdMorLQQ8L+zL76SDLjnPHNkigt0hRC8ufVztAYSCX4V0tH",
+	"JPgr0wri9VdGoUnSGEZpLt2lILRVuuqr+bsVOI46sPETxDYqDktkoqXFu719FKEtvYVu2ZZL2oyHIMmW",
+	"7paWAe9759/mnaDag2GxbDNibrpYk9vaPm3j2nhXoZMprPDebMPDB9toN7YBZ46QCs3lW6rIvF+65fUs",
+	"+psT/UdU3uqyY4Zr2ASVbnTri7py3dcAw+1n31AKV6hhoh2KFlUT27kYbMMhJKvdmOMpoJxKzyBoW8jN",
+	"RfbEMJR4RSiJMh5KCHXUNFdO6r3WwPLE7Vc1gPrCv925mvHYsqAi/C1HmQ2EdGeFCBdbv6bUr0vI3bXM",
+	"+Lh6IRsptrasY/Huo2X7HAEaRAhgNAhbc1yh2S16TZ33O2DdMPGGFefGSB2osCY0SMO2NkD6+uxFdx/4",
+	"KsNVOhU4mD9owvx7VHecFrSCWGwd2eQKgzlyMdkdexKWLTEsluoq01TanyOKY0TARl1L7PJf2A0xhbPZ",
+	"kgZX1nNkZs0ZjWB9FFX28XXK23KSz2L/krvWutEZb/b1xelatetIgjJHTsMlcb9JY29tM/y1IxRHbIhD",
+	"hLlTvmPtTGbu5F2OduecXVz4+N2pHA2CF5KkINIY9g31qeg57VAfUesTXW1oYpnEcxPA2kDYEsB2RsRq",
+	"9+afDlyCE0qssf0KtTalWRyTCKp5gZWZmsb4KsNZP5VHhS9qGl3mzixcEVYncq117UmyjUAC2YFe+DuJ",
+	"8kbjlKrSf8OMUu8JgRPIg1bgS9seoVnav7MAG+62nLnc5NJiowB9uQCf9lI2Z5wW5/9WJGAlpaLMWpaW",
+	"RFnVAxvGUk6e25wVcgO7dtvW8W0vVyL0drysxZte+CVgKBLK+PQqr5ObZ7p8lmrl1Ec9+fYTa85a3h5X",
+	"PWZCl0iDL6ozCQPg7QiJ3b/Bo0PLstkBNK+SzPKcnIVDf3WtPjJ+V0SZ7l8IbR9L1aFlFo7cLm5a2aHZ",
+	"S2wfJZopLwBnSaVYdK2O0IDLw1LLHNdlR3fHuy3bCU57udxPSN3tjhqfv/S0P++wi5x9tPD30hPg77uw",
+	"G1d1bmqVuogyft1VhWkfqVkpEHutIvrg8ZO7V2iulhDqL5EzPcrEfDL1Hj4+MqWnpl2ayVQo6C77NAl/",
+	"zpqiRnpRJ51CpSW/r+PFXhlmPUEG6Q3rpsThmnaF891D2TWsV6lm8Jhy/D5LnE8uO/YP8HEjzHFqdi5m",
+	"tmPTBRdO7EIh/S3sbDKzSIGrS5Iwnmmw8Zoh3d0T63uJ4Doi9r/upy3AjUeHrhwQ33jdlJJ6omUfdGnf",
+	"1/8RPhvoi6c/PSXmfLkif3v3rMtC82QwNR7hUVlVG9C2nURmjp63BreulRhQ6XV9c/L09Qti1XqkBbSW",
+	"2reLsSOt08WnT3gJW4sO++PSxqIu81Dgpb2u7wjlofPgVANvlevRikWIz/7J/8mfkpTqiKRU0gQ0XsGp",
+	"RqChY9Ju0AXpMq3wCaaraUVYeEbescQGHv+TGxhjw+2HDx9+89VVkadu45I1fNBEZUFEqCK/fnMR/mqG",
+	"+fXhk+jXM4LVh9wwzmtLbIEjZYf85tHj//nqjBimU3mGEEnpBrD6chyLLfm1wjK/nv3TYCxmAXAr7a26",
+	"tHia0iCCew/OLlw1RAtndXl+vt1uzyg+PhNyc+6+VecvXzx7/tPb5/hNWbsIBV+gjawrAhMW988u7EuG",
+	"R2jKFpeLh2cXZw8XaIKMkCjOacrOb++fl5Gj7sIm8oCXFyHmRyn91L5iPnbYUYvLf/hFSvnK+TMrNT4t",
+	"B9/EJKwxL+JK0ETy85jXX0tQwINxL780+vKoN98BTX5efPrFcKdKBXfFxB9cXLjeOTq336S2vw0T/Pxf",
+	"7ui0MnewbqjZKIp25Lxm6QVDcdbv4syd/tGK5Z0XkQFGQmRJgk4mRC6hOXY1Ner4P/JY4l/Mu3UqObdV",
+	"0vC4Eb7mw655mEJ/BFpR/yUYJ9iYIM9vXIlwd0beRUCU4WH7zIiJG9gpsgHn4jbPbK8vQjeU8bOijltO",
+	"ms9xMU+dwu4iDL91xqlZsGBnKDoq1uWx66HTIIH7M08OoY8C3keC7ESGAs2AbhuJhGhBVhAzuD2ANNzh",
+	"sbj8xy9VQvkWUNZRXlaFHyYWg/p7iN5+8VJ0c7gTIuYEzF3vt3F0Bi9Z0Mvly4KX66ixBTrKdh7HYbFW",
+	"K48Tc1mrQY8HHUZWIfyWREVia8QY9l8I5kDRj/QGCK0gaTJznX9k4Scri2OwNoQ6Jm14bhWT07jsxXc+",
+	"fnjUFv/fGfX3cJDY9e4BlI/4/0+d0uYvoPPjYhoE8KvXVEcnOPW7KNBK3jmgS0NiPVLjQXpe6ZnjFxdP",
+	"7Qt/wPclYIdcNo1mzxtliMbqV4UbJo+HwOHKsBVsxnFGHt2/KJuu21cwCkcbKdtWrX6CLcLqWa3wzh44",
+	"LUTH/CdH6SkddWTMR0VVoHho6W/Yj0FHsCO2hs7s2thPsCWrTJF6WaT9aO28aPLiZ+ucEn5yTV0OoYEj",
+	"4cMuzYOJt2zjzuot0xHjhDpr0ewYeWr5DLstsc1Ezpc2U68bBy6Vz3Kkq958sIidnyEbGYcn5sqTyPa3",
+	"NA9ndHmNthfXVHwbqduHbvP84IN0+KrzPWbWjHixTBoKfxMKkIEvcbF8GyHCIfyl7F5edqjbSPb6xV9t",
+	"HZ7PfoUtyvkf20iFWz7NJdYZqmusFgSghm+wdpVHur7awT/T3dVOPnBxvYHd0a6tjVtEjg8P64y8oxa4",
+	"+iIuqMPbX2XxzXnV79Et9S0an1XfPQ7JfpvFN5/pjLZTKwN5D7W+4kAkPiUpSAzPXRLGXUG8GQ7vbJUw",
+	"TbLUqGn3lxcXFzWXVAWVtZ/bCLX+rG5U2m3iO5MpOYQkFRp4sDOMcCxVrVzhZ6KEIq3JZ9ummmxFFodk",
+	"BXn211Ulc9CQwoOLB6dYy7syDtw6JO1y1NL5NW3YhQ3Pt11ZbR9C7B0cYUlXBN3LSpEL31Lcq+fFe24t",
+	"c0ipSuKNTayrpA+uGQ+rhO/22iD6pgDr1IEa0uuzK0JvbRHVEW+iE1v+PNoHOc5PiLGCMzsff6IJTPFS",
+	"Dr/43Fb6/dZGxIwBK1AZjLphPJVBxG6PfWuokN1plNFxx8ayy4iHXs28/IMVG4FIEqY1hGfkJ1Fh1o0w",
+	"DPvgwwfzUiyUbtvqWorDXT10Kkv8TApzFUgeInkDgdE1wiuMKnHVc6iEMtu5LtWfv6ObIYmO73xafp4T",
+	"wGk8lNSj44bVnOqTc5ZgWb5OdecFPq8T4DHox85zt0nnCyOQd+YWh4bRaj9NlDzwgSmtplPLx8q/em98",
+	"7mw4RHBVvu1yHnkugfmhdNWqW6k03WFAF1afOBy8bqbGRbF1THT5Ko8MmotTMce7etXNfXnk01F8n+1D",
+	"O28I2uBwyhTkxdRsBLX1qG2tUo0lmQw0KePK1T1VVyRG/Hv6SO9A52Udnz2tVSppH/F/w7ydWclhhEq8",
+	"/hEhcQJ1wPZgPbUbbwTR2upgd4R4ba2yfvIdJZXPV5UK/h0mDMZDl0s1j+Q5gg3DbuIzGTC+GJH3wp5x",
+	"GDFv68kmWJ0sR+4shHT+0Y7Xe+D/ja9mpKqx1++xb7+BRNzCH+ekvThokebaERrdtE2JP5ReMHXtLLVl",
+	"hkaoPc8im5Z8dFp5T8dZlH7AFLjJfrUP91JI7uW1NkpiaeZ7tEji9fMfl5Vqj0YnfXTxTc9MLmvhv6cR",
+	"ZkkF7SAKuAVJY2KT/9SVy7yYxY/y0myM2jLxjOcRTBy2oDQpC6seRnJKdh9z9oL87O2bO3vKPXv7ZtIJ",
+	"N59Z/JV1u/jFFGq0rhqctiVL1R0web8FHlqV+u2bkpw+aBLsgvhg6WWbPCSD+TIV2viu8skJxNhkG/ox",
+	"T7ty70e3ylbAbNA+g4oMH9LYVSrx4vm5ff7FXNFxvbzGaU2ehuorB6PElc5iCrP0FN55MUcQwqXLWcFy",
+	"S2kK3LbhOBRl9pY9ljNf2bd/b0yJ2z46P1rgOlZcugJEWkOSHmxSPMeKTN1H+mvz+DdlOXNGiDKZeg7l",
+	"HlmRYcOcsK7pH4of6dpT9gU42jfmx9IxglrrzTY/OS3sSEpXeZDZKgMdNFHVROYzEVQrluOdAx2UiTj8",
+	"3le03OoiCA7bU5s3T+P0rPUhPTLxoNTtpRt3RM5hSOewJVxsZ6GM87TSYskv1e0LrjvOHZYWQ9i+mHeu",
+	"RvOhjqg6piHBmLob2M2i2qHHw3Ufc7FaobDnvMg0CcVcR4nKkv7EiCz547Dvw9VfBBbuxBYg1FazPBwr",
+	"/eGPNu7syzjcJ4dAzieta9WEuuIgK30S5surjWOScZubFhZV9w+mCtfkpYcuRBx/S4ObL4IyGi1rfotq",
+	"31+ELfGrBaGcAJUxA4mK36G0UNDUyLv430savHu38aM5BfYSF0e/uhfdRibY0UKg4b0YtB6yv3wHNHzp",
+	"3jt6fPBxbZv5Ro6OkPdC3lhL+5YqokATqlhYRUwB5x60DCbgfMdUQGVYbuzOZ+G4Fdf1zNGwOMdwm14r",
+	"hXn+BcHjnUSLK1ZLGgWRcd6Mg1wY8wvbcjnj64BVjom5A/cnZAMcv7DQCT0uGAcf1kgjJ7jqr10Ul7Og",
+	"lr0cqOWu3NNMDHgMrW1YYZuJv5G5G3aXTnjD7SBzP7/di6/xs/FV+7C86qgsGLcig7kxvLeRsBnL1K/w",
+	"Sj0uI8asYXSizdNAi3GpQ28ZH5dwjzVERmUDYazEHRE/jiqULUSq4YO2JHhPaekqdE8IfbGkeWWdR0+D",
+	"AFJNWmMSaiNs3b9QTbLtsezx7nLzAqwmiEYQQ2P3cOx7SGUHc2UEhGYh0yQWG2wZUltShU8dO3pY9FyW",
+	"cROdrPrGvfNF6812E6c5nSxQO6rkFMjoLx5g17s4lvnJDP6ZElrs5APFAyqwO1oRgTaaih5bq0xN4p+R",
+	"VQYKpH4RVQbGkXEFJrYhWb8w+d6904JBkwaEgko/zluQhCqyhTjGZjGLy8W/M5C7vCvI5YLik5aYL1rw",
+	"fWnxEhZQRxdYDh+uB5mIsYW3OUy2DAFaJGhbn8u9VMQsYDAswL7Pu9MdQ4DZwT+TAHM782AlF2qfPx7x",
+	"W9hgdp1lyWWO1Jhae0IPVtv8fP7R/tEr4J7zsMB4L2f/lNdPD3NGTqmOSj5eV+mmRGiVtad1Wzml5HzO",
+	"m1le/RDeZFSGfSHpf8EXjihm7AQdp7Bd3hx+W9AR+gGtmxFbTJqDnblEdOvJxWaaWgiSZEFEJNyzDUsJ",
+	"1cQVAewvF4HLPZcQA1W9bkJ84TSgdZP5IPxD3i0c64+bYy7MAK/Y89QCrdTf2IjckMt0qeVsHAT6oWpb",
+	"5fSf6i/cO7+PMtp2t6e5S7ACsjmW8l+GDmC7ymOlxOPgn+kAdju70wewXUnjMChR1+av84/2jzGp6wVq",
+	"J94j8LMJCesznYr+bPQqHXcdf0fZ6MUJCBFj3uYKpfEkj9eEQOYBns3cngt+d0KAnApvs4dCvbH59QaF",
+	"f0JHat6ocpJcGBV//kUzzOyAf6pu8mqrrorbZKCPiwT8A+wesFuXUVcEoBf8rm3U2Y4mcd+16FUK/Onr",
+	"F9O093zQCa4AdKWJIDvMkdZRu/tdxFQ5+rDffESa0b65RfOr4biS4znKX7JbuCO3gdMkNuFlQOToLUjF",
+	"/uAhk8Ii3clCcj5T9MUJc39n1Kdcfpi5EntyxAZgex5QHkDcU1cXn/+OwWwB0FBcfVBN87Lh/cLtdfna",
+	"F+2KLPZxGqGRVsE2sYR5sdQjmRGK8T+TJaHc35dnTPCV/S5xff6x+BuPgaK4mO+aWEXzNMYqvjzqZbE6",
+	"y+nrdfUSSVWBTssX56q5JUUMCoM7QqboKh4mAIEVBQcEqXvp92Gudds9lbQtYJvjqfhpWNrii0eTtTj6",
+	"Z5O0dm9fnpytoM/DaEbO4l9j7LYlgqdKWfzurlhuawTddb840l4vTkGRx7be1iVCt/l2PhjeDXFyMuSd",
+	"3oTrlxKF9z+mvO8ynqdUm9cG4id+EFuyppJQIwE7YqFCiv2KSlAWu//mAlv/syRLMHjCRk+4fxaxE4xr",
+	"2OAFcfmxldUd72yBK6aItnGmviW4R91BG03bW/9MLDew+uYqHh46G5oDcL6YriBekhvY/e8tjTO4IsqV",
+	"o0sypTGTdY3pP7714Me15TBMrqyv6+GD9roQOTYT87LymEpJd95Qlvmz+mPaWacJqXiGMjAsyWJb7hvy",
+	"XH5FtCCBSMaHzrSe9ocw283l7/4+FN/qrnenCn22pRnSEtJ7RxDWlr84Yt2MfI7PFhBd3eeXpyBP49Pz",
+	"j/jXboy+3KSAiVoQfnZXlGYv+Q/pA8fY+MXpCPfYerRfpHTr0zOD9S6JoxNj9fQK9pCUuXVybkgRKN+7",
+	"A0rA5PzgorWWR3tFxVVpW93Ep5fmz0o6AG4U/38stpRpGx3hqBpPG2X90oHgayYT/GlNWYx/cKGvVZam",
+	"Qtp3rTfMPPtlTAj2xayldOyHR9dwKsTjComCBNtwXWnKq6G0RSGSLiqd4kMs5x1Om4G8rs6fVGeIPQt7",
+	"w+vXQiZULy4XWYZvfh5sdnZFrLwxo4vSFx/t+qIkwLW5iJpH7drgHZjOQ6l7hVH+0t25jswuWWTGuZUs",
+	"Sos0tVosjZ3QEElqFMDPK0AsFk5zP0qoKnr0LPOC85g3XBax0xEwSbb0Fjo6ZA5cm1xX0TvajM8t7+61",
+	"f80tHNWOr2QFm4zbvq/3T7GIb3G+u9DC1apjgz1cyWpHKAmBhjHjwyk6+a+D4Ul7U/GRI2fG9eydw0oW",
+	"iS0eTGiUjJzVF2gQoWggTE0D9lhd4/cOd5fCh0rARojwyjVZdn05ISQbAYrUdIAx4B8XSPy7B/8P1FpO",
+	"yAbrh5blx6z2QIQkEVWkUCGmoMCM0dOSRYv0D/CL2JJ/xjWLXR8FS7oHcILt0dWvDL9z79wBXXh8aa2/",
+	"Mh7elRpcFoCnUWN1gawc8fkvQ9pp0YXtGLqlHfwzmfHdzr48+32JujbLjuqv5wzeezbYq3bL+/xm+iod",
+	"d+mmR9noxQkI8dj2+JoQ6DbDzwW/OyFAToW301vc/XJBZla4O+ZoL9QZNfDFIr1pSRTbcAjNdVFHQNYx",
+	"gCY3sHPXyg120MICECnjHMIz8pTbn0sdkG7pjmwjFkPevTgHyhp0EIHCXqO3ttCE4NzdU/NmcQHlXGB7",
+	"P7beLV37PwhubG9lsz6qMwnYlAaopxuyYX3c/hGJAFOm+io7OjgeLSvtfSSSHB8qwrocK4gZ3NZCjzft",
+	"6k+jam/vX3B7fjXvLUhG45+P6Kf5LZTl/p7xsla/YV+FYBu0gOe/Dlp6/l6Y1O/WnStfVwcf5p6Aoxyk",
+	"I0A6rqWt28R+7WynQ3jOdrOH9pbSyg5YtHmdCN9x3UYOpt4/movMU61wDANtI0ET1skv7yPxNHmx+Fyp",
+	"RP+fyGaptSWsv84oVyuIBd8ookVX3lAENNZRnwj5wb5xRKi4GTwgeWE0SFBHUHJsQTIEVCqFAQgWz1V9",
+	"efgWVv8ZBtZ/flvQehozim05cmrpgZEBYi+EXuILv1v4JKAlC1QfhH50rwzCCItSF92CJ5y2+QyHS5vX",
+	"UiSGlTJFkmLZnZuXQO055708vhZKbyS8/fnlktjN4NkttpzETGngIBUJIWAhXBFKVpmrWsrczZApVymY",
+	"mtc2koYQ4ggG6dgGWNMbe3V8+voFERlGdSiQtywA723vDa73yFWpdx2kGthg+8cXD081HRf6aJLW3r9t",
+	"w/ZBEvlPf64MvvEHVmaRWNKRuB8h9SE+LlZAJUgzmlFeEZlO3c1kvLhcnKNS68b66FP9nEkBPjC0o7j4",
+	"oVqHp3YQEpbhyfSOaEE2oNFB5dqFuQGK/qLNT18Cvc3LGzcmLXTE9ldlLypehOPg7KXjI0+1qnVGa45j",
+	"s7gR0ljps7rPSllTN1bhPGsP9JMIoTKrs7+03/uOQpKHJyotJPrnCK9/nW/Cs97CamYTcsrlEprpSEim",
+	"WXWkvIhTeyREdkKNCmqTt8LyqyJXzvcZ8MLriD3bK+BpRgC3Py9LhCAEjJi/gV0VcFb39U0sSMhsc/jy",
+	"dVfl3E+RaUz1WsiEMK0grhJjyUOffvn0/wcAAP//",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,
