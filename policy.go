@@ -28,6 +28,8 @@ type RenewalPolicy struct {
 	DeployWindows []Window  `json:"deploy_windows,omitempty"`
 	CreatedAt     time.Time `json:"created_at,omitzero"`
 	UpdatedAt     time.Time `json:"updated_at,omitzero"`
+	// DeployWaves is how a renewed leaf spreads over the targets of a certificate.
+	DeployWaves DeployWaves `json:"deploy_waves,omitzero"`
 }
 
 // DriftAction is what is done about drift.
@@ -82,6 +84,7 @@ func (p RenewalPolicy) Validate() error {
 	}
 	checkWindows(&bad, "/issue_windows", p.IssueWindows)
 	checkWindows(&bad, "/deploy_windows", p.DeployWindows)
+	p.DeployWaves.validate(&bad)
 	return bad.Err()
 }
 

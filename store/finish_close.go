@@ -97,6 +97,9 @@ func (t *tx) deploy(ctx context.Context, holders, versions []certctl.ID) error {
 	if err != nil {
 		return err
 	}
+	if held, err = t.wavedDeployments(ctx, made.ids, held); err != nil {
+		return err
+	}
 	return t.release(ctx, made, held)
 }
 

@@ -156,7 +156,8 @@ func (h *held) refusePaused() error {
 }
 
 // stillHeld takes those deployments out of what was claimed that something holds
-// back again: a freeze that began, a window that was moved.
+// back again: a freeze that began, a window that was moved, a wave that is not
+// served yet.
 func (t *tx) stillHeld(ctx context.Context, all []claimed) ([]claimed, error) {
 	var ids []certctl.ID
 	for _, c := range all {
@@ -168,11 +169,14 @@ func (t *tx) stillHeld(ctx context.Context, all []claimed) ([]claimed, error) {
 		return all, nil
 	}
 	if err := t.QueryRow(ctx, `select array(select id from deployment where id = any($1) and wait = any($2))`,
-		ids, []string{string(certctl.WaitWindow), string(certctl.WaitFreeze)}).Scan(&ids); err != nil || len(ids) == 0 {
+		ids, []string{string(certctl.WaitWindow), string(certctl.WaitFreeze), string(certctl.WaitWave)}).Scan(&ids); err != nil || len(ids) == 0 {
 		return all, err
 	}
 	held, err := t.heldDeployments(ctx, ids)
 	if err != nil {
+		return nil, err
+	}
+	if held, err = t.claimedWaves(ctx, ids, held); err != nil {
 		return nil, err
 	}
 	free := slices.DeleteFunc(all, func(c claimed) bool {

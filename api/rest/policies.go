@@ -15,6 +15,7 @@ func policyOf(p certctl.RenewalPolicy) gen.RenewalPolicy {
 		AlertBefore: each(p.AlertBefore, certctl.Duration.String), CreatedAt: p.CreatedAt, UpdatedAt: p.UpdatedAt,
 		IssueWindows: each(p.IssueWindows, windowOf), DeployWindows: each(p.DeployWindows, windowOf),
 	}
+	out.DeployWaves = deployWavesOf(p.DeployWaves)
 	out.Drift = string(p.Drift)
 	if p.FailoverAfter != 0 {
 		out.FailoverAfter = p.FailoverAfter.String()
@@ -47,7 +48,26 @@ func policyRequest(b gen.RenewalPolicyRequest) (certctl.RenewalPolicy, error) {
 	}
 	policy.IssueWindows = windows(&bad, "/issue_windows", b.IssueWindows)
 	policy.DeployWindows = windows(&bad, "/deploy_windows", b.DeployWindows)
+	policy.DeployWaves = deployWaves(&bad, b.DeployWaves)
 	return policy, bad.Err()
+}
+
+func deployWavesOf(w certctl.DeployWaves) gen.DeployWaves {
+	out := gen.DeployWaves{Canary: w.Canary, Share: w.Share}
+	if w.Pause != 0 {
+		out.Pause = w.Pause.String()
+	}
+	return out
+}
+
+func deployWaves(bad *certctl.FieldErrors, b gen.DeployWaves) certctl.DeployWaves {
+	waves := certctl.DeployWaves{Canary: b.Canary, Share: b.Share}
+	if b.Pause != "" {
+		var err error
+		waves.Pause, err = certctl.ParseDuration(b.Pause)
+		bad.AddError("/deploy_waves/pause", err)
+	}
+	return waves
 }
 
 // CreateRenewalPolicy makes one.

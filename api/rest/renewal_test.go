@@ -73,3 +73,16 @@ func TestWindowsOfPolicies(t *testing.T) {
 		t.Errorf("%s", made.body)
 	}
 }
+
+func TestWavesOfPolicies(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	made := w.as(http.MethodPost, "/api/v1/renewal-policies", map[string]any{"name": "waves", "deploy_waves": map[string]any{"canary": 1, "share": 0.25, "pause": "10m"}}).
+		want(http.StatusCreated)
+	if !strings.Contains(string(made.body), `"deploy_waves":{"canary":1,"pause":"10m0s","share":0.25}`) {
+		t.Errorf("%s", made.body)
+	}
+	for _, bad := range []map[string]any{{}, {"canary": 0}, {"canary": 1, "share": 2}, {"canary": 1, "pause": "soon"}} {
+		w.as(http.MethodPost, "/api/v1/renewal-policies", map[string]any{"name": "bad", "deploy_waves": bad}).want(http.StatusBadRequest)
+	}
+}
