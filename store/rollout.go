@@ -73,14 +73,13 @@ func (t *tx) selection(ctx context.Context, r certctl.Rollout) (*conditions, err
 	}
 	t.inTeam(c, "c.team_id", r.Selection.Team)
 	c.add("c.purpose = 'user'")
-	switch {
-	case r.Revoke == "":
+	if r.Revoke == "" {
 		c.add(replaceable + " and not c.paused")
-	default:
-		c.add("v.revoked_at is null and v.not_after > now()")
-		if r.Replace == certctl.ReplaceBefore {
-			c.add("not exists (select from revocation where version_id = v.id and state = 'waiting')")
-		}
+		return c, nil
+	}
+	c.add("v.revoked_at is null and v.not_after > now()")
+	if r.Replace == certctl.ReplaceBefore {
+		c.add("not exists (select from revocation where version_id = v.id and state = 'waiting')")
 	}
 	return c, nil
 }

@@ -113,10 +113,10 @@ func (t *tx) waveCounts(ctx context.Context, r certctl.Rollout) ([]certctl.Rollo
 	for _, n := range r.Plan.Waves {
 		firsts, place = append(firsts, place), place+n
 	}
-	waves := make([]certctl.RolloutWave, len(firsts))
 	if r.Total >= place {
-		firsts, waves = append(firsts, place), append(waves, certctl.RolloutWave{})
+		firsts = append(firsts, place)
 	}
+	waves := make([]certctl.RolloutWave, len(firsts))
 	if len(waves) == 0 {
 		return waves, nil
 	}
