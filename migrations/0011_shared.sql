@@ -7,6 +7,9 @@ alter table issuer
     add column duplicates_period bigint not null default 0, -- nanoseconds
     add column priced            boolean not null default false;
 
+alter table certificate
+    add column sharing_chosen boolean not null default false; -- by a person; else it follows from issuers and agents
+
 alter table holder
     add column rekey_at     timestamptz,               -- kind shared: who may know the keys ordered until then has left
     add column share_number bigint not null default 0; -- of the command to share that is not answered yet
@@ -48,4 +51,5 @@ drop table member_key;
 drop index holder_member_agent;
 alter table holder_member drop column refused, add column sealed_spki bytea, add column sealed bytea;
 alter table holder drop column share_number, drop column rekey_at;
+alter table certificate drop column sharing_chosen;
 alter table issuer drop column priced, drop column duplicates_period, drop column duplicates_count;

@@ -70,6 +70,9 @@ func (t *tx) planNewBinding(ctx context.Context, h *held, request certctl.Bindin
 // bind stores a binding with its holder, and what makes it served: a deployment
 // of what the holder has, or an order.
 func (t *tx) bind(ctx context.Context, h *held, b plannedBinding) error {
+	if err := t.chooseAgain(ctx, h, b.target.agent); err != nil {
+		return err
+	}
 	holder, err := t.holderFor(ctx, h, b.target.agent)
 	if err != nil {
 		return err

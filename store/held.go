@@ -22,6 +22,8 @@ type held struct {
 	sharing  certctl.Sharing
 	holders  []heldHolder
 	bindings []heldBinding
+
+	sharingChosen bool // by a person
 }
 
 // heldHolder is a holder that has not ended, with what it holds now.
@@ -60,10 +62,10 @@ func (t *tx) hold(ctx context.Context, verb certctl.Verb, ref string) (*held, er
 	}
 	h := &held{found: f}
 	err = t.QueryRow(ctx, `
-		select purpose, dns, ips, uris, emails, revision, issuers, profile_id, policy_id, key_mode, sharing, owner, labels, paused, archived_at is not null
+		select purpose, dns, ips, uris, emails, revision, issuers, profile_id, policy_id, key_mode, sharing, sharing_chosen, owner, labels, paused, archived_at is not null
 		from certificate where id = $1 for no key update`, f.id).
 		Scan(&h.purpose, &h.names.DNS, &h.names.IP, &h.names.URI, &h.names.Email, &h.revision, &h.issuers, &h.profile, &h.policy,
-			&h.keyMode, &h.sharing, &h.owner, &h.labels, &h.paused, &h.archived)
+			&h.keyMode, &h.sharing, &h.sharingChosen, &h.owner, &h.labels, &h.paused, &h.archived)
 	switch {
 	case err != nil:
 		return nil, err

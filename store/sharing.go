@@ -53,6 +53,7 @@ func planSharing(sub *submission, g *gathered, bad *certctl.FieldErrors) {
 	for i, issuer := range sub.issuers {
 		issuers[i] = g.limits[issuer.id]
 	}
+	sub.sharingChosen = sub.Sharing != ""
 	sharing, err := certctl.ChooseSharing(sub.Sharing, len(agents), issuers)
 	bad.AddError("", err)
 	sub.Sharing = sharing
@@ -72,8 +73,8 @@ func (h *held) agentsOf(others ...certctl.ID) []certctl.ID {
 // checkSharing refuses one more agent with a key of its own where an issuer gives
 // fewer leaves.
 func (t *tx) checkSharing(ctx context.Context, h *held, agent certctl.ID) error {
-	if h.keyMode != certctl.KeyModeAgent || h.sharing == certctl.SharingShared {
-		return nil
+	if h.keyMode != certctl.KeyModeAgent || h.sharing == certctl.SharingShared || !h.sharingChosen {
+		return nil // see chooseAgain
 	}
 	issuers, err := t.limitsOf(ctx, h.issuers)
 	if err != nil {
@@ -92,8 +93,13 @@ func (t *tx) patchSharing(ctx context.Context, h *held, wanted *certctl.Sharing)
 		}
 		return nil
 	}
-	if wanted == nil {
+	switch {
+	case wanted != nil:
+		h.sharingChosen = *wanted != ""
+	case h.sharingChosen || h.sharing == certctl.SharingShared:
 		wanted = &h.sharing
+	default:
+		wanted = new(certctl.Sharing)
 	}
 	issuers, err := t.limitsOf(ctx, h.issuers)
 	if err != nil {
@@ -101,6 +107,31 @@ func (t *tx) patchSharing(ctx context.Context, h *held, wanted *certctl.Sharing)
 	}
 	h.sharing, err = certctl.ChooseSharing(*wanted, len(h.agentsOf()), issuers)
 	return err
+}
+
+// chooseAgain has the agents of a held certificate share a key, if nobody has said
+// otherwise, when one more comes and an issuer asks for it. Nothing goes back by
+// itself when agents leave.
+func (t *tx) chooseAgain(ctx context.Context, h *held, agent certctl.ID) error {
+	if h.keyMode != certctl.KeyModeAgent || h.sharing == certctl.SharingShared || h.sharingChosen {
+		return nil
+	}
+	issuers, err := t.limitsOf(ctx, h.issuers)
+	if err != nil {
+		return err
+	}
+	sharing, err := certctl.ChooseSharing("", len(h.agentsOf(agent)), issuers)
+	if err != nil || sharing != certctl.SharingShared {
+		return err
+	}
+	if _, err := t.Exec(ctx, `update certificate set sharing = $2, updated_at = now() where id = $1`, h.id, string(sharing)); err != nil {
+		return err
+	}
+	h.sharing = sharing
+	t.event(h.team, certctl.AggregateCertificate, h.id, certctl.EventCertificateUpdated, map[string]any{
+		"certificate": h.id, "name": h.name, "revision": h.revision, "changed": []string{changedSharing},
+	})
+	return t.reshare(ctx, h)
 }
 
 // reshare gives a held certificate, whose sharing has changed, other holders with
@@ -190,4 +221,13 @@ func (t *tx) adoptShared(ctx context.Context, h *held, spec orderSpec) (bool, er
 		"certificate": spec.Certificate, "changed": []string{"key_mode", "sharing"}, "key_mode": certctl.KeyModeAgent,
 	})
 	return true, err
+}
+
+// sharedAsIs reports whether the holders are already those of the sharing.
+func (h *held) sharedAsIs() bool {
+	kind := certctl.HolderAgent
+	if h.sharing == certctl.SharingShared {
+		kind = certctl.HolderShared
+	}
+	return !slices.ContainsFunc(h.holders, func(x heldHolder) bool { return x.kind != kind })
 }

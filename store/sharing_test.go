@@ -49,6 +49,33 @@ func TestSharingFollowsFromTheIssuer(t *testing.T) {
 	free.consistent()
 }
 
+// A certificate for which nobody has chosen follows the issuer's limit when it
+// comes to a second agent.
+func TestASecondAgentMakesItShared(t *testing.T) {
+	t.Parallel()
+	w := sharing(t)
+	agents := []certctl.ID{w.target("a").Agent.ID, w.target("b").Agent.ID}
+	c := w.submit(request("shop", "a"))
+	w.issue(w.orders(c, "")[0])
+	w.bind(c, "b")
+	if got := w.get(c.ID); got.Sharing != certctl.SharingShared {
+		t.Errorf("sharing %s", got.Sharing)
+	}
+	w.consistent()
+	w.cycle(c)
+	if n := w.installs(agents...); n != 2 || w.get(c.ID).Status != certctl.StatusActive {
+		t.Errorf("%d installations, %s", n, w.get(c.ID).StatusReason)
+	}
+	each := request("each", "a")
+	each.Sharing = certctl.SharingPerAgent
+	chosen := w.submit(each)
+	w.bind(chosen, "b")
+	if got := w.get(chosen.ID); got.Sharing != certctl.SharingPerAgent || len(w.holders(chosen)) != 2 {
+		t.Errorf("against what was chosen: %s", got.Sharing)
+	}
+	w.consistent()
+}
+
 // A change of the sharing gives the agents other holders; what is served stays.
 func TestSharingIsChanged(t *testing.T) {
 	t.Parallel()

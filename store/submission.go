@@ -24,6 +24,8 @@ type submission struct {
 	holder   certctl.ID // of an import, when its key is sealed for it
 	status   statusRow
 	err      error
+
+	sharingChosen bool // the request says it
 }
 
 // profileRef is a profile with its encoding, which orders keep as a snapshot.

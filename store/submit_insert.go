@@ -31,7 +31,7 @@ func (t *tx) insertCertificates(ctx context.Context, subs []*submission) error {
 	ids, teams, profiles, policies := make([]certctl.ID, n), make([]certctl.ID, n), make([]certctl.ID, n), make([]certctl.ID, n)
 	names, dns, ips, uris, emails := make([]string, n), make([]string, n), make([]string, n), make([]string, n), make([]string, n)
 	issuers, modes, sharings, owners := make([]string, n), make([]string, n), make([]string, n), make([]string, n)
-	labels, statuses, reasons := make([]string, n), make([]string, n), make([]string, n)
+	labels, statuses, reasons, chosen := make([]string, n), make([]string, n), make([]string, n), make([]bool, n)
 	for i, s := range subs {
 		if s.Labels == nil {
 			s.Labels = map[string]string{}
@@ -44,24 +44,24 @@ func (t *tx) insertCertificates(ctx context.Context, subs []*submission) error {
 		names[i], dns[i], uris[i], emails[i] = s.Name, strings.Join(s.Names.DNS, " "), strings.Join(s.Names.URI, " "), strings.Join(s.Names.Email, " ")
 		ips[i], issuers[i] = joined(s.Names.IP, netip.Addr.String), joined(s.issuerIDs(), certctl.ID.String)
 		modes[i], sharings[i], owners[i], labels[i] = string(s.KeyMode), string(s.Sharing), s.Owner, string(encoded)
-		statuses[i], reasons[i] = string(s.status.status), s.status.reason
+		statuses[i], reasons[i], chosen[i] = string(s.status.status), s.status.reason, s.sharingChosen
 	}
 	var made []certctl.ID
 	err := t.QueryRow(ctx, `
 		with made as (
 			insert into certificate (id, team_id, name, dns, ips, uris, emails, issuers, profile_id, policy_id, key_mode, sharing,
-				owner, labels, status, status_reason)
+				owner, labels, status, status_reason, sharing_chosen)
 			select id, team, name, string_to_array(dns, ' '), string_to_array(ips, ' ')::inet[], string_to_array(uris, ' '),
 				string_to_array(emails, ' '), string_to_array(issuers, ' ')::uuid[], profile, policy, mode, sharing,
-				owner, labels::jsonb, status, reason
+				owner, labels::jsonb, status, reason, chosen
 			from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::uuid[],
-				$10::uuid[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[], $16::text[])
-				as c(id, team, name, dns, ips, uris, emails, issuers, profile, policy, mode, sharing, owner, labels, status, reason)
+				$10::uuid[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[], $16::text[], $17::boolean[])
+				as c(id, team, name, dns, ips, uris, emails, issuers, profile, policy, mode, sharing, owner, labels, status, reason, chosen)
 			order by team, name, id
 			on conflict (team_id, name) where archived_at is null do nothing
 			returning id)
 		select array(select id from made)`,
-		ids, teams, names, dns, ips, uris, emails, issuers, profiles, policies, modes, sharings, owners, labels, statuses, reasons).Scan(&made)
+		ids, teams, names, dns, ips, uris, emails, issuers, profiles, policies, modes, sharings, owners, labels, statuses, reasons, chosen).Scan(&made)
 	if err != nil || len(made) == n {
 		return err
 	}

@@ -109,13 +109,13 @@ func (t *tx) patched(ctx context.Context, h *held, patch certctl.CertificatePatc
 	if err := t.allowed(ctx, h, changed); err != nil {
 		return nil, err
 	}
-	before := h.sharing
+	before, chosen := h.sharing, h.sharingChosen
 	if patch.Sharing != nil || slices.Contains(changed, changedIssuers) {
 		if err := t.patchSharing(ctx, h, patch.Sharing); err != nil {
 			return nil, err
 		}
 	}
-	note(changedSharing, h.sharing != before)
+	note(changedSharing, h.sharing != before || h.sharingChosen != chosen)
 	return changed, nil
 }
 
@@ -182,15 +182,15 @@ func (t *tx) storePatch(ctx context.Context, h *held, changed []string) error {
 	}
 	if _, err := t.Exec(ctx, `
 		update certificate set dns = $2, ips = $3, uris = $4, emails = $5, issuers = $6, profile_id = $7, policy_id = $8,
-			owner = $9, labels = $10, revision = $11, sharing = $12, updated_at = now() where id = $1`,
+			owner = $9, labels = $10, revision = $11, sharing = $12, sharing_chosen = $13, updated_at = now() where id = $1`,
 		h.id, some(h.names.DNS), some(h.names.IP), some(h.names.URI), some(h.names.Email), some(h.issuers), h.profile, h.policy,
-		h.owner, h.labels, h.revision, string(h.sharing)); err != nil {
+		h.owner, h.labels, h.revision, string(h.sharing), h.sharingChosen); err != nil {
 		return err
 	}
 	t.event(h.team, certctl.AggregateCertificate, h.id, certctl.EventCertificateUpdated, map[string]any{
 		"certificate": h.id, "name": h.name, "revision": h.revision, "changed": changed,
 	})
-	if slices.Contains(changed, changedSharing) {
+	if slices.Contains(changed, changedSharing) && !h.sharedAsIs() {
 		if err := t.reshare(ctx, h); err != nil {
 			return err
 		}
