@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/ed25519"
 	"crypto/x509"
+	"encoding/json"
 	"testing"
 
 	"github.com/certctl/certctl"
@@ -208,5 +209,36 @@ func TestAKeyOfItsOwnIsNotShared(t *testing.T) {
 	codes := []string{n.refusals()[0].Code, n.refusals()[1].Code, n.refusals()[2].Code}
 	if codes[0] != "not_shared" || codes[1] != "not_shared" || codes[2] != "key_missing" || len(n.reports(certctl.ReportShared)) != 0 {
 		t.Errorf("refusals %v, %d reports", codes, len(n.reports(certctl.ReportShared)))
+	}
+}
+
+// A command with as many recipients as there may be, and its answer with the
+// largest keys, fit through the bus.
+func TestAFullCommandFitsThroughTheBus(t *testing.T) {
+	t.Parallel()
+	const most = 256 << 10
+	n := enrolled(t)
+	largest := make([]byte, 2400) // RSA-4096 in PKCS#8
+	var words []certctl.Statement
+	report := certctl.CSRReport{CSR: make([]byte, 2000)}
+	for i := range certctl.MaxRecipients {
+		m := n.member(byte(i))
+		words = append(words, m.word)
+		_, keys, err := certctl.ProvenAgent(m.word, n.fleet.Public().(ed25519.PublicKey), n.installation) //nolint:forcetypeassert // it is one
+		if err != nil {
+			t.Fatal(err)
+		}
+		ciphertext, err := certctl.SealTo(keys.Sealing, sharedInfo(certctl.ID{2}, m.id, certctl.Digest{1}, 1), largest)
+		if err != nil || len(ciphertext) > certctl.MaxSealedKey {
+			t.Fatalf("%d bytes, %v", len(ciphertext), err)
+		}
+		report.Sealed = append(report.Sealed, certctl.SealedKey{Agent: m.id, Ciphertext: ciphertext})
+	}
+	for name, body := range map[string]any{"command": n.sharedCommand(certctl.ID{1}, words...), "report": report} {
+		encoded, err := json.Marshal(n.order(name, certctl.ID{1}, 1, body))
+		if err != nil || len(encoded) > most*3/4 {
+			t.Errorf("the %s has %d bytes, %v", name, len(encoded), err)
+		}
+		t.Logf("the %s has %d bytes", name, len(encoded))
 	}
 }
