@@ -84,29 +84,42 @@ func (t *tx) checkSharing(ctx context.Context, h *held, agent certctl.ID) error 
 	return err
 }
 
-// patchSharing judges a change of the sharing, or of the issuers that it has to
-// fit.
-func (t *tx) patchSharing(ctx context.Context, h *held, wanted *certctl.Sharing) error {
+// patchedSharing is the part of patched that follows from all others.
+func (t *tx) patchedSharing(ctx context.Context, h *held, patch certctl.CertificatePatch, changed []string) ([]string, error) {
+	if patch.Sharing == nil && !slices.Contains(changed, changedIssuers) {
+		return changed, nil
+	}
+	differs, err := t.patchSharing(ctx, h, patch.Sharing)
+	if differs {
+		changed = append(changed, changedSharing)
+	}
+	return changed, err
+}
+
+// patchSharing applies a change of the sharing, or one of the issuers that it has
+// to fit, and reports whether it differs then.
+func (t *tx) patchSharing(ctx context.Context, h *held, wanted *certctl.Sharing) (bool, error) {
 	if h.keyMode != certctl.KeyModeAgent {
 		if wanted != nil && *wanted != h.sharing {
-			return certctl.InvalidField("/sharing", "only keys that agents make can be shared, and those of %s are not", h.name)
+			return false, certctl.InvalidField("/sharing", "only keys that agents make can be shared, and those of %s are not", h.name)
 		}
-		return nil
+		return false, nil
 	}
+	sharing, chosen := h.sharing, h.sharingChosen
 	switch {
 	case wanted != nil:
 		h.sharingChosen = *wanted != ""
 	case h.sharingChosen || h.sharing == certctl.SharingShared:
-		wanted = &h.sharing
+		wanted = &sharing
 	default:
 		wanted = new(certctl.Sharing)
 	}
 	issuers, err := t.limitsOf(ctx, h.issuers)
 	if err != nil {
-		return err
+		return false, err
 	}
 	h.sharing, err = certctl.ChooseSharing(*wanted, len(h.agentsOf()), issuers)
-	return err
+	return h.sharing != sharing || h.sharingChosen != chosen, err
 }
 
 // chooseAgain has the agents of a held certificate share a key, if nobody has said

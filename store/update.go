@@ -109,14 +109,7 @@ func (t *tx) patched(ctx context.Context, h *held, patch certctl.CertificatePatc
 	if err := t.allowed(ctx, h, changed); err != nil {
 		return nil, err
 	}
-	before, chosen := h.sharing, h.sharingChosen
-	if patch.Sharing != nil || slices.Contains(changed, changedIssuers) {
-		if err := t.patchSharing(ctx, h, patch.Sharing); err != nil {
-			return nil, err
-		}
-	}
-	note(changedSharing, h.sharing != before || h.sharingChosen != chosen)
-	return changed, nil
+	return t.patchedSharing(ctx, h, patch, changed)
 }
 
 func (t *tx) patchIssuers(ctx context.Context, h *held, refs []string, bad *certctl.FieldErrors) ([]certctl.ID, error) {
