@@ -49,6 +49,21 @@ func (a *Agent) Enrol(ctx context.Context, serverURL, token, caFingerprint strin
 
 // Start starts the agent. It is ready when its own health check says so.
 func (a *Agent) Start(ctx context.Context) error {
+	if err := a.Spawn(); err != nil {
+		return err
+	}
+	return a.process.Ready(ctx, func(ctx context.Context) error {
+		cmd := exec.CommandContext(ctx, a.Binary, "health")
+		cmd.Env = a.environment()
+		if output, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("%w: %s", err, output)
+		}
+		return nil
+	})
+}
+
+// Spawn starts the agent and does not wait for it.
+func (a *Agent) Spawn() error {
 	process, err := Start(Command{
 		Name: "certctl-agent", Args: []string{a.Binary, "run"}, LogFile: filepath.Join(a.Dir, "agent.log"),
 		Env: a.environment()[len(os.Environ()):],
@@ -57,14 +72,7 @@ func (a *Agent) Start(ctx context.Context) error {
 		return err
 	}
 	a.process = process
-	return process.Ready(ctx, func(ctx context.Context) error {
-		cmd := exec.CommandContext(ctx, a.Binary, "health")
-		cmd.Env = a.environment()
-		if output, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("%w: %s", err, output)
-		}
-		return nil
-	})
+	return nil
 }
 
 func (a *Agent) environment() []string {

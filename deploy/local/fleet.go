@@ -32,6 +32,9 @@ type Fleet struct {
 	// Proxied puts a [Proxy] before database and bus.
 	Proxied bool
 
+	// Apart are the processes by role, where each has one: see [Fleet.StartApart].
+	Apart map[string][]*Server
+
 	Database      *Postgres
 	NATS          []*NATS
 	Servers       []*Server

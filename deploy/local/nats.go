@@ -56,6 +56,9 @@ func (n *NATS) Start(ctx context.Context) error {
 // Name is the name used in messages.
 func (n *NATS) Name() string { return "nats-server" }
 
+// Process is the running child.
+func (n *NATS) Process() *Process { return n.process }
+
 // Done is closed when the server has ended.
 func (n *NATS) Done() <-chan struct{} { return n.process.Done() }
 

@@ -34,7 +34,7 @@ type Server struct {
 
 // Start starts the server and returns when it answers that it is ready.
 func (s *Server) Start(ctx context.Context) error {
-	if err := s.launch(); err != nil {
+	if err := s.Spawn(); err != nil {
 		return err
 	}
 	return s.process.Ready(ctx, s.ready)
@@ -43,14 +43,15 @@ func (s *Server) Start(ctx context.Context) error {
 // Launch starts a server without the role api, which nobody can ask whether it is
 // ready, and lets the stack stop it.
 func (s *Server) Launch(stack *Stack) error {
-	err := s.launch()
+	err := s.Spawn()
 	if err == nil {
 		stack.Push(s)
 	}
 	return err
 }
 
-func (s *Server) launch() error {
+// Spawn starts the server and does not wait for it.
+func (s *Server) Spawn() error {
 	if s.CAFile == "" {
 		s.CAFile = filepath.Join(s.Dir, "ca.crt")
 	}

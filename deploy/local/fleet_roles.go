@@ -1,0 +1,108 @@
+package local
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/pem"
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+// Roles are those that a process of a [Fleet] can have, in the order in which
+// they must be there.
+var Roles = []string{"signer", "worker", "scheduler", "api"}
+
+// StartApart is Start with each role in processes of its own, replicas of each.
+// Only signers get the key-encryption key of the CA. Servers are the processes
+// with the role api; the others are in Apart.
+func (f *Fleet) StartApart(ctx context.Context, replicas int) error {
+	if err := f.StartDatabase(ctx); err != nil {
+		return err
+	}
+	if err := f.StartNATS(ctx); err != nil {
+		return err
+	}
+	fingerprint, err := fingerprintOf(f.NATSFile("tls.crt"))
+	if err != nil {
+		return err
+	}
+	apis := make([]string, replicas)
+	for n := range apis {
+		if apis[n], err = loopback(); err != nil {
+			return err
+		}
+	}
+	f.Apart = map[string][]*Server{}
+	for _, role := range Roles {
+		for n := range replicas {
+			server := f.role(role, n, apis[n], fingerprint)
+			if err := f.startRole(ctx, server, role); err != nil {
+				return err
+			}
+			f.Apart[role] = append(f.Apart[role], server)
+		}
+	}
+	f.Servers, f.Server = f.Apart["api"], f.Apart["api"][0]
+	f.API, err = f.Server.API()
+	return err
+}
+
+// role describes the n-th process of a role. The API serves the certificate of
+// the bus, since it is no signer that could make one.
+func (f *Fleet) role(role string, n int, api, fingerprint string) *Server {
+	server := &Server{
+		Binary: filepath.Join(f.Binaries, "certctl-server"), Dir: filepath.Join(f.Dir, fmt.Sprintf("%s%d", role, n)),
+		DatabaseURL: f.serverDatabaseURL(), Listen: api, AdminKeyFile: filepath.Join(f.Dir, "admin.key"), CAFile: f.NATSFile("tls.crt"),
+		Env: append(f.Env(), "CERTCTL_ROLES="+role, "CERTCTL_API_URL=https://"+api),
+	}
+	if role != "signer" {
+		server.Env = append(server.Env, "CERTCTL_KEK_CA=/nonexistent", "CERTCTL_NATS_CREDENTIALS="+f.Credentials())
+	}
+	if role == "api" {
+		server.Env = append(server.Env, "CERTCTL_TLS_CERT="+f.NATSFile("tls.crt"), "CERTCTL_TLS_KEY="+f.NATSFile("tls.key"),
+			"CERTCTL_CA_FINGERPRINT="+fingerprint)
+	}
+	server.Env = append(server.Env, f.ServerEnv...)
+	return server
+}
+
+// startRole waits for a process that can be asked.
+func (f *Fleet) startRole(ctx context.Context, server *Server, role string) error {
+	if role != "api" {
+		return server.Launch(&f.Stack)
+	}
+	err := server.Start(ctx)
+	if server.process != nil {
+		f.Stack.Push(server)
+	}
+	return err
+}
+
+// Restart starts a process of a role again that has ended.
+func (f *Fleet) Restart(ctx context.Context, role string, n int) error {
+	server := f.Apart[role][n]
+	if role == "api" {
+		return server.Start(ctx)
+	}
+	return server.Spawn()
+}
+
+// Credentials is the folder with the credentials of the platform's roles, as bus
+// init has written it.
+func (f *Fleet) Credentials() string { return filepath.Join(f.Dir, "nats", "credentials") }
+
+// fingerprintOf is the SHA-256 of a PEM file's first certificate.
+func fingerprintOf(path string) (string, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return "", err
+	}
+	block, _ := pem.Decode(text)
+	if block == nil {
+		return "", fmt.Errorf("%s holds no certificate", path)
+	}
+	sum := sha256.Sum256(block.Bytes)
+	return hex.EncodeToString(sum[:]), nil
+}
