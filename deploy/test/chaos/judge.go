@@ -1,15 +1,18 @@
 package chaos
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/certctl/certctl/deploy/local"
@@ -37,7 +40,7 @@ func (s *stand) judge(ctx context.Context) error {
 		return err
 	}
 	s.compareNodes(accepted, newest)
-	if err := s.compareEvents(ctx); err != nil {
+	if err := errors.Join(s.compareEvents(ctx), s.drained(ctx), s.countLetters(ctx)); err != nil {
 		return err
 	}
 	if output, err := s.check(ctx); err != nil {
@@ -127,7 +130,8 @@ func (s *stand) countVersions(ctx context.Context, accepted map[string]submitted
 		return nil, err
 	}
 	for key, n := range count {
-		if expected := s.load.expected(key); n > expected {
+		name, _, _ := strings.Cut(key, "/")
+		if expected := s.load.expected(name); n > expected {
 			s.report.Twice++
 			s.problem("%s has %d leaves where %d were asked for", key, n, expected)
 		}
@@ -139,16 +143,13 @@ func (s *stand) countVersions(ctx context.Context, accepted map[string]submitted
 	return prints, nil
 }
 
-// expected is how many leaves a key may have: no scenario renews.
-func (l *load) expected(string) int { return 1 }
-
 // compareNodes holds the files on the nodes against what the API says.
 func (s *stand) compareNodes(accepted map[string]submitted, newest map[string]string) {
 	for name, what := range accepted {
-		if what.target == "" {
+		if what.folder == "" {
 			continue
 		}
-		path := filepath.Join(s.Dir, "agent-"+what.target, "live", name, "current", "fullchain.pem")
+		path := filepath.Join(what.folder, "current", "fullchain.pem")
 		text, err := os.ReadFile(path)
 		if err != nil {
 			s.problem("%s is not on its node: %v", name, err)
@@ -183,6 +184,44 @@ func (s *stand) compareEvents(ctx context.Context) error {
 		s.problem("a reader missed %d of %d events, %s among them", len(missing), len(all), missing[0])
 	}
 	return nil
+}
+
+// drained waits until every event has been published.
+func (s *stand) drained(ctx context.Context) error {
+	const metric = "certctl_event_out_oldest_age_seconds"
+	var text []byte
+	var err error
+	if s.await(ctx, time.Minute, func() bool {
+		err = s.API.Call(ctx, http.MethodGet, "/metrics", nil, &text)
+		return err == nil && bytes.Contains(text, []byte("\n"+metric+" 0\n"))
+	}) || err != nil {
+		return err
+	}
+	s.problem("events wait to be published a minute after the end: %s is not 0", metric)
+	return ctx.Err()
+}
+
+// countLetters holds the dead letters against what the scenario has made of
+// them: no hint that anybody gave in earnest is one.
+func (s *stand) countLetters(ctx context.Context) error {
+	found := 0
+	var last string
+	var err error
+	s.await(ctx, time.Minute, func() bool {
+		found = 0
+		err = pages(ctx, s.API, "/api/v1/dead-letters", url.Values{}, func(letter struct {
+			Verb   string `json:"verb"`
+			Reason string `json:"reason"`
+		}) {
+			found++
+			last = letter.Verb + ": " + letter.Reason
+		})
+		return err == nil && found >= s.letters
+	})
+	if err == nil && found != s.letters {
+		s.problem("there are %d dead letters and not %d; the last is %q", found, s.letters, last)
+	}
+	return err
 }
 
 // pages calls each with the items of a list, page by page.

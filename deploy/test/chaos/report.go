@@ -12,8 +12,10 @@ type Report struct {
 	Seed      uint64           `json:"seed"`
 	Short     bool             `json:"short"`
 	Started   time.Time        `json:"started"`
+	Machine   string           `json:"machine"`
 	Took      Seconds          `json:"took_seconds"`
 	Scenarios []ScenarioReport `json:"scenarios"`
+	LeftOut   []string         `json:"left_out,omitempty"` // scenarios that this machine does not allow
 
 	Submissions    int     `json:"submissions"`
 	Faults         int     `json:"faults"`
@@ -27,6 +29,8 @@ type Report struct {
 // ScenarioReport is the part of one scenario.
 type ScenarioReport struct {
 	Name           string   `json:"name"`
+	About          string   `json:"about"`
+	Notes          []string `json:"notes,omitempty"` // what it measured besides
 	Submissions    int      `json:"submissions"`
 	Retries        int      `json:"retries"` // of requests that failed or were not answered
 	Faults         int      `json:"faults"`
@@ -95,7 +99,13 @@ func (r Report) Print(w io.Writer) {
 	}
 	line("all", total)
 	fmt.Fprintf(w, "seed %d, %.0f s\n", r.Seed, r.Took)
+	for _, name := range r.LeftOut {
+		fmt.Fprintf(w, "%s: left out\n", name)
+	}
 	for _, s := range r.Scenarios {
+		for _, note := range s.Notes {
+			fmt.Fprintf(w, "%s: %s\n", s.Name, note)
+		}
 		for _, problem := range s.Problems {
 			fmt.Fprintf(w, "%s: %s\n", s.Name, problem)
 		}

@@ -1,10 +1,14 @@
 // Command run breaks certctl on purpose and reports what is left: see package
 // chaos.
 //
-//	run [--seed N] [--short] [--report FILE] [scenario …]
+//	run [--seed N] [--short] [--report FILE] [--agents N] [--previous COMMIT] [scenario …]
+//
+// The report is JSON, or a document where the file's name ends in .md; the flag
+// may be repeated.
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,6 +17,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -21,7 +26,7 @@ import (
 )
 
 // limit is when a run stops by itself.
-const limit = 45 * time.Minute
+const limit = 2 * time.Hour
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -39,8 +44,14 @@ var errBroken = errors.New("a promise was broken")
 
 func run(ctx context.Context) error {
 	seed := flag.Uint64("seed", uint64(time.Now().UnixNano()), "what is broken when follows from it") //nolint:gosec // any number
-	short := flag.Bool("short", false, "the form that belongs to ./task test")
-	file := flag.String("report", "", "file for the report as JSON")
+	short := flag.Bool("short", false, "less of everything, and without the scenarios that take long")
+	agents := flag.Int("agents", 0, "how many agents come back at once in the scenario stampede; 0: 10,000, or 200 in the short form")
+	previous := flag.String("previous", chaos.Previous, "commit of the previous release, for the scenario upgrade")
+	var files []string
+	flag.Func("report", "file for the report: JSON, or a document if it ends in .md", func(file string) error {
+		files = append(files, file)
+		return nil
+	})
 	flag.Parse()
 	dir, err := os.MkdirTemp("", "certctl-chaos-")
 	if err != nil {
@@ -49,29 +60,45 @@ func run(ctx context.Context) error {
 	if err := os.Chmod(dir, 0o711); err != nil { //nolint:gosec // PostgreSQL's user passes through
 		return err
 	}
+	source, err := filepath.Abs(".")
+	if err != nil {
+		return err
+	}
 	binaries := filepath.Join(dir, "bin")
-	if err := local.Build(ctx, ".", binaries, "./cmd/...", local.NATSPackage); err != nil {
+	if err := local.Build(ctx, source, binaries, "./cmd/...", local.NATSPackage); err != nil {
 		return err
 	}
 	report, err := chaos.Run(ctx, chaos.Options{
-		Binaries: binaries, Dir: dir, Seed: *seed, Short: *short, Scenarios: flag.Args(), Log: os.Stdout,
+		Source: source, Binaries: binaries, Dir: dir, Seed: *seed, Short: *short, Scenarios: flag.Args(),
+		Previous: *previous, Agents: *agents, Log: os.Stdout,
 	})
 	report.Print(os.Stdout)
 	if err == nil && report.Failed() {
 		err = errBroken
 	}
+	err = errors.Join(err, write(report, files))
 	if err != nil {
 		return fmt.Errorf("%w; the logs are in %s", err, dir)
 	}
-	if err := os.RemoveAll(dir); err != nil {
-		return err
+	return os.RemoveAll(dir)
+}
+
+// write writes the report, of a run that has failed as well.
+func write(report chaos.Report, files []string) error {
+	for _, file := range files {
+		text, err := json.MarshalIndent(report, "", "  ")
+		if err != nil {
+			return err
+		}
+		text = append(text, '\n')
+		if strings.HasSuffix(file, ".md") {
+			var document bytes.Buffer
+			report.Markdown(&document)
+			text = document.Bytes()
+		}
+		if err := os.WriteFile(file, text, 0o644); err != nil { //nolint:gosec // figures for everybody
+			return err
+		}
 	}
-	if *file == "" {
-		return nil
-	}
-	text, err := json.MarshalIndent(report, "", "  ")
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(*file, append(text, '\n'), 0o644) //nolint:gosec // figures for everybody
+	return nil
 }
