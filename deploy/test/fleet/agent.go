@@ -124,10 +124,10 @@ func (a *Agent) close() {
 
 // Patience and pauses are those of a real agent.
 const (
-	askFirst = 3 * time.Second
-	askMost  = 20 * time.Second
-	pauseMin = time.Second
-	pauseMax = 30 * time.Second
+	askFirst   = 3 * time.Second
+	askMost    = 20 * time.Second
+	pauseLeast = time.Second
+	pauseMost  = 30 * time.Second
 )
 
 // work asks the mailbox on each bell until ctx ends, and does what it says.
@@ -136,8 +136,8 @@ func (a *Agent) work(ctx context.Context) {
 	for {
 		var retry <-chan time.Time
 		if failures > 0 {
-			pause := min(pauseMin<<min(failures-1, 8), pauseMax)
-			retry = time.After(mathrand.N(pause) + pauseMin/10)
+			pause := min(pauseLeast<<min(failures-1, 8), pauseMost)
+			retry = time.After(mathrand.N(pause) + pauseLeast/10)
 		}
 		select {
 		case <-ctx.Done():
