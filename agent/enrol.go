@@ -7,9 +7,11 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/pem"
+	"errors"
 	"net/url"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/certctl/certctl"
 )
@@ -61,7 +63,7 @@ func Enrol(ctx context.Context, o EnrolOptions) (Identity, error) {
 	}
 	client := apiClient{tls: pinned(pin, base.Hostname()), version: o.Version}
 	var answer certctl.Enrolled
-	if err := client.call(ctx, base.JoinPath("/api/v1/agents/enroll").String(), request, &answer); err != nil {
+	if err := join(ctx, client, base.JoinPath("/api/v1/agents/enroll").String(), request, &answer); err != nil {
 		return Identity{}, err
 	}
 	id := Identity{
@@ -69,6 +71,25 @@ func Enrol(ctx context.Context, o EnrolOptions) (Identity, error) {
 		MachineID: request.MachineID, CAFingerprint: pin, FleetKey: answer.FleetKey,
 	}
 	return id, keep(o.Dir, id, answer)
+}
+
+// A platform that answers without being ready, because its signer is starting, is
+// asked again for a while: the same token and keys get the same answer.
+const (
+	joinPatience = 20 * time.Second
+	joinPause    = 500 * time.Millisecond
+)
+
+func join(ctx context.Context, client apiClient, url string, request certctl.Enrolment, answer *certctl.Enrolled) error {
+	ctx, cancel := context.WithTimeout(ctx, joinPatience)
+	defer cancel()
+	for {
+		err := client.call(ctx, url, request, answer)
+		said := certctl.ErrorCode(err) == certctl.Unavailable && errors.Unwrap(err) == nil // by the platform itself
+		if !said || !sleep(ctx, max(joinPause, retryAfter(err))) {
+			return err
+		}
+	}
 }
 
 // enrolment makes the keys and the request.

@@ -240,8 +240,11 @@ func (n *node) killedAt(point FaultPoint, commands ...certctl.Statement) {
 	n.mu.Lock()
 	n.asked, n.reported = nil, nil
 	n.mu.Unlock()
-	ended := make(chan error, 1)
-	go func() { ended <- agent.Run(ctx) }()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = agent.Run(ctx) // it is cut off on purpose
+	}()
 	<-reached
 	agent.workStop()
 	cancel()

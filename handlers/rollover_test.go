@@ -82,7 +82,7 @@ func TestAnAuthorityIsReplacedWithOverlap(t *testing.T) {
 	}
 	w.verifies(old, "old.example.com")
 
-	_, err := w.RevokeVersions(w.ctx, w.admin, certctl.RevokeRequest{Version: old.ID, Reason: certctl.ReasonSuperseded})
+	_, err := w.RevokeVersions(w.ctx, w.admin, certctl.RevokeRequest{Version: old.ID, Reason: certctl.ReasonSuperseded, Replace: certctl.ReplaceNo})
 	w.must(err)
 	w.must(lists.Handle(w.ctx, certctl.Hint{IDs: ids}))
 	for _, shard := range []int{certctl.CompleteCRL, ca.Shard(old.Serial, 128)} {

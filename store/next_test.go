@@ -241,8 +241,9 @@ func TestNoKeyIsAskedForWhereNoneIsWanted(t *testing.T) {
 		t.Errorf("with reuse_key: %+v", box.Installs)
 	}
 	w.exec(`update profile set body = body - 'reuse_key'`)
-	w.exec(`update holder set kind = 'shared', agent_id = null where certificate_id = $1`, c.ID)
-	if box := w.asks(target.Agent.ID); len(box.Installs) != 1 || box.Installs[0].Next != nil {
+	shared, _ := w.shared("shared", 2)
+	maker, _, _ := w.cycle(shared)
+	if box := w.asks(maker); len(box.Installs) != 1 || box.Installs[0].Next != nil {
 		t.Errorf("of a shared holder: %+v", box.Installs)
 	}
 }

@@ -14,11 +14,16 @@ import (
 const unheardAgain = time.Minute
 
 // unheard returns those of the holders whose agents have not been heard since a
-// restore: they may have a newer leaf than the one that is known.
+// restore: they may have a newer leaf than the one that is known. Of a shared key
+// one member is enough, since all are sent the newest leaf.
 func (t *tx) unheard(ctx context.Context, holders []certctl.ID) (map[certctl.ID]bool, error) {
 	rows, err := t.Query(ctx, `
 		select h.id from recovery r join recovery_agent x on x.recovery_id = r.id join holder h on h.agent_id = x.agent_id
-		where r.finished_at is null and x.heard_at is null and h.id = any($1)`, holders)
+		where r.finished_at is null and x.heard_at is null and h.id = any($1)
+		union
+		select m.holder_id from recovery r join recovery_agent x on x.recovery_id = r.id
+		join holder_member m on m.agent_id = x.agent_id and m.left_at is null
+		where r.finished_at is null and m.holder_id = any($1) group by m.holder_id having count(x.heard_at) = 0`, holders)
 	if err != nil {
 		return nil, err
 	}

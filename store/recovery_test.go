@@ -138,3 +138,29 @@ func TestRevocationsAreMadeAgain(t *testing.T) {
 	}
 	w.consistentButPublished()
 }
+
+// A shared key is renewed again once one of its members has said what it has.
+func TestASharedKeyWaitsAfterARestoreForOneMember(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	c, agents := w.shared("shop", 3)
+	w.cycle(c)
+	w.exec(`update deployment set state = 'verified', wait = ''`)
+	w.exec(`update version set renew_at = now() - interval '1 hour'`)
+	w.recovers()
+	renewed := func() int {
+		t.Helper()
+		n, err := w.RenewHolders(w.ctx, []certctl.ID{w.holders(c)[0].Holder.ID})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	if n := renewed(); n != 0 {
+		t.Errorf("%d orders while nobody has been heard", n)
+	}
+	w.exec(`update recovery_agent set heard_at = now() where agent_id = $1`, agents[1])
+	if n := renewed(); n != 1 {
+		t.Errorf("%d orders once a member has been heard", n)
+	}
+}

@@ -105,7 +105,7 @@ func TestARestoredInstallationLearnsWhatItDidSince(t *testing.T) {
 	newer := s.versions("shop")[0]
 	since, gone := s.leafFiles("since"), s.leafFiles("gone")
 	for _, name := range []string{"before", "gone"} {
-		s.call(http.MethodPost, "/api/v1/certificates/"+name+"/revoke", map[string]any{"reason": "superseded"}, nil)
+		s.call(http.MethodPost, "/api/v1/certificates/"+name+"/revoke", map[string]any{"reason": "superseded", "replace": "no"}, nil)
 	}
 	revoked := []*leafFiles{before, gone}
 	for _, f := range revoked {

@@ -50,7 +50,7 @@ func TestOldLeavesOutliveTheirCA(t *testing.T) {
 	}
 	good(old, "an old leaf")
 	good(fresh, "a new leaf")
-	s.call(http.MethodPost, "/api/v1/certificates/old/revoke", map[string]any{"reason": "superseded"}, nil)
+	s.call(http.MethodPost, "/api/v1/certificates/old/revoke", map[string]any{"reason": "superseded", "replace": "no"}, nil)
 	if !await(t.Context(), 20*time.Second, func() bool {
 		listed, listErr := old.verify("-crl_check_all")
 		answered, err := old.ocsp("-cert", "leaf.pem")
