@@ -48,6 +48,16 @@ func NewMailboxes(installation certctl.ID, fleet ed25519.PublicKey, store Mailbo
 // signed anew at each answer, so it only has to outlast the slowest install.
 const commandLife = time.Hour
 
+// expiry is until when commands may be obeyed that answer a question asked at a
+// time of the node's own clock, which may be hours ahead of ours: the node holds
+// the end of a command against it.
+func expiry(now, asked time.Time) time.Time {
+	if asked.After(now) {
+		now = asked
+	}
+	return now.Add(commandLife)
+}
+
 // Answer answers many agents with one read and one transaction of the store.
 func (m *Mailboxes) Answer(ctx context.Context, statements []certctl.Statement) []bus.MailboxReply {
 	replies := make([]bus.MailboxReply, len(statements))
@@ -68,7 +78,7 @@ func (m *Mailboxes) Answer(ctx context.Context, statements []certctl.Statement) 
 		return failAll(replies, err)
 	}
 	for i, place := range places {
-		box, err := m.sign(work[i], now)
+		box, err := m.sign(work[i], now, expiry(now, statements[place].Time))
 		if asks[i].Request.TrustVersion < trust.Number {
 			box.Trust = &trust
 		}
@@ -116,7 +126,7 @@ func (m *Mailboxes) questions(ctx context.Context, statements []certctl.Statemen
 
 // sign turns what waits for one agent into signed commands: targets first, then
 // the commands that need them.
-func (m *Mailboxes) sign(work certctl.MailboxWork, now time.Time) (certctl.Mailbox, error) {
+func (m *Mailboxes) sign(work certctl.MailboxWork, now, until time.Time) (certctl.Mailbox, error) {
 	box := certctl.Mailbox{NextAfter: certctl.Duration(m.nextAfter), More: work.More, Stop: work.Stop}
 	if work.Stop != "" {
 		return box, nil
@@ -131,17 +141,17 @@ func (m *Mailboxes) sign(work certctl.MailboxWork, now time.Time) (certctl.Mailb
 		order := key.Order
 		signer.add(certctl.CommandMakeKey, order.ID, key.Number, certctl.KeyCommand{
 			Order: order.ID, Holder: order.Holder, Certificate: order.Certificate, CertificateName: key.Certificate,
-			Names: order.Names, Algorithm: order.Profile.KeyAlgorithms[0], ReuseSPKI: key.Reuse, NotAfter: now.Add(commandLife),
+			Names: order.Names, Algorithm: order.Profile.KeyAlgorithms[0], ReuseSPKI: key.Reuse, NotAfter: until,
 			Shared: order.HolderKind == certctl.HolderShared, Recipients: key.Recipients,
 		})
 	}
 	for _, share := range work.Shares {
 		signer.add(certctl.CommandShare, share.Holder, share.Number, certctl.ShareCommand{
-			Holder: share.Holder, CertificateName: share.Certificate, SPKI: share.SPKI, Recipients: share.Recipients, NotAfter: now.Add(commandLife),
+			Holder: share.Holder, CertificateName: share.Certificate, SPKI: share.SPKI, Recipients: share.Recipients, NotAfter: until,
 		})
 	}
 	for _, install := range work.Installs {
-		command, err := m.install(work.Agent, install, now)
+		command, err := m.install(work.Agent, install, until)
 		if err != nil {
 			return certctl.Mailbox{}, err
 		}
@@ -155,12 +165,12 @@ func (m *Mailboxes) sign(work certctl.MailboxWork, now time.Time) (certctl.Mailb
 	}
 	for _, erase := range work.Erases {
 		signer.add(certctl.CommandErase, erase.ID, erase.Number, certctl.EraseCommand{
-			Erasure: erase.ID, SPKI: erase.SPKI, NotAfter: now.Add(commandLife),
+			Erasure: erase.ID, SPKI: erase.SPKI, NotAfter: until,
 		})
 	}
 	if len(work.Inventory) > 0 {
 		signer.add(certctl.CommandInventory, work.Agent.ID, now.UnixMicro(), certctl.InventoryCommand{
-			Bindings: work.Inventory, NotAfter: now.Add(commandLife),
+			Bindings: work.Inventory, NotAfter: until,
 		})
 	}
 	box.Commands = signer.commands
@@ -170,14 +180,14 @@ func (m *Mailboxes) sign(work certctl.MailboxWork, now time.Time) (certctl.Mailb
 // install makes the body of an install command. A key that came with an import
 // is opened here and sealed to this one agent; a shared one was sealed for it by
 // another node, and nobody here can open it.
-func (m *Mailboxes) install(agent certctl.Agent, work certctl.InstallWork, now time.Time) (certctl.InstallCommand, error) {
+func (m *Mailboxes) install(agent certctl.Agent, work certctl.InstallWork, until time.Time) (certctl.InstallCommand, error) {
 	version := work.Version
 	command := certctl.InstallCommand{
 		Deployment: work.Deployment.ID, Binding: work.Binding.ID, Target: work.Binding.Target.ID,
 		Certificate: version.Certificate, CertificateName: work.Certificate,
 		Place: work.Binding.Place, Slot: work.Binding.Slot,
 		Version: version.ID, Fingerprint: version.Fingerprint, SPKI: version.SPKI,
-		Names: work.Names, Leaf: version.Leaf, Chain: version.Chain, NotAfter: now.Add(commandLife),
+		Names: work.Names, Leaf: version.Leaf, Chain: version.Chain, NotAfter: until,
 		Next: work.Next,
 	}
 	if shared := work.Shared; !shared.Holder.IsZero() {

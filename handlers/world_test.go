@@ -134,6 +134,7 @@ type node struct {
 	session certctl.ID
 	signing ed25519.PrivateKey
 	keys    certctl.AgentKeys
+	ahead   time.Duration // of its clock
 }
 
 // newNode enrols a machine.
@@ -175,7 +176,7 @@ func (w *world) stranger(name string) *node {
 func (n *node) says(kind string, object certctl.ID, number int64, body any) certctl.Statement {
 	n.w.t.Helper()
 	s, err := certctl.NewStatement(n.signing, certctl.Statement{
-		Domain: certctl.DomainAgent, Installation: n.w.installation, Agent: n.id, Kind: kind, Object: object, Number: number, Time: time.Now(),
+		Domain: certctl.DomainAgent, Installation: n.w.installation, Agent: n.id, Kind: kind, Object: object, Number: number, Time: time.Now().Add(n.ahead),
 	}, body)
 	n.w.must(err)
 	return s
