@@ -126,6 +126,10 @@ type CSRReport struct {
 	Refused []RefusedRecipient `json:"refused,omitempty"`
 }
 
+// RefusalExpired is the code of a command that had ended when it came, by the
+// node's clock, which may have jumped meanwhile: it is asked again soon.
+const RefusalExpired = "expired"
+
 // Refusal says that the node will not carry out a command: its own policy, or
 // something that it cannot do. It is tried again like a failure.
 type Refusal struct {

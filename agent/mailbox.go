@@ -183,7 +183,7 @@ func (a *Agent) handle(answer certctl.Mailbox) {
 		j, err := a.decode(s)
 		switch {
 		case certctl.ErrorCode(err) == codeExpired:
-			a.refuse(s, "expired", err)
+			a.refuse(s, certctl.RefusalExpired, err)
 		case err != nil:
 			a.refusedCommand(s, err)
 		default:

@@ -177,3 +177,24 @@ func TestARefusedKeyIsAskedForLater(t *testing.T) {
 	}
 	w.consistent()
 }
+
+// A command that had ended by the node's clock, which has jumped, is given again
+// within moments.
+func TestACommandThatCameTooLateIsGivenAgainSoon(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	target := w.target("one")
+	c := w.submit(request("shop", "one"))
+	key := w.asks(target.Agent.ID).Keys[0]
+	answers, err := w.RecordReports(w.ctx, []certctl.AgentReport{{
+		Statement: certctl.Statement{Agent: target.Agent.ID, Kind: certctl.ReportRefusal, Object: key.Order.ID, Number: key.Number},
+		Refusal:   &certctl.Refusal{Code: certctl.RefusalExpired, Message: "this command has ended"},
+	}})
+	if err != nil || !answers[0].Recorded {
+		t.Fatalf("answers %+v, %v", answers, err)
+	}
+	if o := w.orders(c, certctl.OrderAwaitingCSR)[0]; o.Wait != certctl.WaitBackoff || o.DueAt.After(time.Now().Add(30*time.Second)) {
+		t.Errorf("order %+v", o)
+	}
+	w.consistent()
+}

@@ -12,6 +12,17 @@ import (
 // then somebody may have changed its policy.
 const refusalAgain = 10 * time.Minute
 
+// expiredAgain is the same for a command that came too late.
+const expiredAgain = 5 * time.Second
+
+// refusedUntil is when a node is asked again that has refused with a code.
+func (t *tx) refusedUntil(code string) time.Time {
+	if code == certctl.RefusalExpired {
+		return t.now.Add(expiredAgain)
+	}
+	return t.now.Add(refusalAgain)
+}
+
 // RecordReports records what agents say, many of them in one transaction: the
 // i-th answer is to the i-th report. The caller has proved who said it.
 //

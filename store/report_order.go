@@ -73,12 +73,12 @@ func (b *reportBatch) writeOrders(ctx context.Context) error {
 		case o.refusal != nil:
 			refused, codes = append(refused, o.id), append(codes, certctl.Clip(o.refusal.Code, 100))
 			messages = append(messages, certctl.Clip(o.refusal.Message, 1000))
-			again := dueRow{kind: dueOrder, id: o.id, verb: certctl.HintBell, agent: o.agent, urgency: o.urgency, at: b.now.Add(refusalAgain)}
+			again := dueRow{kind: dueOrder, id: o.id, verb: certctl.HintBell, agent: o.agent, urgency: o.urgency, at: b.refusedUntil(o.refusal.Code)}
 			if len(o.members) > 0 {
 				again.verb = certctl.HintExpire
 			}
 			b.due = append(b.due, again)
-			data["code"], data["retry_at"] = codes[len(codes)-1], b.now.Add(refusalAgain)
+			data["code"], data["retry_at"] = codes[len(codes)-1], b.refusedUntil(o.refusal.Code)
 			b.eventOutcome(o.team, certctl.AggregateCertificate, o.certificate, certctl.EventOrderDelayed, certctl.OutcomeFailure, data)
 		}
 	}

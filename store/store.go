@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"strconv"
 	"time"
 
 	"github.com/certctl/certctl"
@@ -17,6 +18,11 @@ type Store struct {
 	announce certctl.Announcer
 }
 
+// stoppedAfter is how long a transaction may wait for its process. One that was
+// stopped, or whose machine has vanished, must not keep its locks from the others:
+// the database ends its session, and what it had begun is undone.
+const stoppedAfter = 10 * time.Second
+
 // Open connects to the database at url (a PostgreSQL connection string) and
 // proves that it answers. The schema is not touched; see Migrate.
 func Open(ctx context.Context, url string, announce certctl.Announcer) (*Store, error) {
@@ -24,7 +30,12 @@ func Open(ctx context.Context, url string, announce certctl.Announcer) (*Store, 
 	if err != nil {
 		return nil, certctl.Wrap(certctl.Invalid, err, "the database URL cannot be read")
 	}
-	config.AfterConnect = registerTypes
+	config.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
+		if _, err := conn.Exec(ctx, `set idle_in_transaction_session_timeout = `+strconv.Itoa(int(stoppedAfter.Milliseconds()))); err != nil {
+			return err
+		}
+		return registerTypes(ctx, conn)
+	}
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return nil, certctl.Wrap(certctl.Unavailable, err, "the database cannot be reached")

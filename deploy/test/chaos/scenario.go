@@ -102,7 +102,9 @@ func run(ctx context.Context, options Options, scenario Scenario) (part Scenario
 	}
 	defer s.events.end()
 	s.load.start(ctx)
-	err = scenario.breaks(ctx, s)
+	if _, err = s.load.probe(ctx); err == nil { // what never ran cannot be broken
+		err = scenario.breaks(ctx, s)
+	}
 	s.load.end()
 	if err == nil {
 		err = s.judge(ctx)
