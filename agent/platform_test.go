@@ -250,10 +250,13 @@ func (p *platform) changed() {
 	}
 }
 
-// await waits until condition, which is called with mu held, is true.
+// await waits until condition, which is called with mu held, is true. It looks now
+// and then, too: what the agent makes of an answer nobody signals.
 func (p *platform) await(what string, condition func() bool) {
 	p.t.Helper()
 	deadline := time.After(20 * time.Second)
+	again := time.NewTicker(5 * time.Millisecond)
+	defer again.Stop()
 	for {
 		p.mu.Lock()
 		ok := condition()
@@ -263,6 +266,7 @@ func (p *platform) await(what string, condition func() bool) {
 		}
 		select {
 		case <-p.contacted:
+		case <-again.C:
 		case <-deadline:
 			p.t.Fatalf("waited in vain for %s", what)
 		}
