@@ -63,6 +63,9 @@ func (t *tx) cancelOrders(ctx context.Context, team, reason string, orders []liv
 	if err := t.forgetKeys(ctx, holders...); err != nil {
 		return err
 	}
+	if err := t.abandon(ctx, ids...); err != nil {
+		return err
+	}
 	return t.done(ctx, dueOrder, ids...)
 }
 

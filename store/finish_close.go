@@ -35,6 +35,9 @@ func (t *tx) closeIssued(ctx context.Context, issued []*finishing) error {
 	if err := t.endAttempts(ctx, issued, certctl.AttemptIssued); err != nil {
 		return err
 	}
+	if err := t.settle(ctx, issued); err != nil {
+		return err
+	}
 	if _, err := t.Exec(ctx, `
 		update cert_order o set state = 'issued', wait = '', error_code = '', message = '', version_id = new.version,
 			updated_at = now(), closed_at = now()
@@ -138,6 +141,9 @@ func (t *tx) closeFailed(ctx context.Context, failures []*finishing) error {
 			updated_at = now(), closed_at = case when new.state = 'refused' then now() end
 		from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[]) as new(id, state, wait, code, message)
 		where o.id = new.id`, ids, states, waits, codes, messages); err != nil {
+		return err
+	}
+	if err := t.abandonExternal(ctx, failures); err != nil {
 		return err
 	}
 	if err := t.done(ctx, dueOrder, refused...); err != nil {

@@ -71,6 +71,10 @@ var promises = []struct{ broken, query string }{
 		select count(*) from version v where v.origin = 'issued' and v.created_at >= ` + horizon(certctl.RetainEvents) + ` and not exists (
 			select from event where object_id = v.certificate_id and name = 'certificate_issued'
 				and convert_from(body, 'UTF8')::jsonb->'data'->>'version' = v.id::text)`},
+	{"orders at a CA that nobody works on or ends", `
+		select count(*) from external_order x where case when abandoned_at is null
+			then not exists (select from cert_order o where o.id = x.order_id and o.state = 'processing' and o.issuer_id = x.issuer_id)
+			else not exists (select from due where kind = 'external_order' and id = x.id) end`},
 	{"gaps in the history of an object", `
 		select count(*) from (
 			select from event_head h left join event e on e.object_id = h.object_id and e.sequence > h.dropped

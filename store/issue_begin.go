@@ -187,6 +187,9 @@ func (s *Store) parkLost(ctx context.Context, order certctl.ID) error {
 			update attempt set outcome = 'abandoned', finished_at = now() where order_id = $1 and outcome = ''`, order); err != nil {
 			return err
 		}
+		if err := t.abandon(ctx, order); err != nil {
+			return err
+		}
 		if _, err := t.Exec(ctx, `
 			insert into dead_letter (id, verb, lane, ids, reason) values ($1, $2, $3, $4, $5)`,
 			certctl.NewID(t.now), string(certctl.HintIssue), issuer.String(), []certctl.ID{order}, "lost_leases"); err != nil {

@@ -189,6 +189,9 @@ func (t *tx) switchOrder(ctx context.Context, s switching, from, to certctl.ID) 
 		where order_id = $1 and outcome = ''`, s.order); err != nil {
 		return err
 	}
+	if err := t.abandon(ctx, s.order); err != nil {
+		return err
+	}
 	if _, err := t.Exec(ctx, `
 		update cert_order set issuer_id = $2, state = 'ready', wait = '', updated_at = now() where id = $1`, s.order, to); err != nil {
 		return err

@@ -1,0 +1,64 @@
+package certctl
+
+import "time"
+
+// ExternalAccount is this installation's account at a CA. Its key never leaves
+// the workers, and is stored before the CA hears of it, so that a registration
+// whose answer was lost is found again.
+type ExternalAccount struct {
+	ID        ID
+	Issuer    ID
+	Directory string // the server that it is at
+	SealedKey []byte // under the "secrets" KEK
+	URL       string // the CA's name for it; empty until registered
+	Contact   []string
+	CreatedAt time.Time
+}
+
+// ExternalHold is the claim of an order to be the only one that asks an account
+// for a set of names: CAs merge orders for the same names, and a key each would
+// then get one leaf.
+type ExternalHold struct {
+	Account ID
+	Issuer  ID
+	Order   ID
+	Names   Digest
+}
+
+// ChallengeToken is a proof that is fetched over HTTP (RFC 8555 section 8.3).
+type ChallengeToken struct {
+	Token  string
+	Answer string
+}
+
+// AbandonJob is an order at a CA that nobody wants any more.
+type AbandonJob struct {
+	ID      ID
+	Order   Order
+	Attempt Attempt // the newest of the order: what it recorded is all that is known
+	Issuer  Issuer
+	Sealed  []byte // the issuer's secrets
+	Tries   int
+}
+
+// AbandonEnd says how an attempt to end an order at its CA went: nothing is left
+// there, or a leaf came of it nevertheless, or it is tried again.
+type AbandonEnd struct {
+	ID      ID
+	Order   ID
+	N       int
+	Leaf    []byte
+	Chain   Chain
+	Err     error     // not yet: RetryAt says when it is tried again
+	RetryAt time.Time // with Err
+}
+
+// HintAbandon says that orders at a CA are to be ended; lane: issuer.
+const HintAbandon HintVerb = "abandon"
+
+// EventIssuerAccount tells that a CA has registered this installation.
+const EventIssuerAccount EventName = "issuer_account_registered"
+
+// MaxAbandonTries is how often it is tried to end an order at a CA before it is
+// left to expire there.
+const MaxAbandonTries = 20
