@@ -39,6 +39,7 @@ type Issue struct {
 	open   OpenCA
 	worker string // names this process in attempts
 	lease  time.Duration
+	asks   int // orders that are worked on at once
 	log    zerolog.Logger
 }
 
@@ -48,8 +49,19 @@ const issueLease = 30 * time.Second
 
 // NewIssue returns the handler of one process.
 func NewIssue(store IssueStore, open OpenCA, worker string, log zerolog.Logger) *Issue {
-	return &Issue{store: store, open: open, worker: worker, lease: issueLease, log: log}
+	return &Issue{store: store, open: open, worker: worker, lease: issueLease, asks: runtime.GOMAXPROCS(0), log: log}
 }
+
+// NewForeignIssue returns the handler of one process for CAs that are not its own:
+// it waits for them, which costs no CPU.
+func NewForeignIssue(store IssueStore, open OpenCA, worker string, log zerolog.Logger) *Issue {
+	h := NewIssue(store, open, worker, log)
+	h.asks = foreignAsks
+	return h
+}
+
+// foreignAsks is how many orders of one hint are asked for at once.
+const foreignAsks = 32
 
 // work is one order on its way through Handle.
 type work struct {
@@ -101,7 +113,7 @@ func (h *Issue) prepare(ctx context.Context, jobs []certctl.IssueJob, now time.T
 			cas[job.Issuer.ID], errs[job.Issuer.ID] = h.open(ctx, job.Issuer, job.Sealed)
 		}
 	}
-	parallel(len(jobs), func(i int) {
+	parallel(len(jobs), h.asks, func(i int) {
 		job := jobs[i]
 		w := work{job: job, refused: errs[job.Issuer.ID]}
 		at := now
@@ -125,7 +137,7 @@ func (h *Issue) ask(ctx context.Context, attempts []certctl.Attempt, byOrder map
 	defer cancel()
 	go h.extend(ctx, attempts)
 	ends := make([]certctl.AttemptEnd, len(attempts))
-	parallel(len(attempts), func(i int) {
+	parallel(len(attempts), h.asks, func(i int) {
 		w := byOrder[attempts[i].Order]
 		ends[i] = h.askOne(ctx, attempts[i], w)
 	})
@@ -225,9 +237,9 @@ func issueError(err error) *certctl.IssueError {
 	}
 }
 
-// parallel calls do for 0…n-1 on as many goroutines as there are cores.
-func parallel(n int, do func(i int)) {
-	workers := min(n, runtime.GOMAXPROCS(0))
+// parallel calls do for 0…n-1 on at most so many goroutines.
+func parallel(n, most int, do func(i int)) {
+	workers := min(n, most)
 	if workers <= 1 {
 		for i := range n {
 			do(i)

@@ -78,8 +78,8 @@ func (s *server) startAPI(t *tasks, conn *bus.Conn) error {
 	t.run("event feed", func(ctx context.Context) error {
 		return bus.Follow(ctx, conn, func(e certctl.Event) { feed.Publish([]certctl.Event{e}) })
 	})
-	if s.config.PKIListen == "" {
-		return nil
+	if err := s.startChallenges(t); err != nil || s.config.PKIListen == "" {
+		return err
 	}
 	plain, err := net.Listen("tcp", s.config.PKIListen)
 	if err != nil {

@@ -40,6 +40,9 @@ type Config struct {
 	PKIListen string `help:"Address of the plain-HTTP listener for CA certificates, revocation lists and OCSP." name:"pki-listen"`
 	PKIURL    string `help:"URL of that listener as relying parties see it; stands in every leaf and cannot be changed for an authority." name:"pki-url"`
 
+	ACMEHTTPListen string `help:"Address of the plain-HTTP listener at which ACME CAs find the proofs of http-01, with role api; port 80 of the names must lead to it. Default: none." name:"acme-http-listen"`
+	ACMEDNSExecDir string `help:"Folder of scripts that may write TXT records for dns-01, with role worker. Default: none." type:"path" name:"acme-dns-exec-dir"`
+
 	KEKCA      string `help:"File of the key-encryption key for CA, fleet and bus keys (signer)." type:"path" name:"kek-ca"`
 	KEKSecrets string `help:"File of the key-encryption key for issuer and target secrets (worker)." type:"path" name:"kek-secrets"`
 	KEKPKI     string `help:"File of the key-encryption key for OCSP responders (signer and api). Default: derived from --kek-ca, where the roles share a process." type:"path" name:"kek-pki"`

@@ -108,8 +108,8 @@ func (s *server) router(conn *bus.Conn, mine func(kind string) bool) *bus.Router
 	})
 }
 
-// startWorker takes the reports of agents. Kinds of issuers other than the local
-// one get their lanes here.
+// startWorker takes the reports of agents, and the lanes of the issuers that are
+// not CAs of our own.
 func (s *server) startWorker(t *tasks, conn *bus.Conn) error {
 	installation, _, err := s.store.Installation(t.ctx)
 	if err != nil {
@@ -121,6 +121,7 @@ func (s *server) startWorker(t *tasks, conn *bus.Conn) error {
 	}
 	reports := handlers.NewReports(installation, fleet, s.acting(), s.log)
 	t.run("reports", func(ctx context.Context) error { return bus.ServeReports(ctx, conn, reports.Answer) })
+	s.startForeign(t, conn)
 	return nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/certctl/certctl"
+	"github.com/certctl/certctl/handlers/issuer/acme"
 	"github.com/certctl/certctl/handlers/issuer/local"
 )
 
@@ -36,6 +37,10 @@ var kinds = []Descriptor{
 			certctl.ReasonSuperseded, certctl.ReasonCessationOfOperation, certctl.ReasonPrivilegeWithdrawn,
 		},
 		Validate: local.Validate,
+	},
+	{
+		Kind: acme.Kind, Title: "A CA that speaks ACME", Trust: certctl.TrustPublic,
+		Secrets: acme.Secrets, Reasons: acme.Reasons, Validate: acme.Validate,
 	},
 }
 

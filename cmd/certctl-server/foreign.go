@@ -1,0 +1,51 @@
+package main
+
+import (
+	"context"
+	"net"
+	"time"
+
+	"github.com/certctl/certctl"
+	"github.com/certctl/certctl/api/challenge"
+	"github.com/certctl/certctl/bus"
+	"github.com/certctl/certctl/handlers"
+	"github.com/certctl/certctl/handlers/issuer/acme"
+)
+
+// foreignDeadline is how long a call may take that talks to a CA. What a CA does
+// in its own time is not waited for, see certctl.Pause.
+const foreignDeadline = 3 * time.Minute
+
+// startForeign takes the lanes of CAs that are not our own.
+func (s *server) startForeign(t *tasks, conn *bus.Conn) {
+	driver := acme.New(acme.Config{Store: s.store, Secrets: s.keys.secrets, ExecDir: s.config.ACMEDNSExecDir})
+	open := func(_ context.Context, issuer certctl.Issuer, sealed []byte) (handlers.CA, error) {
+		if issuer.Kind != acme.Kind {
+			return nil, certctl.Errorf(certctl.Conflict, "this worker knows no issuers of the kind %s", issuer.Kind).
+				WithRemedy("update the workers")
+		}
+		return driver.Open(issuer, sealed)
+	}
+	issue := handlers.NewForeignIssue(s.store, open, s.worker, s.log)
+	revoke := handlers.NewRevoke(s.store, open, s.log)
+	abandon := handlers.NewAbandon(s.store, open, s.log)
+
+	router := s.router(conn, func(kind string) bool { return kind != certctl.IssuerLocal })
+	router.Handle(certctl.HintIssue, issue.Handle, bus.HandleOptions{Concurrency: 8, Batch: 4, Deadline: foreignDeadline})
+	router.Handle(certctl.HintRevoke, revoke.Handle, bus.HandleOptions{Concurrency: 2, Batch: 16, Deadline: foreignDeadline})
+	router.Handle(certctl.HintAbandon, abandon.Handle, bus.HandleOptions{Batch: 4, Deadline: foreignDeadline})
+	t.run("foreign issuers", router.Run)
+}
+
+// startChallenges answers for the tokens of http-01, whichever worker has put them.
+func (s *server) startChallenges(t *tasks) error {
+	if s.config.ACMEHTTPListen == "" {
+		return nil
+	}
+	plain, err := net.Listen("tcp", s.config.ACMEHTTPListen)
+	if err != nil {
+		return certctl.Wrap(certctl.Invalid, err, "proofs for ACME CAs cannot be served on %s", s.config.ACMEHTTPListen)
+	}
+	t.run("challenges", s.serveHTTP(plain, challenge.Handler(s.store, s.log.With().Str("part", "challenges").Logger())))
+	return nil
+}

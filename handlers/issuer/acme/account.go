@@ -1,0 +1,115 @@
+package acme
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"slices"
+	"time"
+
+	"github.com/certctl/certctl"
+	legoacme "github.com/go-acme/lego/v4/acme"
+)
+
+// open begins a conversation as the issuer's account, which is registered when it
+// is not yet.
+func (c *CA) open(ctx context.Context) (*session, identity, error) {
+	name := c.issuer.ID.String() + " " + c.settings.Directory
+	id, ok := c.identities.get(name)
+	if !ok || !slices.Equal(id.Contact, c.contact()) {
+		// One process at a time, so that all replicas have one account.
+		err := c.store.LockedOnce(ctx, "external-account "+name, func(ctx context.Context) (err error) {
+			id, err = c.account(ctx)
+			return err
+		})
+		if err != nil {
+			return nil, id, err
+		}
+		c.identities.put(name, id)
+	}
+	s, err := c.dial(ctx, id.URL, id.key)
+	return s, id, err
+}
+
+// account reads the issuer's account, or makes it. Its key is stored before the
+// CA hears of it: a registration whose answer was lost is found by the key.
+func (c *CA) account(ctx context.Context) (identity, error) {
+	a, err := c.store.ExternalAccount(ctx, c.issuer.ID, c.settings.Directory)
+	if certctl.ErrorCode(err) == certctl.NotFound {
+		a, err = c.newAccount(ctx)
+	}
+	if err != nil {
+		return identity{}, err
+	}
+	id := identity{ExternalAccount: a}
+	der, err := c.secrets.Open("external_account", a.ID, "sealed_key", a.SealedKey)
+	if err == nil {
+		id.key, err = x509.ParseECPrivateKey(der)
+	}
+	if err != nil {
+		return id, misconfigured(err, "the key of the account at %s cannot be opened: %s", c.settings.Directory, certctl.ErrorMessage(err))
+	}
+	if id.URL != "" && slices.Equal(id.Contact, c.contact()) {
+		return id, nil
+	}
+	return c.register(ctx, id)
+}
+
+func (c *CA) newAccount(ctx context.Context) (certctl.ExternalAccount, error) {
+	a := certctl.ExternalAccount{ID: certctl.NewID(time.Now()), Issuer: c.issuer.ID, Directory: c.settings.Directory}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return a, certctl.Wrap(certctl.Internal, err, "no account key can be made")
+	}
+	der, err := x509.MarshalECPrivateKey(key)
+	if err != nil {
+		return a, certctl.Wrap(certctl.Internal, err, "the account key cannot be encoded")
+	}
+	if a.SealedKey, err = c.secrets.Seal("external_account", a.ID, "sealed_key", der); err != nil {
+		return a, err
+	}
+	return a, c.store.AddExternalAccount(ctx, a)
+}
+
+// register tells the CA of an account, or of its new contacts. A key that the CA
+// knows already gives the account that it has.
+func (c *CA) register(ctx context.Context, id identity) (identity, error) {
+	s, err := c.dial(ctx, id.URL, id.key)
+	if err != nil {
+		return id, err
+	}
+	request := legoacme.Account{TermsOfServiceAgreed: c.settings.Terms, Contact: c.contact()}
+	switch {
+	case id.URL != "":
+		_, err = s.Accounts.Update(id.URL, legoacme.Account{Contact: request.Contact})
+	case c.settings.EABKeyID != "" && c.secret["eab_hmac"] == "":
+		return id, misconfigured(nil, "eab_key_id is set and the secret eab_hmac is not: the CA gives you both")
+	case c.settings.EABKeyID != "":
+		var made legoacme.ExtendedAccount
+		made, err = s.Accounts.NewEAB(request, c.settings.EABKeyID, c.secret["eab_hmac"])
+		id.URL = made.Location
+	default:
+		var made legoacme.ExtendedAccount
+		made, err = s.Accounts.New(request)
+		id.URL = made.Location
+	}
+	if err != nil {
+		return id, s.transport.failed(err, "the CA does not register the account")
+	}
+	if id.URL == "" {
+		return id, s.transport.failed(nil, "the CA names no account")
+	}
+	id.Contact = request.Contact
+	return id, c.store.RegisterExternalAccount(ctx, id.ExternalAccount)
+}
+
+// contact is how the CA may write to people (RFC 8555 section 7.3).
+func (c *CA) contact() []string {
+	urls := make([]string, len(c.settings.Contact))
+	for i, address := range c.settings.Contact {
+		urls[i] = "mailto:" + address
+	}
+	return urls
+}

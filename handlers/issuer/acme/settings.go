@@ -1,0 +1,198 @@
+package acme
+
+import (
+	"bytes"
+	"crypto/x509"
+	"encoding/json"
+	"net"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"github.com/certctl/certctl"
+)
+
+// Kind is the name of this kind of issuer.
+const Kind = "acme"
+
+// The challenges that can be met.
+const (
+	challengeHTTP = "http-01" // RFC 8555 section 8.3
+	challengeDNS  = "dns-01"  // RFC 8555 section 8.4
+)
+
+// directories are CAs that may be named instead of their directory's URL.
+var directories = map[string]string{
+	"letsencrypt":         "https://acme-v02.api.letsencrypt.org/directory",
+	"letsencrypt-staging": "https://acme-staging-v02.api.letsencrypt.org/directory",
+	"zerossl":             "https://acme.zerossl.com/v2/DV90",
+	"google":              "https://dv.acme-v02.api.pki.goog/directory",
+}
+
+// Secrets are the names of the settings that are sealed.
+var Secrets = []string{"eab_hmac", "tsig_secret", "httpreq_password"}
+
+// Settings of an issuer of this kind.
+type Settings struct {
+	Directory string   `json:"directory"`               // URL, or a name of directories
+	Terms     bool     `json:"terms_of_service_agreed"` // the CA's terms are agreed to by whoever sets this
+	Contact   []string `json:"contact,omitempty"`       // e-mail addresses
+	EABKeyID  string   `json:"eab_key_id,omitempty"`    // external account binding; its key is the secret eab_hmac
+	CABundle  string   `json:"ca_bundle,omitempty"`     // PEM: roots of the CA's own server
+	Private   bool     `json:"allow_private_networks,omitempty"`
+	Hosts     []string `json:"allowed_hosts,omitempty"`   // besides the directory's own, host or host:port
+	Profile   string   `json:"profile,omitempty"`         // of the CA: classic, tlsserver, shortlived
+	Chain     string   `json:"preferred_chain,omitempty"` // common name that the topmost certificate names as its issuer
+	Rules     []Rule   `json:"challenges,omitempty"`      // the first that fits proves a name; none: http-01 for all
+	Servers   []string `json:"dns_servers,omitempty"`     // that must show a TXT record; none: the zone's own
+}
+
+// Rule says how names are proven.
+type Rule struct {
+	Names    []string          `json:"names,omitempty"` // example.com, *.example.com for all below it; none: all
+	Type     string            `json:"type"`
+	Provider string            `json:"provider,omitempty"` // with dns-01: a row of the table providers
+	Config   map[string]string `json:"config,omitempty"`   // its settings
+}
+
+// Validate refuses settings that cannot work, with a field for each.
+func Validate(raw json.RawMessage) error {
+	_, err := parseSettings(raw)
+	return err
+}
+
+// parseSettings reads settings and fills in what they leave out.
+func parseSettings(raw json.RawMessage) (Settings, error) {
+	var s Settings
+	decoder := json.NewDecoder(bytes.NewReader(raw))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&s); err != nil {
+		return s, certctl.InvalidField("/settings", "not the settings of an ACME issuer: %s", certctl.Clip(err.Error(), 200))
+	}
+	if known, ok := directories[s.Directory]; ok {
+		s.Directory = known
+	}
+	if len(s.Rules) == 0 {
+		s.Rules = []Rule{{Type: challengeHTTP}}
+	}
+	return s, s.check()
+}
+
+func (s Settings) check() error {
+	var bad certctl.FieldErrors
+	s.checkServer(&bad)
+	if !s.Terms {
+		bad.Add("/settings/terms_of_service_agreed", "must be true: read the CA's terms of service and agree to them")
+	}
+	for i, contact := range s.Contact {
+		if _, err := (certctl.Names{Email: []string{contact}}).Normalize(); err != nil || i >= 10 {
+			bad.Add("/settings/contact/"+strconv.Itoa(i), "is not an e-mail address, or one too many")
+		}
+	}
+	if s.CABundle != "" && !x509.NewCertPool().AppendCertsFromPEM([]byte(s.CABundle)) {
+		bad.Add("/settings/ca_bundle", "holds no PEM certificate")
+	}
+	for i, server := range s.Servers {
+		if _, err := netip.ParseAddrPort(server); err != nil {
+			bad.Add("/settings/dns_servers/"+strconv.Itoa(i), "must be an address with a port, like 192.0.2.1:53")
+		}
+	}
+	for i, rule := range s.Rules {
+		rule.check(&bad, "/settings/challenges/"+strconv.Itoa(i))
+	}
+	return bad.Err()
+}
+
+func (s Settings) checkServer(bad *certctl.FieldErrors) {
+	u, err := url.Parse(s.Directory)
+	if err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil || u.Fragment != "" {
+		bad.Add("/settings/directory", "must be an https URL, or one of letsencrypt, letsencrypt-staging, zerossl, google")
+	}
+	for i, host := range s.Hosts {
+		if u, err := url.Parse("https://" + host); err != nil || u.Host != host || host == "" || u.Hostname() == "" {
+			bad.Add("/settings/allowed_hosts/"+strconv.Itoa(i), "must be host or host:port")
+		}
+	}
+}
+
+func (r Rule) check(bad *certctl.FieldErrors, field string) {
+	for i, name := range r.Names {
+		if _, err := (certctl.Names{DNS: []string{strings.TrimPrefix(name, "*.")}}).Normalize(); err != nil {
+			bad.Add(field+"/names/"+strconv.Itoa(i), "must be a DNS name, or *. and one")
+		}
+	}
+	switch r.Type {
+	case challengeHTTP:
+		if r.Provider != "" || len(r.Config) > 0 {
+			bad.Add(field+"/provider", "goes with dns-01 only")
+		}
+	case challengeDNS:
+		kind, known := providerKind(r.Provider)
+		if !known {
+			bad.Add(field+"/provider", "must be one of %s", strings.Join(providerNames(), ", "))
+			return
+		}
+		kind.check(bad, field+"/config", r.Config)
+	default:
+		bad.Add(field+"/type", "must be http-01 or dns-01")
+	}
+}
+
+// covers reports whether the rule may prove a name, which is an address or a DNS
+// name, possibly a wildcard. Wildcards are proven by DNS, addresses by HTTP only.
+func (r Rule) covers(name string) bool {
+	base, wildcard := strings.CutPrefix(name, "*.")
+	isIP := net.ParseIP(name) != nil
+	if wildcard && r.Type != challengeDNS || isIP && r.Type != challengeHTTP {
+		return false
+	}
+	if len(r.Names) == 0 {
+		return true
+	}
+	for _, pattern := range r.Names {
+		below, all := strings.CutPrefix(pattern, "*.")
+		if !all && base == pattern || all && strings.HasSuffix(base, "."+below) || all && wildcard && base == below {
+			return true
+		}
+	}
+	return false
+}
+
+// rule returns the rule that proves a name.
+func (s Settings) rule(name string) (Rule, bool) {
+	for _, r := range s.Rules {
+		if r.covers(name) {
+			return r, true
+		}
+	}
+	return Rule{}, false
+}
+
+// allowed are the hosts that requests go to: the directory's, and those that the
+// settings add. A directory cannot send us elsewhere.
+func (s Settings) allowed(host string) bool {
+	u, err := url.Parse(s.Directory)
+	if err == nil && sameHost(host, u.Host) {
+		return true
+	}
+	for _, h := range s.Hosts {
+		if sameHost(host, h) {
+			return true
+		}
+	}
+	return false
+}
+
+func sameHost(a, b string) bool {
+	return strings.EqualFold(strings.TrimSuffix(a, ":443"), strings.TrimSuffix(b, ":443"))
+}
+
+func (s Settings) roots() *x509.CertPool {
+	if s.CABundle == "" {
+		return nil
+	}
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM([]byte(s.CABundle)) // checked
+	return pool
+}

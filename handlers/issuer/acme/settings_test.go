@@ -1,0 +1,125 @@
+package acme
+
+import (
+	"encoding/json"
+	"errors"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/certctl/certctl"
+	"go.yaml.in/yaml/v3"
+)
+
+func TestSettingsThatCannotWork(t *testing.T) {
+	t.Parallel()
+	const good = `"directory": "letsencrypt", "terms_of_service_agreed": true`
+	for settings, field := range map[string]string{
+		`{"directory": "http://ca.example.com/dir", "terms_of_service_agreed": true}`:                                                  "/settings/directory",
+		`{"directory": "https://user@ca.example.com/", "terms_of_service_agreed": true}`:                                               "/settings/directory",
+		`{"directory": "elsewhere", "terms_of_service_agreed": true}`:                                                                  "/settings/directory",
+		`{"terms_of_service_agreed": true}`:                                                                                            "/settings/directory",
+		`{"directory": "letsencrypt"}`:                                                                                                 "/settings/terms_of_service_agreed",
+		`{` + good + `, "contact": ["nobody"]}`:                                                                                        "/settings/contact/0",
+		`{` + good + `, "ca_bundle": "none"}`:                                                                                          "/settings/ca_bundle",
+		`{` + good + `, "allowed_hosts": ["https://x"]}`:                                                                               "/settings/allowed_hosts/0",
+		`{` + good + `, "dns_servers": ["ns1"]}`:                                                                                       "/settings/dns_servers/0",
+		`{` + good + `, "unknown": 1}`:                                                                                                 "/settings",
+		`{` + good + `, "challenges": [{"type": "tls-alpn-01"}]}`:                                                                      "/settings/challenges/0/type",
+		`{` + good + `, "challenges": [{"type": "http-01", "provider": "exec"}]}`:                                                      "/settings/challenges/0/provider",
+		`{` + good + `, "challenges": [{"type": "dns-01", "provider": "route66"}]}`:                                                    "/settings/challenges/0/provider",
+		`{` + good + `, "challenges": [{"type": "http-01", "names": ["a b"]}]}`:                                                        "/settings/challenges/0/names/0",
+		`{` + good + `, "challenges": [{"type": "dns-01", "provider": "exec"}]}`:                                                       "/settings/challenges/0/config/script",
+		`{` + good + `, "challenges": [` + execRule("../../bin/sh") + `]}`:                                                             "/settings/challenges/0/config/script",
+		`{` + good + `, "challenges": [` + execRule("/bin/sh") + `]}`:                                                                  "/settings/challenges/0/config/script",
+		`{` + good + `, "challenges": [` + execRule(".hidden") + `]}`:                                                                  "/settings/challenges/0/config/script",
+		`{` + good + `, "challenges": [{"type": "dns-01", "provider": "httpreq", "config": {"url": "http://x"}}]}`:                     "/settings/challenges/0/config/url",
+		`{` + good + `, "challenges": [{"type": "dns-01", "provider": "rfc2136", "config": {"server": "ns", "zone": "example.com"}}]}`: "/settings/challenges/0/config/server",
+	} {
+		var e *certctl.Error
+		if err := Validate(json.RawMessage(settings)); !errors.As(err, &e) || e.Code != certctl.Invalid || e.Fields[0].Field != field {
+			t.Errorf("%s: %v", settings, err)
+		}
+	}
+	if err := Validate(json.RawMessage(`{` + good + `}`)); err != nil {
+		t.Error(err)
+	}
+}
+
+func execRule(script string) string {
+	return `{"type": "dns-01", "provider": "exec", "config": {"script": "` + script + `"}}`
+}
+
+// The example of the documents is one that the API takes.
+func TestTheDocumentedIssuerIsValid(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../../../docs/acme.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	block := regexp.MustCompile("(?s)```yaml\n(.*?)```").FindSubmatch(text)
+	if block == nil {
+		t.Fatal("no example")
+	}
+	var issuer struct {
+		Kind     string
+		Settings map[string]any
+		Secrets  map[string]string
+	}
+	if err := yaml.Unmarshal(block[1], &issuer); err != nil {
+		t.Fatal(err)
+	}
+	settings, err := json.Marshal(issuer.Settings)
+	if err != nil || issuer.Kind != Kind {
+		t.Fatal(issuer.Kind, err)
+	}
+	if err := Validate(settings); err != nil {
+		t.Error(err)
+	}
+	for name := range issuer.Secrets {
+		if !strings.Contains(strings.Join(Secrets, " "), name) {
+			t.Errorf("there is no secret %s", name)
+		}
+	}
+	for _, provider := range providerNames() {
+		if !strings.Contains(string(text), "| `"+provider+"` |") {
+			t.Errorf("the provider %s is not documented", provider)
+		}
+	}
+}
+
+func TestTheFirstRuleThatFitsProvesAName(t *testing.T) {
+	t.Parallel()
+	s := Settings{Rules: []Rule{
+		{Type: challengeHTTP, Names: []string{"www.example.com"}},
+		{Type: challengeDNS, Names: []string{"*.example.com"}},
+		{Type: challengeHTTP, Names: []string{"example.net", "*.example.net"}},
+		{Type: challengeHTTP, Names: []string{"192.0.2.1", "example.com"}},
+	}}
+	for name, want := range map[string]int{
+		"www.example.com": 0, "shop.example.com": 1, "a.b.example.com": 1, "*.www.example.com": 1, "*.example.com": 1,
+		"example.com": 3, "example.net": 2, "x.example.net": 2, "*.example.net": -1, "badexample.com": -1, "192.0.2.1": 3,
+	} {
+		rule, ok := s.rule(name)
+		if ok != (want >= 0) || ok && (rule.Type != s.Rules[want].Type || rule.Names[0] != s.Rules[want].Names[0]) {
+			t.Errorf("%s: %+v, %v", name, rule, ok)
+		}
+	}
+	if _, ok := (Settings{Rules: []Rule{{Type: challengeDNS}}}).rule("192.0.2.1"); ok {
+		t.Error("an address is proven by DNS")
+	}
+}
+
+func TestRequestsGoToTheDirectorysHost(t *testing.T) {
+	t.Parallel()
+	s := Settings{Directory: "https://ca.example.com/dir", Hosts: []string{"other.example.com:8443"}}
+	for host, want := range map[string]bool{
+		"ca.example.com": true, "CA.example.com:443": true, "ca.example.com:8443": false, "other.example.com:8443": true,
+		"other.example.com": false, "evil.example.com": false, "": false,
+	} {
+		if s.allowed(host) != want {
+			t.Errorf("%q: %v", host, !want)
+		}
+	}
+}
