@@ -53,7 +53,7 @@ func giveBack(s *session, urls []string, ready bool) error {
 		if err != nil {
 			return s.transport.failed(err, "the CA's authorization cannot be read")
 		}
-		if authorization.Status != legoacme.StatusPending && !(ready && authorization.Status == legoacme.StatusValid) {
+		if authorization.Status != legoacme.StatusPending && (!ready || authorization.Status != legoacme.StatusValid) {
 			continue
 		}
 		if err := s.Authorizations.Deactivate(url); err != nil {

@@ -1,6 +1,7 @@
 package acmetest
 
 import (
+	"crypto/x509"
 	"encoding/pem"
 	"io"
 	"log"
@@ -44,7 +45,8 @@ type Options struct {
 // Server is a Pebble with its DNS.
 type Server struct {
 	Directory string
-	CABundle  string // PEM: what its TLS certificate chains to
+	CABundle  string         // PEM: what its TLS certificate chains to
+	Roots     *x509.CertPool // what the certificates that it issues chain to
 	DNS       *DNS
 	// Challenges is where it looks for proofs over HTTP: whoever tests serves there.
 	Challenges net.Listener
@@ -111,6 +113,8 @@ func (s *Server) pebble(t testing.TB, o Options) http.Handler {
 	authority := ca.New(logger, store, "", "ecdsa", o.Alternates, 1, map[string]ca.Profile{
 		"default": {Description: "90 days", ValidityPeriod: 90 * 24 * 3600}, "shortlived": {Description: "6 days", ValidityPeriod: 6 * 24 * 3600},
 	})
+	s.Roots = x509.NewCertPool()
+	s.Roots.AppendCertsFromPEM(authority.GetRootCert(0).PEM())
 	validation := va.New(logger, address.Port, 0, false, s.DNS.Address, store)
 	front := wfe.New(logger, store, validation, authority, []string{"pebble.letsencrypt.org"}, false, o.EAB != nil, 0, 0)
 	return front.Handler()
