@@ -41,6 +41,9 @@ var kinds = []Descriptor{
 	{
 		Kind: acme.Kind, Title: "A CA that speaks ACME", Trust: certctl.TrustPublic,
 		Secrets: acme.Secrets, Reasons: acme.Reasons, Validate: acme.Validate,
+		// Let's Encrypt's limit per exact set of names. A CA that gives more has it
+		// raised in its issuer.
+		Duplicates: certctl.Rate{Count: 5, Per: certctl.Duration(7 * certctl.Day)},
 	},
 }
 
