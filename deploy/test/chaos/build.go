@@ -13,7 +13,10 @@ import (
 // variant is a way of building server and agent.
 type variant string
 
-const withFaults variant = "faults" // they can be told to end at a point
+const (
+	withFaults variant = "faults" // they can be told to end at a point
+	withClocks variant = "clocks" // their clocks can be moved while they run: see clock.go
+)
 
 // build returns a folder with the programs of a variant, which it makes when
 // they are needed for the first time.
@@ -22,7 +25,15 @@ func (o Options) build(ctx context.Context, v variant) (string, error) {
 		return o.Binaries, nil
 	}
 	folder := filepath.Join(o.Dir, "bin-"+string(v))
-	if err := local.BuildWith(ctx, o.Source, folder, []string{"-tags", string(v)}, "./cmd/certctl-server", "./cmd/certctl-agent"); err != nil {
+	flags := []string{"-tags", "faults"}
+	if v == withClocks {
+		overlay, err := writeClock(ctx, folder)
+		if err != nil {
+			return "", err
+		}
+		flags = []string{"-overlay", overlay}
+	}
+	if err := local.BuildWith(ctx, o.Source, folder, flags, "./cmd/certctl-server", "./cmd/certctl-agent"); err != nil {
 		return "", err
 	}
 	return folder, o.addNATS(folder)

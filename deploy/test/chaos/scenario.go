@@ -44,6 +44,7 @@ func Scenarios() []Scenario {
 		{Name: "paused", About: "one of three servers stopped past its leases and continued", Servers: 3, breaks: pauseServer},
 		{Name: "roles-paused", About: "one of three of each role stopped past its leases and continued", Apart: 3, breaks: pauseRoles},
 		{Name: "node", About: "a full disk, a read-only one, an nginx that hangs and one that does not come back", Short: true, Calm: true, Mounts: true, breaks: breakNode},
+		{Name: "clocks", About: "clocks that differ by hours and jump", Build: withClocks, breaks: moveClocks},
 		{Name: "upgrade", About: "servers and agents of the previous release beside those of this one, both ways round", prepare: startPrevious, breaks: upgrade},
 		{Name: "cluster", About: "three NATS servers losing one, then the leader", Nodes: 3, breaks: breakCluster},
 		{Name: "stampede", About: "a whole fleet of agents coming back at once after a restart of the bus", Calm: true, breaks: stampede},
