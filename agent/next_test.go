@@ -238,7 +238,8 @@ func (n *node) killedAt(point FaultPoint, commands ...certctl.Statement) {
 		n.t.Fatal(err)
 	}
 	n.mu.Lock()
-	n.asked, n.reported = nil, nil
+	n.asked = nil
+	n.reported.forget()
 	n.mu.Unlock()
 	ended := make(chan struct{})
 	go func() {

@@ -144,10 +144,11 @@ func (n *node) run() {
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	agent.retryUnit, agent.callFirst, agent.driftEvery = time.Millisecond, 20*time.Millisecond, 5*time.Millisecond
+	agent.retryUnit, agent.callFirst, agent.driftEvery = time.Millisecond, time.Second, 5*time.Millisecond
 	n.running = agent
 	n.mu.Lock()
-	n.asked, n.reported = nil, nil
+	n.asked = nil
+	n.reported.forget()
 	n.mu.Unlock()
 	ctx, cancel := context.WithCancel(n.t.Context())
 	n.finished = make(chan struct{})
@@ -191,7 +192,7 @@ func (n *node) csr(order certctl.ID, number int64) *certctl.CSR {
 	return n.csrs(order)[0]
 }
 
-// csrs returns the requests reported for an order. The caller holds mu.
+// csrs returns the requests reported for an order.
 func (n *node) csrs(order certctl.ID) (out []*certctl.CSR) {
 	for _, s := range n.reports(certctl.ReportCSR) {
 		var report certctl.CSRReport
@@ -209,7 +210,7 @@ func (n *node) csrs(order certctl.ID) (out []*certctl.CSR) {
 	return out
 }
 
-// receipts returns the receipts reported. The caller holds mu.
+// receipts returns the receipts reported.
 func (n *node) receipts() (out []certctl.Receipt) {
 	for _, s := range n.reports(certctl.ReportReceipt) {
 		var receipt certctl.Receipt

@@ -96,7 +96,7 @@ type platform struct {
 	commands  []certctl.Statement
 	stop      string
 	asked     []certctl.MailboxRequest
-	reported  []certctl.Statement
+	reported  reportLog
 	refuse    func(certctl.Statement) *certctl.ReportAnswer // nil: record it
 	contacted chan struct{}                                 // capacity 1: something of the above changed
 }
@@ -273,9 +273,34 @@ func (p *platform) await(what string, condition func() bool) {
 	}
 }
 
-// reports returns the reports of a kind. The caller holds mu.
+// reports returns the reports of a kind.
 func (p *platform) reports(kind string) []certctl.Statement {
-	return slices.DeleteFunc(slices.Clone(p.reported), func(s certctl.Statement) bool { return s.Kind != kind })
+	return slices.DeleteFunc(p.reported.all(), func(s certctl.Statement) bool { return s.Kind != kind })
+}
+
+// reportLog is what an agent has reported. It has a lock of its own, so that a
+// test may read it inside await and elsewhere.
+type reportLog struct {
+	mu  sync.Mutex
+	log []certctl.Statement // guarded by mu
+}
+
+func (r *reportLog) add(s certctl.Statement) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.log = append(r.log, s)
+}
+
+func (r *reportLog) all() []certctl.Statement {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.log)
+}
+
+func (r *reportLog) forget() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.log = nil
 }
 
 // memoryConn carries statements to the platform without a network.
@@ -353,7 +378,7 @@ func (c *memoryConn) Report(ctx context.Context, s certctl.Statement) (certctl.R
 	c.p.mu.Lock()
 	defer c.p.mu.Unlock()
 	c.check(s)
-	c.p.reported = append(c.p.reported, s)
+	c.p.reported.add(s)
 	c.p.changed()
 	if c.p.refuse != nil {
 		if answer := c.p.refuse(s); answer != nil {
