@@ -30,7 +30,6 @@ type state struct {
 	Certificate string  `json:"certificate,omitempty"` // URL
 	Failures    int     `json:"failures,omitempty"`    // of this step, in a row
 	Polls       int     `json:"polls,omitempty"`       // of this step, in a row
-	Plain       bool    `json:"plain,omitempty"`       // without replaces, which the CA has refused
 }
 
 // proof is one authorization of the CA's order (RFC 8555 section 7.1.4).
