@@ -101,17 +101,26 @@ func (p place) newest() (int, error) {
 	return highest, err
 }
 
-// fingerprint is of the leaf in a generation; zero when it cannot be read.
-func (p place) fingerprint(n int) certctl.Digest {
+// leaf reads the leaf of a generation.
+func (p place) leaf(n int) (certctl.Leaf, error) {
 	content, err := os.ReadFile(filepath.Join(p.generation(n), fileCert))
 	if err != nil {
-		return certctl.Digest{}
+		return certctl.Leaf{}, err
 	}
 	block, _ := pem.Decode(content)
 	if block == nil {
+		return certctl.Leaf{}, certctl.Errorf(certctl.Conflict, "%s holds no certificate", filepath.Join(p.generation(n), fileCert))
+	}
+	return certctl.ParseLeaf(block.Bytes)
+}
+
+// fingerprint is of the leaf in a generation; zero when it cannot be read.
+func (p place) fingerprint(n int) certctl.Digest {
+	facts, err := p.leaf(n)
+	if err != nil {
 		return certctl.Digest{}
 	}
-	return certctl.DigestOf(block.Bytes)
+	return facts.Fingerprint
 }
 
 // write makes a generation: complete and synced when it returns.

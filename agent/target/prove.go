@@ -20,28 +20,43 @@ const (
 
 // await probes until the expected leaf is served, or time is up. It has the daemon
 // reload again now and then, until it does.
-func (r *run) await(ctx context.Context, c certctl.InstallCommand, want certctl.Digest) (served []certctl.Served, err error) {
+func (t *Target) await(ctx context.Context, names []string, want certctl.Digest) (served []certctl.Served, err error) {
 	for n := range probeReloads {
 		if n > 0 {
-			if err := r.target.driver.reload(ctx); err != nil {
+			if err := t.driver.reload(ctx); err != nil {
 				return served, err
 			}
 		}
-		if served, err = r.awaitOnce(ctx, c, want); err == nil || ctx.Err() != nil {
+		if served, err = t.awaitOnce(ctx, names, want); err == nil || ctx.Err() != nil {
 			break
 		}
 	}
 	return served, err
 }
 
+// proveCurrent waits until the daemon serves the leaf that is current at a place,
+// if there is one and it can be asked.
+func (t *Target) proveCurrent(ctx context.Context, p place) error {
+	n, err := p.number()
+	if err != nil || n == 0 || len(t.driver.addresses()) == 0 {
+		return err
+	}
+	facts, err := p.leaf(n)
+	if err != nil {
+		return err
+	}
+	_, err = t.await(ctx, serverNames(facts.Names), facts.Fingerprint)
+	return err
+}
+
 // awaitOnce probes until the expected leaf is served for every name, three times
 // in a row, or its share of the time is up.
-func (r *run) awaitOnce(ctx context.Context, c certctl.InstallCommand, want certctl.Digest) ([]certctl.Served, error) {
+func (t *Target) awaitOnce(ctx context.Context, names []string, want certctl.Digest) ([]certctl.Served, error) {
 	ctx, cancel := context.WithTimeout(ctx, probeDeadline/probeReloads)
 	defer cancel()
 	wait := probeFirst
 	for inRow := 0; ; {
-		served, err := r.probeOnce(ctx, c)
+		served, err := t.probe(ctx, names, want)
 		if err == nil && agree(served, want) {
 			if inRow++; inRow == probeAgree {
 				return served, nil
@@ -79,18 +94,19 @@ func notServed(served []certctl.Served, want certctl.Digest, err error) error {
 	return certctl.Wrap(certctl.Unavailable, err, "the listener does not answer")
 }
 
-// probeOnce asks every listener for every name.
-func (r *run) probeOnce(ctx context.Context, c certctl.InstallCommand) ([]certctl.Served, error) {
+// probe asks every listener for every name, until one serves something else than
+// it should.
+func (t *Target) probe(ctx context.Context, names []string, want certctl.Digest) ([]certctl.Served, error) {
 	var all []certctl.Served
-	for _, address := range r.target.driver.addresses() {
-		for _, name := range serverNames(c.Names) {
+	for _, address := range t.driver.addresses() {
+		for _, name := range names {
 			served, err := probe.TLS(ctx, address, name)
 			if err != nil {
 				return all, err
 			}
 			all = append(all, served)
-			if served.Fingerprint != c.Fingerprint {
-				return all, nil // one that disagrees is enough
+			if served.Fingerprint != want {
+				return all, nil
 			}
 		}
 	}

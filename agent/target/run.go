@@ -116,7 +116,7 @@ func (r *run) served(ctx context.Context, s *step) bool {
 		r.done(s, certctl.OutcomeInstalled, nil)
 		return true
 	}
-	served, err := r.probeOnce(ctx, s.install.Command)
+	served, err := r.target.probe(ctx, serverNames(s.install.Command.Names), s.install.Command.Fingerprint)
 	if err != nil || !agree(served, s.install.Command.Fingerprint) {
 		return false
 	}
@@ -245,7 +245,7 @@ func (r *run) prove(ctx context.Context, s *step) {
 		r.commit(s, certctl.OutcomeInstalled, nil)
 		return
 	}
-	served, err := r.await(ctx, s.install.Command, s.install.Command.Fingerprint)
+	served, err := r.target.await(ctx, serverNames(s.install.Command.Names), s.install.Command.Fingerprint)
 	if err != nil {
 		r.back(ctx, s, "not_served", err)
 		return
@@ -260,8 +260,8 @@ func (r *run) back(ctx context.Context, s *step, code string, cause error) {
 	if err == nil {
 		err = r.target.driver.reload(ctx)
 	}
-	if err == nil && s.previous > 0 && len(r.target.driver.addresses()) > 0 {
-		_, err = r.await(ctx, s.install.Command, s.place.fingerprint(s.previous))
+	if err == nil {
+		err = r.target.proveCurrent(ctx, s.place)
 	}
 	r.drop(s)
 	if err != nil {

@@ -112,16 +112,15 @@ func (t *Target) Recover(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	undone := false
+	var undone []place
 	for _, entry := range entries {
 		p := place{layout: layout, path: filepath.Join(layout.directory, entry.Name())}
 		if _, err := os.Stat(filepath.Join(p.path, dirGeneration)); err != nil {
 			continue // not ours
 		}
-		previous, unproven := p.unproven()
-		if unproven {
-			undone = true
-			if err := errors.Join(p.switchTo(previous), p.proven()); err != nil {
+		if previous, unproven := p.unproven(); unproven {
+			undone = append(undone, p)
+			if err := p.switchTo(previous); err != nil {
 				return err
 			}
 		}
@@ -133,8 +132,27 @@ func (t *Target) Recover(ctx context.Context) error {
 			return err
 		}
 	}
-	if undone {
-		return t.driver.reload(ctx)
+	return t.proveUndone(ctx, undone)
+}
+
+// proveUndone has the daemon read what Recover took back, and sees that it did:
+// it may still be in the reload that the dead process asked for, with the files
+// of then, and miss the next. A place that it does not prove stays unproven, and
+// is recovered again.
+func (t *Target) proveUndone(ctx context.Context, undone []place) error {
+	if len(undone) == 0 {
+		return nil
+	}
+	if err := t.driver.reload(ctx); err != nil {
+		return err
+	}
+	for _, p := range undone {
+		if err := t.proveCurrent(ctx, p); err != nil {
+			return err
+		}
+		if err := p.proven(); err != nil {
+			return err
+		}
 	}
 	return nil
 }
