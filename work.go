@@ -136,6 +136,7 @@ const (
 // MailboxAsk is one agent's verified question for work.
 type MailboxAsk struct {
 	Agent   ID
+	Time    time.Time // of the statement, by the node's clock
 	Request MailboxRequest
 }
 

@@ -106,7 +106,7 @@ func (m *Mailboxes) questions(ctx context.Context, statements []certctl.Statemen
 	var asks []certctl.MailboxAsk
 	var places []int
 	for i, s := range statements {
-		ask := certctl.MailboxAsk{Agent: s.Agent}
+		ask := certctl.MailboxAsk{Agent: s.Agent, Time: s.Time}
 		err := refused[i]
 		if err == nil && s.Kind != certctl.ReportMailbox {
 			err = certctl.Errorf(certctl.Invalid, "not a mailbox request")

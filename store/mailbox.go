@@ -68,7 +68,7 @@ func (t *tx) admit(ctx context.Context, c *contact, ask certctl.MailboxAsk) (sto
 		return "this agent is " + string(c.agent.State), nil
 	}
 	before, by := c.session.id, c.session.alternatedBy
-	v := c.session.ask(ask.Request.Session, ask.Request.MachineID, c.agent.MachineID, t.now)
+	v := c.session.ask(ask, c.agent.MachineID, t.now)
 	c.changed = c.changed || before != c.session.id || by != c.session.alternatedBy
 	switch {
 	case v.conflict != "":

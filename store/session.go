@@ -26,6 +26,7 @@ const (
 type session struct {
 	number       int64
 	id           certctl.ID
+	began        time.Time    // its first request, by the node's clock
 	superseded   []certctl.ID // newest last
 	alternatedBy certctl.ID   // the superseded session that came back last, and when
 	alternatedAt time.Time
@@ -43,18 +44,20 @@ const (
 	conflictSessions = "sessions"
 )
 
-// ask decides about a request of the session id from a machine, while the agent
-// was enrolled by the machine enrolled.
+// ask decides about a request, while the agent was enrolled by the machine
+// enrolled.
 //
 // A superseded session that asks again is told to stop: it is an old process, or
 // another machine with the same keys. An old process stops for good. Another
 // machine starts again, supersedes the first one, and makes that come back in
 // turn: so when a second superseded session comes back within the window, two
 // machines take turns. The same session that asks again, perhaps since the answer
-// was lost, is no further evidence.
-func (s *session) ask(id certctl.ID, machine, enrolled string, now time.Time) verdict {
+// was lost, is no further evidence; nor is a request from before the session that
+// counts began, which was late on its way, or is played back by somebody.
+func (s *session) ask(ask certctl.MailboxAsk, enrolled string, now time.Time) verdict {
+	id := ask.Request.Session
 	switch {
-	case machine != enrolled:
+	case ask.Request.MachineID != enrolled:
 		return verdict{"this identity belongs to another machine", conflictMachine}
 	case id.IsZero():
 		return verdict{stop: "the request names no session"}
@@ -65,9 +68,9 @@ func (s *session) ask(id certctl.ID, machine, enrolled string, now time.Time) ve
 			s.superseded = append(s.superseded, s.id)
 			s.superseded = s.superseded[max(0, len(s.superseded)-rememberedSessions):]
 		}
-		s.number, s.id = s.number+1, id
+		s.number, s.id, s.began = s.number+1, id, ask.Time
 		return verdict{}
-	case s.alternatedBy == id:
+	case s.alternatedBy == id || !ask.Time.After(s.began):
 		return verdict{stop: "another run of this agent has taken over"}
 	case !s.alternatedBy.IsZero() && now.Sub(s.alternatedAt) < alternationWindow:
 		return verdict{"two machines use this identity in turn", conflictSessions}
@@ -98,7 +101,9 @@ func (t *tx) forgetSessions(ctx context.Context, agent certctl.ID) error {
 		return err
 	}
 	_, err := t.Exec(ctx, `
-		update agent_contact set session_id = null, superseded = '{}', alternated_by = null, alternated_at = null where agent_id = $1`, agent)
+		update agent_contact set session_id = null, session_began = null, superseded = '{}',
+			alternated_by = null, alternated_at = null
+		where agent_id = $1`, agent)
 	return err
 }
 
@@ -124,13 +129,14 @@ func (t *tx) contacts(ctx context.Context, ids []certctl.ID) (map[certctl.ID]*co
 		known[a.ID] = &contact{agent: a}
 	}
 	rows, err := t.Query(ctx, `
-		select agent_id, session, session_id, superseded, alternated_by, alternated_at from agent_contact where agent_id = any($1)`, ids)
+		select agent_id, session, session_id, session_began, superseded, alternated_by, alternated_at
+		from agent_contact where agent_id = any($1)`, ids)
 	if err != nil {
 		return nil, err
 	}
 	var id certctl.ID
 	var s session
-	_, err = pgx.ForEachRow(rows, []any{&id, &s.number, &s.id, &s.superseded, &s.alternatedBy, &s.alternatedAt}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&id, &s.number, &s.id, &s.began, &s.superseded, &s.alternatedBy, &s.alternatedAt}, func() error {
 		if c := known[id]; c != nil {
 			c.session = s
 			c.session.superseded = slices.Clone(s.superseded)
@@ -150,8 +156,8 @@ func (t *tx) saveContacts(ctx context.Context, contacts map[certctl.ID]*contact)
 		if c.changed {
 			s := c.session
 			if _, err := t.Exec(ctx, `
-				update agent_contact set session = $2, session_id = $3, superseded = $4, alternated_by = $5, alternated_at = $6
-				where agent_id = $1`, id, s.number, s.id, some(s.superseded), s.alternatedBy, s.alternatedAt); err != nil {
+				update agent_contact set session = $2, session_id = $3, session_began = $4, superseded = $5, alternated_by = $6, alternated_at = $7
+				where agent_id = $1`, id, s.number, s.id, s.began, some(s.superseded), s.alternatedBy, s.alternatedAt); err != nil {
 				return err
 			}
 		}
