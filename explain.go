@@ -117,6 +117,9 @@ func (e Explanation) decisionSentence(h HolderExplanation) string {
 		return fmt.Sprintf("Members wait for a key that nobody on line has: unless one comes, there is a new key %s.", when(d.At, e.At))
 	case d.Wait == WaitGuard:
 		return fmt.Sprintf("The certificate has changed, as have so many that the guard holds them: certctl guard release lets all of them go, a rollout takes them in waves. Otherwise it is renewed %s.", when(d.At, e.At))
+	case d.Reason == DueRenewAt && d.At.After(h.Facts.RenewAt) && len(e.Freezes) > 0:
+		return fmt.Sprintf("Its time by the policy %s is %s, but the freeze %s holds it: it will be renewed %s.",
+			e.Certificate.RenewalPolicy.Name, when(h.Facts.RenewAt, e.At), e.freezeNames(), when(d.At, e.At))
 	case d.Reason != "":
 		return fmt.Sprintf("It will be renewed %s, by the policy %s.", when(d.At, e.At), e.Certificate.RenewalPolicy.Name)
 	}

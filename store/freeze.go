@@ -159,7 +159,7 @@ func (t *tx) frozen(ctx context.Context, h *held, override string) error {
 	for _, f := range freezes {
 		if f.Covers(h.labels, t.now) {
 			return certctl.Errorf(certctl.Conflict, "the freeze %s holds %s", f.Name, h.name).
-				WithRemedy("wait for its end, or say why it cannot wait: override")
+				WithRemedy("wait for its end, or say in override (certctl: --override) why it cannot wait")
 		}
 	}
 	return nil

@@ -213,6 +213,11 @@ func TestExplanations(t *testing.T) {
 	}
 	w.exec(`update version set renew_at = now() + interval '3 days'`)
 	says("It will be renewed ")
+	w.freeze(certctl.Freeze{Name: "early", EndsAt: time.Now().Add(30 * certctl.Day)})
+	says("but the freeze early holds it: it will be renewed ")
+	if err := w.EndFreeze(w.ctx, w.admin, "early"); err != nil {
+		t.Fatal(err)
+	}
 	w.due(c)
 	says("It is due now (renew at)")
 	w.freeze(certctl.Freeze{Name: "december"})

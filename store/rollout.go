@@ -179,7 +179,7 @@ func (t *tx) rolloutFrozen(ctx context.Context, r certctl.Rollout) error {
 		}
 		if n > 0 {
 			return certctl.Errorf(certctl.Conflict, "the freeze %s holds %d of what is selected", f.Name, n).
-				WithRemedy("wait for its end, or say why it cannot wait: override")
+				WithRemedy("wait for its end, or say in override (certctl: --override) why it cannot wait")
 		}
 	}
 	return nil

@@ -50,6 +50,9 @@ func TestRollouts(t *testing.T) {
 	if list := w.as(http.MethodGet, "/api/v1/rollouts?state=cancelled", nil).want(http.StatusOK); !strings.Contains(string(list.body), r.ID) {
 		t.Errorf("%s", list.body)
 	}
+	if wrong := w.as(http.MethodGet, "/api/v1/rollouts/r1", nil).want(http.StatusBadRequest); !strings.Contains(string(wrong.body), `the parameter id cannot be read: \"r1\" is not an id`) {
+		t.Errorf("%s", wrong.body)
+	}
 	w.as(http.MethodPost, "/api/v1/rollouts", map[string]any{}).want(http.StatusBadRequest)
 	w.as(http.MethodPost, "/api/v1/rollouts", map[string]any{"issuer": "local", "patience": "soon"}).want(http.StatusBadRequest)
 }

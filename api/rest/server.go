@@ -2,6 +2,7 @@ package rest
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"net/netip"
 	"time"
@@ -223,7 +224,23 @@ func (s *Server) validated(v *validator) gen.MiddlewareFunc {
 
 // requestError answers for what the generated code could not read.
 func (s *Server) requestError(w http.ResponseWriter, r *http.Request, err error) {
-	s.writeProblem(w, r, certctl.Wrap(certctl.Invalid, err, "the request cannot be read: check its parameters and body"))
+	s.writeProblem(w, r, unread(err))
+}
+
+// unread names the parameter that was wrong, and how, where that is known.
+func unread(err error) error {
+	var format *gen.InvalidParamFormatError
+	var required *gen.RequiredParamError
+	var ours *certctl.Error
+	switch {
+	case errors.As(err, &required):
+		return certctl.Wrap(certctl.Invalid, err, "the parameter %s is missing", required.ParamName)
+	case errors.As(err, &format) && errors.As(format.Err, &ours):
+		return certctl.Wrap(certctl.Invalid, err, "the parameter %s cannot be read: %s", format.ParamName, ours.Message)
+	case errors.As(err, &format):
+		return certctl.Wrap(certctl.Invalid, err, "the parameter %s cannot be read: its type is another, see /api/v1/openapi.yaml", format.ParamName)
+	}
+	return certctl.Wrap(certctl.Invalid, err, "the request cannot be read: check its parameters and body")
 }
 
 func (s *Server) notFound(w http.ResponseWriter, r *http.Request) {

@@ -199,7 +199,7 @@ func unreachable(base string, err error) error {
 	var unknown x509.UnknownAuthorityError
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
-		return fmt.Errorf("no answer from %s in time: %w", base, err)
+		return certctl.Wrap(certctl.Unavailable, err, "no answer from %s in time", base)
 	case errors.As(err, &unknown):
 		return certctl.Wrap(certctl.Unavailable, err, "%s has a certificate of an unknown CA", base).
 			WithRemedy("give its root with --ca-file (CERTCTL_CA_FILE); certctl-server writes it as ca.crt into its data folder")

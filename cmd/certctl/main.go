@@ -69,13 +69,22 @@ func explain(stderr io.Writer, err error) int {
 		failure.print(stderr)
 		return failure.exitCode()
 	}
-	fmt.Fprintln(stderr, "certctl:", certctl.ErrorMessage(err))
+	message, remedy := err.Error(), ""
 	var ours *certctl.Error
-	if errors.As(err, &ours) && ours.Remedy != "" {
-		fmt.Fprintln(stderr, "  ", ours.Remedy)
+	late := errors.Is(err, context.DeadlineExceeded)
+	switch {
+	case errors.As(err, &ours):
+		message, remedy = ours.Message, ours.Remedy
+	case late:
+		message = "not done in time; the server goes on with what it has accepted"
+		remedy = "--timeout says how long a command may take, 0 for ever"
+	}
+	fmt.Fprintln(stderr, "certctl:", message)
+	if remedy != "" {
+		fmt.Fprintln(stderr, "  ", remedy)
 	}
 	switch {
-	case errors.Is(err, context.DeadlineExceeded):
+	case late:
 		return exitTimeout
 	case certctl.ErrorCode(err) == certctl.Invalid:
 		return exitUsage

@@ -9,7 +9,7 @@ import (
 	"github.com/certctl/certctl"
 )
 
-var rolloutColumns = columns{"id", "state", "total", "replaced", "wave", "DEADLINE=deadline", "REASON=reason", "WHY=why", "BY=created_by"}
+var rolloutColumns = columns{"id", "state", "total", "TO REPLACE=replaced", "wave", "DEADLINE=deadline", "REASON=reason", "WHY=why", "BY=created_by"}
 
 const rolloutsPath = "/api/v1/rollouts"
 
@@ -169,7 +169,7 @@ func (s *session) showRollout(r object) error {
 	if id := cell(r, "id"); id != "" {
 		fmt.Fprintf(s.out, "%s   %s   %s\n", id, cell(r, "state"), cell(r, "message"))
 	}
-	fmt.Fprintf(s.out, "%s selected, %s replaced, deadline %s\n", cell(r, "total"), cell(r, "replaced"), cell(r, "deadline"))
+	fmt.Fprintf(s.out, "%s selected, %s to replace, deadline %s\n", cell(r, "total"), cell(r, "replaced"), cell(r, "deadline"))
 	waves, _ := r["waves"].([]any)
 	if err := s.show(waves, columns{"items", "pending", "ordered", "done", "failed", "skipped"}); err != nil {
 		return err
