@@ -307,5 +307,8 @@ func (r Rollout) release(w RolloutWave, now time.Time) RolloutStep {
 	n := min(max(allowed-w.released(), 0), w.Pending)
 	next := max(w.released()+n-r.Base, 1)
 	at := began.Add(time.Duration(math.Ceil(float64(next) / r.Plan.Rate * float64(time.Hour))))
+	if n == w.Pending { // nothing of the wave is left for the pace: it may settle at once
+		at = now
+	}
 	return RolloutStep{Release: n, At: maxOf(at, now.Add(time.Second))}
 }

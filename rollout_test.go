@@ -122,6 +122,21 @@ func TestARolloutHaltsWhenTooMuchFails(t *testing.T) {
 	}
 }
 
+// The last of a wave that goes out is looked at soon, however slow the pace is:
+// nothing is left that it would hold back.
+func TestAWaveThatIsOutIsLookedAtSoon(t *testing.T) {
+	t.Parallel()
+	plan := certctl.RolloutPlan{Waves: []int{1, 4}, Rate: 1, Patience: certctl.Duration(time.Hour)}
+	r := certctl.Rollout{Plan: plan, Began: epoch, Released: epoch}
+	if step := r.Next(certctl.RolloutWave{Items: 1, Pending: 1}, epoch); step.Release != 1 || step.At.Sub(epoch) > time.Minute {
+		t.Errorf("a canary: %+v", step)
+	}
+	r.Wave = 1
+	if step := r.Next(certctl.RolloutWave{Items: 4, Pending: 4}, epoch); step.Release != 1 || step.At.Sub(epoch) != time.Hour {
+		t.Errorf("the first of four: %+v", step)
+	}
+}
+
 func TestARolloutIsPlannedOrRefused(t *testing.T) {
 	t.Parallel()
 	pace := certctl.RolloutPace{Canary: 5, Growth: 4, Patience: certctl.Duration(time.Hour)}
