@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// Proxy stands between programs and what they connect to, and can cut or delay
-// what goes through. Its fields are read by Start; its methods may be called
+// Proxy stands between programs and what they connect to, and can cut, silence or
+// delay what goes through. Its fields are read by Start; its methods may be called
 // from any goroutine.
 type Proxy struct {
 	// Network is "tcp" or "unix", of both sides.
@@ -21,10 +21,11 @@ type Proxy struct {
 	listener net.Listener
 	group    sync.WaitGroup
 
-	mu    sync.Mutex // guards what follows
-	cut   bool
-	delay time.Duration
-	conns map[net.Conn]bool
+	mu     sync.Mutex // guards what follows
+	cut    bool
+	silent chan struct{} // closed when a silence ends; nil without one
+	delay  time.Duration
+	conns  map[net.Conn]bool
 }
 
 // Start begins to listen.
@@ -55,11 +56,38 @@ func (p *Proxy) Drop() {
 	}
 }
 
-// Heal ends Cut and Delay.
+// Silence lets nothing through until Heal, and refuses nothing: as a network that
+// is parted, where packets are lost and nobody says so. What was said meanwhile
+// arrives then.
+func (p *Proxy) Silence() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.silent == nil {
+		p.silent = make(chan struct{})
+	}
+}
+
+// Heal ends Cut, Silence and Delay.
 func (p *Proxy) Heal() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.cut, p.delay = false, 0
+	if p.silent != nil {
+		close(p.silent)
+	}
+	p.cut, p.silent, p.delay = false, nil, 0
+}
+
+// listen waits for the end of a silence, and returns the delay that holds.
+func (p *Proxy) listen() time.Duration {
+	for {
+		p.mu.Lock()
+		silent, delay := p.silent, p.delay
+		p.mu.Unlock()
+		if silent == nil {
+			return delay
+		}
+		<-silent
+	}
 }
 
 // Delay holds back everything that arrives from now on for a time, in each
@@ -73,6 +101,7 @@ func (p *Proxy) Delay(d time.Duration) {
 // Stop ends everything.
 func (p *Proxy) Stop(context.Context) error {
 	err := p.listener.Close()
+	p.Heal()
 	p.Cut()
 	p.group.Wait()
 	return err
@@ -103,6 +132,7 @@ func (p *Proxy) serve(near net.Conn) {
 		return
 	}
 	defer p.release(near)
+	p.listen()
 	far, err := net.Dial(p.Network, p.Target)
 	if err != nil {
 		return
@@ -128,10 +158,7 @@ func (p *Proxy) pass(to io.Writer, from io.Reader) {
 	for {
 		n, err := from.Read(buffer)
 		if n > 0 {
-			p.mu.Lock()
-			delay := p.delay
-			p.mu.Unlock()
-			<-time.After(delay)
+			<-time.After(p.listen())
 			if _, err := to.Write(buffer[:n]); err != nil {
 				return
 			}

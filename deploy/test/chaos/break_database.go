@@ -4,7 +4,12 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"github.com/certctl/certctl/deploy/local"
 )
+
+// silence is longer than what anybody waits for a single answer.
+const silence = 45 * time.Second
 
 func breakDatabase(ctx context.Context, s *stand) error {
 	for range s.times(3, 1) {
@@ -25,6 +30,27 @@ func breakDatabase(ctx context.Context, s *stand) error {
 	s.pass(ctx, s.span(time.Minute, 5*time.Second))
 	s.DatabaseProxy.Heal()
 	return s.recovered(ctx)
+}
+
+// part has database and bus fall silent in turn: nothing arrives, and nothing
+// says that it will not.
+func part(ctx context.Context, s *stand) error {
+	for range s.times(2, 1) {
+		for _, silent := range []struct {
+			name string
+			*local.Proxy
+		}{{"PostgreSQL", s.DatabaseProxy}, {"NATS", s.NATSProxies[0]}} {
+			s.moment(ctx, 2*time.Second)
+			s.fault("%s is silent for %s", silent.name, silence)
+			silent.Silence()
+			s.pass(ctx, silence)
+			silent.Heal()
+			if err := s.recovered(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 func dropDatabase(ctx context.Context, s *stand) error {

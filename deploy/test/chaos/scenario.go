@@ -37,6 +37,7 @@ func Scenarios() []Scenario {
 		{Name: "agent-points", About: "kill -9 of an agent at every step of its work", Build: withFaults, breaks: killAgentAtPoints},
 		{Name: "database", About: "PostgreSQL restarted, killed, and cut off", Short: true, breaks: breakDatabase},
 		{Name: "connections", About: "all database connections broken again and again", breaks: dropDatabase},
+		{Name: "parted", About: "database and bus silent in turn, as across a parted network", breaks: part},
 		{Name: "bus", About: "NATS killed, and cut off while submissions go on", breaks: breakBus},
 		{Name: "jetstream-wiped", About: "the folder of JetStream deleted under load", Short: true, breaks: wipeJetStream},
 		{Name: "slow-bus", About: "everything on the bus delayed, connections dropped at random", breaks: slowBus},
