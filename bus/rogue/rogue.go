@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -70,6 +71,10 @@ type Intent struct {
 	Data    []byte
 }
 
+func intentOf(m jetstream.Msg) Intent {
+	return Intent{Subject: m.Subject(), Header: m.Headers(), Data: m.Data()}
+}
+
 // Overhear returns up to most hints that are in the stream, through a consumer of
 // the client's own, from the oldest on that the consumer has not given yet.
 func (c *Client) Overhear(ctx context.Context, consumer string, most int) ([]Intent, error) {
@@ -85,7 +90,7 @@ func (c *Client) Overhear(ctx context.Context, consumer string, most int) ([]Int
 	}
 	var heard []Intent
 	for m := range batch.Messages() {
-		heard = append(heard, Intent{Subject: m.Subject(), Header: m.Headers(), Data: m.Data()})
+		heard = append(heard, intentOf(m))
 	}
 	return heard, batch.Error()
 }
@@ -96,27 +101,28 @@ func (c *Client) Say(i Intent) error {
 }
 
 // Swallow takes up to most hints away from the workers of a verb and lane, and
-// returns how many it got.
-func (c *Client) Swallow(ctx context.Context, verb certctl.HintVerb, lane string, most int) (int, error) {
+// returns them. It stands in the queue beside the workers for a while, since they
+// leave nothing lying.
+func (c *Client) Swallow(ctx context.Context, verb certctl.HintVerb, lane string, most int, wait time.Duration) ([]Intent, error) {
 	theirs, err := c.js.Consumer(ctx, bus.StreamIntent, bus.ConsumerName(verb, lane))
 	if errors.Is(err, jetstream.ErrConsumerNotFound) {
-		return 0, nil
+		return nil, nil
 	}
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	batch, err := theirs.FetchNoWait(most)
+	batch, err := theirs.Fetch(most, jetstream.FetchMaxWait(wait))
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	n := 0
+	var taken []Intent
 	for m := range batch.Messages() {
 		if err := m.Ack(); err != nil {
-			return n, err
+			return taken, err
 		}
-		n++
+		taken = append(taken, intentOf(m))
 	}
-	return n, batch.Error()
+	return taken, batch.Error()
 }
 
 // Ring rings an agent's bell.

@@ -35,8 +35,11 @@ type villain struct {
 }
 
 // marked is the header of hints that are the villain's own: hearing those again
-// would make ever more of them.
-const marked = "rogue"
+// would make ever more of them. Its value tells those that become dead letters.
+const (
+	marked    = "rogue"
+	markedBad = "bad"
+)
 
 // meddle lets a villain work while submissions go on.
 func meddle(ctx context.Context, s *stand) error {
@@ -158,7 +161,7 @@ func (v *villain) forge(context.Context) error {
 	}
 	v.s.letters += len(bad)
 	for _, i := range append(bad, rogue.Nowhere()...) {
-		i.Header.Set(marked, "1")
+		i.Header.Set(marked, markedBad)
 		if err := v.worker.Say(i); err != nil {
 			return err
 		}
@@ -191,15 +194,22 @@ func (v *villain) swallow(ctx context.Context) error {
 	}
 	v.s.fault("hints swallowed")
 	n := 0
-	for range 50 {
-		taken, err := v.worker.Swallow(ctx, certctl.HintIssue, v.lane, 4)
+	for range 8 {
+		taken, err := v.worker.Swallow(ctx, certctl.HintIssue, v.lane, 8, time.Second)
 		if err != nil {
 			return err
 		}
-		n += taken
-		v.s.pass(ctx, 50*time.Millisecond)
+		n += len(taken)
+		for _, i := range taken {
+			if i.Header.Get(marked) == markedBad {
+				v.s.letters--
+			}
+		}
 	}
 	v.s.logf("%d hints were swallowed", n)
+	if n == 0 {
+		v.s.problem("no hint was swallowed: nothing was tried")
+	}
 	return nil
 }
 
