@@ -16,7 +16,7 @@ func TestMassChange(t *testing.T) {
 		s.ok("", "certificates", "create", name, "-d", name+".example.com", "--issuer", "local", "--target", "web", "--label", "tier=1", "--wait")
 	}
 	selection := []string{"--label", "tier=1", "--canary", "1", "--deadline", "1m", "--patience", "5s"}
-	if plan := s.ok("", append([]string{"rollouts", "create", "--dry-run"}, selection...)...); !strings.Contains(plan, "2 selected, 2 replaced") {
+	if plan := s.ok("", append([]string{"rollouts", "create", "--dry-run"}, selection...)...); !strings.Contains(plan, "2 selected, 2 to replace") {
 		t.Errorf("plan %s", plan)
 	}
 	if out := s.ok("", append([]string{"rollouts", "create", "--watch", "--why", "new CA"}, selection...)...); !strings.Contains(out, "completed") {
