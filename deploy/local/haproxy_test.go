@@ -3,6 +3,7 @@ package local_test
 import (
 	"context"
 	"fmt"
+	"net"
 	"testing"
 
 	"github.com/certctl/certctl/deploy/local"
@@ -32,7 +33,7 @@ func TestHAProxyServesAndStartsAgainAfterAKill(t *testing.T) {
 		Dir:    t.TempDir(),
 		Listen: address,
 	}
-	for range 2 {
+	for range 4 {
 		if err := haproxy.Start(ctx); err != nil {
 			t.Fatal(err)
 		}
@@ -40,5 +41,12 @@ func TestHAProxyServesAndStartsAgainAfterAKill(t *testing.T) {
 			t.Errorf("served %q", word)
 		}
 		haproxy.Kill()
+		// A worker that outlives its master still takes connections, only to
+		// reset them.
+		listener, err := net.Listen("tcp", address)
+		if err != nil {
+			t.Fatalf("the port of a killed HAProxy: %v", err)
+		}
+		listener.Close()
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,6 +21,10 @@ const (
 
 	probeInterval = 5 * time.Millisecond
 	probeTimeout  = 2 * time.Second
+
+	// groupPatience is how long the last member of a killed group may take to
+	// disappear. One that has left the group is not waited for any longer.
+	groupPatience = 2 * time.Second
 
 	// logTail is how much of a log an error quotes.
 	logTail = 2048
@@ -49,6 +54,7 @@ type Command struct {
 type Process struct {
 	command Command
 	cmd     *exec.Cmd
+	alive   *os.File // ends when the last that came of the process has ended
 	done    chan struct{}
 	err     error // written before done is closed
 	logFrom int64 // where this run's part of the log begins
@@ -82,10 +88,18 @@ func Start(command Command) (*Process, error) {
 	cmd.SysProcAttr = sysProcAttr(command.StopSignal)
 	cmd.SysProcAttr.Credential = command.Credential
 
-	process := &Process{command: command, cmd: cmd, done: make(chan struct{}), logFrom: logFrom}
+	alive, inherited, err := os.Pipe()
+	if err != nil {
+		return nil, fmt.Errorf("start %s: %w", command.Name, err)
+	}
+	defer inherited.Close()
+	cmd.ExtraFiles = []*os.File{inherited}
+
+	process := &Process{command: command, cmd: cmd, alive: alive, done: make(chan struct{}), logFrom: logFrom}
 	started := make(chan error, 1)
 	go process.run(started)
 	if err := <-started; err != nil {
+		alive.Close()
 		return nil, fmt.Errorf("start %s: %w", command.Name, err)
 	}
 	return process, nil
@@ -238,12 +252,24 @@ func (p *Process) run(started chan<- error) {
 	if p.err == nil {
 		p.err = errors.New("exit status 0")
 	}
-	// Workers of a daemon that was killed would keep its port.
+	// Workers of a daemon that was killed would keep its port, and answer the
+	// next one's clients until they are gone.
 	killGroup(p.PID())
+	awaitGone(p.alive)
 	close(p.done)
 }
 
 // killGroup ends a process group. A group without members is no error.
 func killGroup(id int) {
 	_ = syscall.Kill(-id, syscall.SIGKILL)
+}
+
+// awaitGone waits until nothing that came of the process holds the other end of
+// the pipe any more: the kernel closes it with a process's sockets, and does not
+// wait for somebody to ask how the process ended.
+func awaitGone(pipe *os.File) {
+	defer pipe.Close()
+	if err := pipe.SetReadDeadline(time.Now().Add(groupPatience)); err == nil {
+		_, _ = io.Copy(io.Discard, pipe)
+	}
 }
