@@ -47,6 +47,8 @@ func TestHAProxyServesAndStartsAgainAfterAKill(t *testing.T) {
 		if err != nil {
 			t.Fatalf("the port of a killed HAProxy: %v", err)
 		}
-		listener.Close()
+		if err := listener.Close(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

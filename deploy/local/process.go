@@ -99,7 +99,7 @@ func Start(command Command) (*Process, error) {
 	started := make(chan error, 1)
 	go process.run(started)
 	if err := <-started; err != nil {
-		alive.Close()
+		_ = alive.Close() // why nothing was started says more
 		return nil, fmt.Errorf("start %s: %w", command.Name, err)
 	}
 	return process, nil
