@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
+	"syscall"
 )
 
 // Ports are taken below the range that Linux gives to outgoing connections
@@ -20,12 +22,20 @@ const (
 	lastPort  = 31999
 
 	portAttempts = 100
+
+	// reservations is a loopback address that no daemon listens on.
+	reservations = "127.0.77.1"
 )
 
-// FreePort returns a loopback TCP port that nobody listens on at the moment.
+// FreePort returns a loopback TCP port that nobody listens on at the moment and
+// that no other call, in this process or another, returns before this process
+// ends: a daemon may open its port long after the choice.
 func FreePort() (int, error) {
 	for range portAttempts {
 		port := firstPort + rand.IntN(lastPort-firstPort+1)
+		if !reserve(port) {
+			continue
+		}
 		listener, err := net.Listen("tcp", Loopback(port))
 		if err != nil {
 			continue
@@ -36,6 +46,26 @@ func FreePort() (int, error) {
 		return port, nil
 	}
 	return 0, fmt.Errorf("no free port found between %d and %d", firstPort, lastPort)
+}
+
+// reserve takes the UDP port of the same number on an address of its own, and
+// keeps it: the kernel gives it back at the end of the process, however it comes.
+// A system without that address (Linux has all of 127.0.0.0/8) reserves nothing.
+func reserve(port int) bool {
+	socket, err := net.ListenPacket("udp4", net.JoinHostPort(reservations, strconv.Itoa(port)))
+	if err != nil {
+		return !errors.Is(err, syscall.EADDRINUSE)
+	}
+	reserved.Lock()
+	defer reserved.Unlock()
+	reserved.sockets = append(reserved.sockets, socket)
+	return true
+}
+
+// reserved keeps the sockets from being collected, and so closed.
+var reserved struct {
+	sync.Mutex
+	sockets []net.PacketConn
 }
 
 // KeptPort returns the port that the file holds. Without the file it chooses a

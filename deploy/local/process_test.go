@@ -30,6 +30,8 @@ func child(role string) int {
 		select {}
 	case "parent":
 		return parent()
+	case "ports":
+		return printPorts()
 	default: // polite
 		asked := make(chan os.Signal, 1)
 		signal.Notify(asked, syscall.SIGTERM)
