@@ -90,7 +90,7 @@ func (n *Nginx) Start(ctx context.Context) error {
 		return fmt.Errorf("prepare nginx: %w", err)
 	}
 	process, err := Start(Command{
-		Args:    []string{program, "-p", n.Dir, "-e", "stderr", "-c", n.ConfigFile(), "-g", "daemon off;"},
+		Args:    []string{program, "-p", n.Dir, "-e", "stderr", "-c", n.ConfigFile(), "-g", "daemon off; error_log stderr notice;"},
 		LogFile: filepath.Join(n.Dir, "nginx.log"),
 		Name:    n.Name(),
 	})
@@ -123,8 +123,9 @@ func (n *Nginx) prepare() error {
 	return os.WriteFile(n.ConfigFile(), []byte(n.Config), 0o600)
 }
 
-// ready is a probe. nginx writes its pid file after it has opened its listeners
-// and set up its signals.
+// ready is a probe. nginx writes its pid file after it has opened its listeners,
+// but until it starts its workers it forgets what it is signalled: it notes the
+// signal, and then waits for another one.
 func (n *Nginx) ready(process *Process) func(context.Context) error {
 	return func(ctx context.Context) error {
 		content, err := os.ReadFile(n.PIDFile())
@@ -133,6 +134,9 @@ func (n *Nginx) ready(process *Process) func(context.Context) error {
 		}
 		if strings.TrimSpace(string(content)) != strconv.Itoa(process.PID()) {
 			return errors.New("the listeners are not open yet")
+		}
+		if !strings.Contains(process.Log(), "start worker process") {
+			return errors.New("it has no workers yet")
 		}
 		if n.Listen == "" {
 			return nil
