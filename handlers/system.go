@@ -127,7 +127,8 @@ func (s *SystemCertificate) make(ctx context.Context, names certctl.Names, holde
 	if err != nil {
 		return err
 	}
-	facts, err := certctl.ParseLeaf(leaf)
+	issued := certctl.Issued{Leaf: leaf, Chain: s.authority.Chain}
+	facts, err := issued.Check(certctl.Order{CSR: csr.Raw, Names: names})
 	if err != nil {
 		return err
 	}

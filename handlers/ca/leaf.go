@@ -35,9 +35,9 @@ type Prepared struct {
 	Digest  certctl.Digest // SHA-256 of the to-be-signed bytes
 	Clamped bool           // ends with the authority, before the profile's validity
 
-	authority *Authority
-	template  *x509.Certificate
-	public    crypto.PublicKey
+	key  crypto.Signer
+	tbs  []byte
+	opts crypto.SignerOpts // as the algorithm in the bytes demands
 }
 
 // Prepare checks a request against the profile and builds the bytes that Sign
@@ -57,7 +57,7 @@ func (a *Authority) Prepare(r Request) (*Prepared, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Prepared{authority: a, template: template, public: r.CSR.PublicKey}
+	p := &Prepared{key: a.key}
 	wanted := template.NotBefore.Add(time.Duration(r.Profile.Validity))
 	if end := a.Certificate.NotAfter; wanted.After(end) {
 		if end.Sub(template.NotBefore) < time.Duration(r.Profile.Validity)/2 {
@@ -68,25 +68,28 @@ func (a *Authority) Prepare(r Request) (*Prepared, error) {
 	}
 	template.NotAfter = wanted
 	capture := &captor{Signer: a.key}
-	if _, err := x509.CreateCertificate(rand.Reader, template, a.Certificate, p.public, capture); !errors.Is(err, errCaptured) {
+	if _, err := x509.CreateCertificate(rand.Reader, template, a.Certificate, r.CSR.PublicKey, capture); !errors.Is(err, errCaptured) {
 		return nil, certctl.Wrap(certctl.Invalid, err, "no certificate can be built from this request")
 	}
-	p.Digest = certctl.DigestOf(capture.tbs)
+	p.tbs, p.opts, p.Digest = capture.tbs, capture.opts, certctl.DigestOf(capture.tbs)
 	return p, nil
 }
 
-// Sign lints the prepared bytes and signs them. Lint errors are Invalid.
+// Sign lints the prepared bytes and signs them: what was linted is what is signed,
+// with one signature. Lint errors are Invalid. The signature is not verified here:
+// whoever takes the leaf does so (see certctl.Issued.Check).
 func (p *Prepared) Sign() (der []byte, warnings int, err error) {
-	linting := &linter{Signer: p.authority.key, digest: p.Digest}
-	der, err = x509.CreateCertificate(rand.Reader, p.template, p.authority.Certificate, p.public, linting)
+	if warnings, err = lintBytes(p.tbs); err != nil {
+		return nil, 0, err
+	}
+	signature, err := crypto.SignMessage(p.key, rand.Reader, p.tbs, p.opts)
+	if err == nil {
+		der, err = wrap(p.tbs, signature)
+	}
 	if err != nil {
-		var ours *certctl.Error
-		if errors.As(err, &ours) {
-			return nil, 0, ours
-		}
 		return nil, 0, certctl.Wrap(certctl.Internal, err, "the certificate cannot be signed")
 	}
-	return der, linting.warnings, nil
+	return der, warnings, nil
 }
 
 var extendedKeyUsages = map[certctl.ExtendedKeyUsage]x509.ExtKeyUsage{

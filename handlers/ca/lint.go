@@ -36,46 +36,31 @@ var errCaptured = errors.New("captured")
 // captor takes the to-be-signed bytes and signs nothing.
 type captor struct {
 	crypto.Signer
-	tbs []byte
+	tbs  []byte
+	opts crypto.SignerOpts
 }
 
-func (c *captor) SignMessage(_ io.Reader, tbs []byte, _ crypto.SignerOpts) ([]byte, error) {
-	c.tbs = tbs
+func (c *captor) SignMessage(_ io.Reader, tbs []byte, opts crypto.SignerOpts) ([]byte, error) {
+	c.tbs, c.opts = tbs, opts
 	return nil, errCaptured
 }
 
-// linter is the signer that x509.CreateCertificate gets: it sees the exact
-// bytes, lints them, and only then signs them. What was linted is what is
-// signed, with one signature.
-type linter struct {
-	crypto.Signer
-	digest   certctl.Digest // what was recorded before signing
-	warnings int
-}
+// unsigned stands for the signature while a certificate is linted.
+var unsigned = []byte{0}
 
-func (l *linter) SignMessage(random io.Reader, tbs []byte, opts crypto.SignerOpts) ([]byte, error) {
-	if certctl.DigestOf(tbs) != l.digest {
-		return nil, certctl.Errorf(certctl.Internal, "the bytes to be signed are not those that were recorded")
-	}
-	if err := l.check(tbs); err != nil {
-		return nil, err
-	}
-	return crypto.SignMessage(l.Signer, random, tbs, opts)
-}
-
-// check lints the bytes with a dummy signature around them.
-func (l *linter) check(tbs []byte) error {
+// lintBytes lints to-be-signed bytes, with a dummy signature around them.
+func lintBytes(tbs []byte) (warnings int, err error) {
 	registry, err := rules()
 	if err != nil {
-		return certctl.Wrap(certctl.Internal, err, "the lint rules cannot be read")
+		return 0, certctl.Wrap(certctl.Internal, err, "the lint rules cannot be read")
 	}
-	der, err := wrap(tbs)
+	der, err := wrap(tbs, unsigned)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	certificate, err := x509.ParseCertificate(der)
 	if err != nil {
-		return certctl.Wrap(certctl.Invalid, err, "the certificate that would be signed cannot be parsed")
+		return 0, certctl.Wrap(certctl.Invalid, err, "the certificate that would be signed cannot be parsed")
 	}
 	var broken []string
 	for name, result := range zlint.LintCertificateEx(certificate, registry).Results {
@@ -83,19 +68,19 @@ func (l *linter) check(tbs []byte) error {
 		case lint.Error, lint.Fatal:
 			broken = append(broken, name)
 		case lint.Warn:
-			l.warnings++
+			warnings++
 		}
 	}
 	if len(broken) > 0 {
-		return certctl.Errorf(certctl.Invalid, "the certificate would break %s", strings.Join(broken, ", ")).
+		return 0, certctl.Errorf(certctl.Invalid, "the certificate would break %s", strings.Join(broken, ", ")).
 			WithRemedy("see the rules of that name in zlint's documentation")
 	}
-	return nil
+	return warnings, nil
 }
 
-// wrap puts a signature that is none around to-be-signed bytes. Its algorithm is
-// the one that the bytes themselves name.
-func wrap(tbs []byte) ([]byte, error) {
+// wrap puts a signature around to-be-signed bytes. Its algorithm is the one that the
+// bytes themselves name.
+func wrap(tbs, signature []byte) ([]byte, error) {
 	var head struct {
 		Raw       asn1.RawContent
 		Version   int `asn1:"optional,explicit,default:0,tag:0"`
@@ -110,7 +95,7 @@ func wrap(tbs []byte) ([]byte, error) {
 		TBS       asn1.RawValue
 		Algorithm pkix.AlgorithmIdentifier
 		Signature asn1.BitString
-	}{asn1.RawValue{FullBytes: tbs}, head.Algorithm, asn1.BitString{Bytes: []byte{0}, BitLength: 8}})
+	}{asn1.RawValue{FullBytes: tbs}, head.Algorithm, asn1.BitString{Bytes: signature, BitLength: 8 * len(signature)}})
 	if err != nil {
 		return nil, certctl.Wrap(certctl.Internal, err, "the bytes to be signed cannot be wrapped")
 	}
