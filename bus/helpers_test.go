@@ -126,7 +126,7 @@ func (b *table) add(n, size int) []certctl.Event {
 	return slices.Clone(b.events[len(b.events)-n:])
 }
 
-func (b *table) UnpublishedEvents(_ context.Context, limit int) ([]certctl.Event, error) {
+func (b *table) UnpublishedEvents(_ context.Context, _ time.Duration, limit int) ([]certctl.Event, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	var out []certctl.Event

@@ -18,8 +18,8 @@ import (
 // EventLog is the table of events, which is the record; the stream is its feed.
 type EventLog interface {
 	// UnpublishedEvents returns the oldest events that are not marked as published
-	// nor set aside, at most limit.
-	UnpublishedEvents(ctx context.Context, limit int) ([]certctl.Event, error)
+	// nor set aside and have an age, at most limit.
+	UnpublishedEvents(ctx context.Context, age time.Duration, limit int) ([]certctl.Event, error)
 	// MarkPublished takes events off that list.
 	MarkPublished(ctx context.Context, ids []certctl.ID) error
 	// SetAsideEvent takes one off that cannot be published, and says so to people.
@@ -32,9 +32,13 @@ type EventLog interface {
 // How events are published. A batch opens a staging store at the broker: with
 // few events that costs more than it saves.
 const (
-	singlyMost   = 16
-	batchMost    = 500
-	relayEvery   = 5 * time.Second
+	singlyMost = 16
+	batchMost  = 500
+	relayEvery = 5 * time.Second
+	// leftoverAge is how old an event is before others than the process that
+	// committed it publish it. A batch with one event that the stream has already is
+	// refused as a whole, and then each of its events costs a sync.
+	leftoverAge  = 10 * time.Second
 	batchTimeout = 20 * time.Second
 )
 
@@ -87,7 +91,7 @@ func (r *Relay) Run(ctx context.Context) error {
 // runOnce publishes the oldest leftovers and returns how many were published and
 // how many set aside.
 func (r *Relay) runOnce(ctx context.Context) (published, aside int, err error) {
-	events, err := r.table.UnpublishedEvents(ctx, batchMost)
+	events, err := r.table.UnpublishedEvents(ctx, leftoverAge, batchMost)
 	if err != nil {
 		return 0, 0, err
 	}

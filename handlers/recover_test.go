@@ -284,7 +284,7 @@ func TestEventsComeBackOnce(t *testing.T) {
 		}
 	}
 	l.stream(l.events...)
-	unpublished, err := l.UnpublishedEvents(l.ctx, 1000)
+	unpublished, err := l.UnpublishedEvents(l.ctx, -time.Second, 1000)
 	l.must(err)
 	known := map[certctl.ID]bool{old[len(old)-1].ID: true}
 	for _, e := range l.events {

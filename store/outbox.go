@@ -3,18 +3,20 @@ package store
 import (
 	"context"
 	"encoding/json"
+	"time"
 
 	"github.com/certctl/certctl"
 	"github.com/jackc/pgx/v5"
 )
 
-// UnpublishedEvents returns events that are not on the bus yet, oldest ids
-// first, without those that were set aside. Nobody claims them: what two
-// processes publish has one message id, so that the stream keeps one.
-func (s *Store) UnpublishedEvents(ctx context.Context, limit int) ([]certctl.Event, error) {
+// UnpublishedEvents returns events of at least an age that are not on the bus yet,
+// oldest ids first, without those that were set aside. Nobody claims them: what
+// two processes publish has one message id, so that the stream keeps one.
+func (s *Store) UnpublishedEvents(ctx context.Context, age time.Duration, limit int) ([]certctl.Event, error) {
 	return s.storedEvents(ctx, `
-		select e.body, e.trace from (select id from event_out where aside_at is null order by id limit $1) o
-		cross join lateral (select body, trace from event where event.id = o.id) e order by o.id`, limit)
+		select e.body, e.trace from (
+			select id from event_out where aside_at is null and id < uuid7_floor(now() - $2::interval) order by id limit $1) o
+		cross join lateral (select body, trace from event where event.id = o.id) e order by o.id`, limit, age)
 }
 
 // EventsSince returns the events whose ids come after one, in the order of ids.
