@@ -23,6 +23,18 @@ type Store struct {
 // the database ends its session, and what it had begun is undone.
 const stoppedAfter = 10 * time.Second
 
+// connectionSettings are settings of every connection.
+//
+// Plans are for tables that grow: one made while a table was nearly empty, and
+// kept by a prepared statement, must not read all of it when it is full. Statements
+// of a few milliseconds gain nothing from being compiled, which takes longer than
+// they do.
+var connectionSettings = map[string]string{
+	"idle_in_transaction_session_timeout": strconv.Itoa(int(stoppedAfter.Milliseconds())),
+	"enable_seqscan":                      "off",
+	"jit":                                 "off",
+}
+
 // Open connects to the database at url (a PostgreSQL connection string) and
 // proves that it answers. The schema is not touched; see Migrate.
 func Open(ctx context.Context, url string, announce certctl.Announcer) (*Store, error) {
@@ -31,8 +43,10 @@ func Open(ctx context.Context, url string, announce certctl.Announcer) (*Store, 
 		return nil, certctl.Wrap(certctl.Invalid, err, "the database URL cannot be read")
 	}
 	config.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
-		if _, err := conn.Exec(ctx, `set idle_in_transaction_session_timeout = `+strconv.Itoa(int(stoppedAfter.Milliseconds()))); err != nil {
-			return err
+		for name, value := range connectionSettings {
+			if _, err := conn.Exec(ctx, `select set_config($1, $2, false)`, name, value); err != nil {
+				return err
+			}
 		}
 		return registerTypes(ctx, conn)
 	}
