@@ -88,7 +88,7 @@ func (w *world) signs(o certctl.Order, csr *certctl.CSR) certctl.ID {
 }
 
 // leafOf makes a leaf for the key of a request.
-func leafOf(t *testing.T, csr *certctl.CSR, names ...string) []byte {
+func leafOf(t testing.TB, csr *certctl.CSR, names ...string) []byte {
 	t.Helper()
 	request, err := x509.ParseCertificateRequest(csr.DER)
 	if err != nil {

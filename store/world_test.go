@@ -23,7 +23,7 @@ import (
 // profile "server", the policy "default" and the issuer "local".
 type world struct {
 	*store.Store
-	t      *testing.T
+	t      testing.TB
 	ctx    context.Context
 	admin  certctl.Actor
 	issuer certctl.Issuer
@@ -32,7 +32,7 @@ type world struct {
 	effects []certctl.Effects
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
 	t.Helper()
 	w := &world{t: t, ctx: t.Context()}
 	s, err := store.Open(w.ctx, storetest.URL(t), w.announce)
@@ -186,7 +186,7 @@ func (w *world) holders(c certctl.Certificate) []certctl.HolderVersion {
 }
 
 // csrFor makes a key with a CSR for names.
-func csrFor(t *testing.T, names ...string) *certctl.CSR {
+func csrFor(t testing.TB, names ...string) *certctl.CSR {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -204,7 +204,7 @@ func csrFor(t *testing.T, names ...string) *certctl.CSR {
 }
 
 // leafFor makes a self-signed leaf that is a third through its 90 days.
-func leafFor(t *testing.T, names ...string) []byte {
+func leafFor(t testing.TB, names ...string) []byte {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

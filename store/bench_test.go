@@ -1,0 +1,89 @@
+package store_test
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/certctl/certctl"
+)
+
+// Sizes of a bulk request and of a batch of orders, as the API and the signer
+// have them.
+const (
+	benchSubmit = 1000
+	benchBatch  = 256
+)
+
+// submissions are requests with CSRs, with names of their own for each round.
+func submissions(b *testing.B, csr *certctl.CSR, round int) []certctl.CertificateRequest {
+	b.Helper()
+	requests := make([]certctl.CertificateRequest, benchSubmit)
+	for i := range requests {
+		name := fmt.Sprintf("b-%d-%d", round, i)
+		requests[i] = certctl.CertificateRequest{Name: name, Issuers: []string{"local"}, CSR: csr, Origin: certctl.OriginBulk}
+	}
+	return requests
+}
+
+// BenchmarkSubmit records certificates with their first orders, a thousand in one
+// transaction.
+func BenchmarkSubmit(b *testing.B) {
+	w := newWorld(b)
+	csr := csrFor(b, "b.example.com")
+	for round := 0; b.Loop(); round++ {
+		w.submitAll(submissions(b, csr, round))
+	}
+	b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N*benchSubmit), "µs/certificate")
+}
+
+// BenchmarkIssue brings orders from ready to issued, 256 in one batch: what the
+// signer asks of the database for each.
+func BenchmarkIssue(b *testing.B) {
+	w := newWorld(b)
+	csr := csrFor(b, "b.example.com")
+	var waiting []certctl.ID
+	var leaves [][]byte
+	chain := certctl.Chain{leafFor(b, "ca")}
+	for round := 0; b.Loop(); round++ {
+		b.StopTimer()
+		if len(waiting) < benchBatch {
+			w.submitAll(submissions(b, csr, round))
+			waiting = append(waiting, w.hinted(certctl.HintIssue)...)
+		}
+		batch := waiting[:benchBatch]
+		waiting = waiting[benchBatch:]
+		leaves = leaves[:0]
+		for range batch {
+			leaves = append(leaves, leafFor(b, "b.example.com"))
+		}
+		b.StartTimer()
+		w.issueBatch(batch, leaves, chain)
+	}
+	b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N*benchBatch), "µs/certificate")
+}
+
+func (w *world) submitAll(requests []certctl.CertificateRequest) {
+	w.t.Helper()
+	results, err := w.SubmitCertificates(w.ctx, w.admin, requests)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for _, result := range results {
+		if result.Err != nil {
+			w.t.Fatal(result.Err)
+		}
+	}
+}
+
+func (w *world) issueBatch(orders []certctl.ID, leaves [][]byte, chain certctl.Chain) {
+	w.t.Helper()
+	begun := w.begin("bench", orders...)
+	if len(begun) != len(orders) {
+		w.t.Fatalf("%d of %d orders were begun", len(begun), len(orders))
+	}
+	ends := make([]certctl.AttemptEnd, len(begun))
+	for i, a := range begun {
+		ends[i] = certctl.AttemptEnd{Order: a.Order, N: a.N, Worker: a.Worker, Leaf: leaves[i], Chain: chain}
+	}
+	w.finish(ends...)
+}
