@@ -57,6 +57,8 @@ type Config struct {
 	GuardShare float64 `help:"Share of all keys that a change may have re-issued at once, for all replicas; more waits for 'certctl guard release'. 1: no limit; 0: as it is stored, 0.2 at first."`
 	GuardLeast int     `help:"Keys below which nothing is guarded, for all replicas. 0: as it is stored, 50 at first."`
 
+	DebugListen string `help:"Loopback address, for any role, of a plain-HTTP listener with /ready, /metrics and Go's profiles at /debug/pprof/. Default: none." name:"debug-listen"`
+
 	Shutdown time.Duration `help:"How long a stop may take." default:"15s"`
 
 	Retention retentionSettings `embed:""`
@@ -109,6 +111,9 @@ func (c *Config) complete() error {
 	if c.DatabaseURL == "" {
 		return certctl.Errorf(certctl.Invalid, "no database is set").
 			WithRemedy("set CERTCTL_DATABASE_URL to a PostgreSQL connection string, or run ./task up to try certctl on one machine")
+	}
+	if err := c.checkDebugListen(); err != nil {
+		return err
 	}
 	host, port, err := net.SplitHostPort(c.Listen)
 	if err != nil || port == "" {

@@ -34,7 +34,9 @@ func (s *server) run(ctx context.Context) error {
 	if err := s.recoverFirst(t.ctx, conns); err != nil {
 		return err
 	}
-	s.startMessaging(t, conns)
+	if err := s.startDebug(t, s.startMessaging(t, conns)); err != nil {
+		return err
+	}
 	if s.config.has(roleSigner) {
 		if err := s.signer.start(t.ctx, t, conns[roleSigner]); err != nil {
 			return err
@@ -58,8 +60,9 @@ func (s *server) run(ctx context.Context) error {
 }
 
 // startMessaging runs what every process needs of the bus, over the connection
-// of any of its roles: all of them may give hints and tell events.
-func (s *server) startMessaging(t *tasks, conns map[role]*bus.Conn) {
+// of any of its roles, which it returns: all of them may give hints and tell
+// events.
+func (s *server) startMessaging(t *tasks, conns map[role]*bus.Conn) *bus.Conn {
 	var conn *bus.Conn
 	for _, r := range allRoles {
 		if conns[r] != nil {
@@ -79,6 +82,7 @@ func (s *server) startMessaging(t *tasks, conns map[role]*bus.Conn) {
 	if s.config.has(roleScheduler) {
 		t.run("relay", relay.Run)
 	}
+	return conn
 }
 
 // liveReaders are those whose consumers must exist.

@@ -32,6 +32,9 @@ type Fleet struct {
 	// Proxied puts a [Proxy] before database and bus.
 	Proxied bool
 
+	// PostgresSettings are added to the database's own.
+	PostgresSettings map[string]string
+
 	// Apart are the processes by role, where each has one: see [Fleet.StartApart].
 	Apart map[string][]*Server
 
@@ -65,7 +68,9 @@ func (f *Fleet) Start(ctx context.Context, servers int) error {
 
 // StartDatabase starts PostgreSQL.
 func (f *Fleet) StartDatabase(ctx context.Context) error {
-	f.Database = &Postgres{Databases: []string{fleetDatabase}, Dir: filepath.Join(f.Dir, "postgres"), Durable: f.Durable}
+	f.Database = &Postgres{
+		Databases: []string{fleetDatabase}, Dir: filepath.Join(f.Dir, "postgres"), Durable: f.Durable, Settings: f.PostgresSettings,
+	}
 	if err := f.Database.Start(ctx); err != nil {
 		return err
 	}

@@ -38,7 +38,14 @@ func (f *Fleet) StartApart(ctx context.Context, replicas int) error {
 	for _, role := range Roles {
 		for n := range replicas {
 			server := f.role(role, n, apis[n], fingerprint)
-			if err := f.startRole(ctx, server, role); err != nil {
+			if server.Debug, err = loopback(); err != nil {
+				return err
+			}
+			err := server.Start(ctx)
+			if server.process != nil {
+				f.Stack.Push(server)
+			}
+			if err != nil {
 				return err
 			}
 			f.Apart[role] = append(f.Apart[role], server)
@@ -68,25 +75,9 @@ func (f *Fleet) role(role string, n int, api, fingerprint string) *Server {
 	return server
 }
 
-// startRole waits for a process that can be asked.
-func (f *Fleet) startRole(ctx context.Context, server *Server, role string) error {
-	if role != "api" {
-		return server.Launch(&f.Stack)
-	}
-	err := server.Start(ctx)
-	if server.process != nil {
-		f.Stack.Push(server)
-	}
-	return err
-}
-
 // Restart starts a process of a role again that has ended.
 func (f *Fleet) Restart(ctx context.Context, role string, n int) error {
-	server := f.Apart[role][n]
-	if role == "api" {
-		return server.Start(ctx)
-	}
-	return server.Spawn()
+	return f.Apart[role][n].Start(ctx)
 }
 
 // Credentials is the folder with the credentials of the platform's roles, as bus

@@ -23,6 +23,9 @@ type Server struct {
 	DatabaseURL string
 	// Listen is the address of the API.
 	Listen string
+	// Debug is the address at which the process says whether it is ready, whatever
+	// its roles, and gives its metrics and profiles; empty: none.
+	Debug string
 	// Env is added to the environment and wins: further CERTCTL_* settings.
 	Env []string
 	// CAFile and AdminKeyFile are where the server writes its root and the first
@@ -40,16 +43,6 @@ func (s *Server) Start(ctx context.Context) error {
 	return s.process.Ready(ctx, s.ready)
 }
 
-// Launch starts a server without the role api, which nobody can ask whether it is
-// ready, and lets the stack stop it.
-func (s *Server) Launch(stack *Stack) error {
-	err := s.Spawn()
-	if err == nil {
-		stack.Push(s)
-	}
-	return err
-}
-
 // Spawn starts the server and does not wait for it.
 func (s *Server) Spawn() error {
 	if s.CAFile == "" {
@@ -61,12 +54,16 @@ func (s *Server) Spawn() error {
 	if err := os.MkdirAll(s.Dir, 0o700); err != nil {
 		return fmt.Errorf("make the server's folder: %w", err)
 	}
+	debug := []string{}
+	if s.Debug != "" {
+		debug = append(debug, "CERTCTL_DEBUG_LISTEN="+s.Debug)
+	}
 	process, err := Start(Command{
 		Name: "certctl-server", Args: []string{s.Binary, "serve"}, LogFile: filepath.Join(s.Dir, "server.log"),
 		Env: append([]string{
 			"CERTCTL_DATA_DIR=" + s.Dir, "CERTCTL_LISTEN=" + s.Listen, "CERTCTL_DATABASE_URL=" + s.DatabaseURL,
 			"CERTCTL_CREATE_KEKS=true",
-		}, s.Env...),
+		}, append(debug, s.Env...)...),
 	})
 	if err != nil {
 		return err
@@ -75,9 +72,12 @@ func (s *Server) Spawn() error {
 	return nil
 }
 
-// ready asks /ready with the root that the server has written; before there is
-// one, the server is not ready.
+// ready asks /ready, with the root that the server has written unless there is a
+// debug listener; before there is one, the server is not ready.
 func (s *Server) ready(ctx context.Context) error {
+	if s.Debug != "" {
+		return Answers(http.DefaultClient, "http://"+s.Debug+"/ready")(ctx)
+	}
 	client, err := s.Client()
 	if err != nil {
 		return err

@@ -147,7 +147,10 @@ func TestRolesApart(t *testing.T) {
 		return server
 	}
 	credentials := "CERTCTL_NATS_CREDENTIALS=" + filepath.Join(f.Dir, "nats", "credentials")
-	f.must(apart("signer", f.port(), "CERTCTL_ROLES=signer").Launch(&f.Stack))
+	signer := apart("signer", f.port(), "CERTCTL_ROLES=signer")
+	signer.Debug = f.port()
+	f.must(signer.Start(t.Context()))
+	f.Stack.Push(signer)
 	front := apart("api", api, "CERTCTL_ROLES=api,worker,scheduler", credentials, "CERTCTL_KEK_CA=/nonexistent",
 		"CERTCTL_TLS_CERT="+f.NATSFile("tls.crt"), "CERTCTL_TLS_KEY="+f.NATSFile("tls.key"), "CERTCTL_CA_FINGERPRINT="+f.fingerprint(f.NATSFile("tls.crt")))
 	f.must(front.Start(t.Context()))
