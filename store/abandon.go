@@ -19,7 +19,7 @@ func (t *tx) settle(ctx context.Context, issued []*finishing) error {
 	if len(ids) == 0 {
 		return nil
 	}
-	_, err := t.Exec(ctx, `delete from external_order where order_id = any($1) and abandoned_at is null`, ids)
+	err := t.put(ctx, `delete from external_order where order_id = any($1) and abandoned_at is null`, ids)
 	return err
 }
 
@@ -117,7 +117,7 @@ func (s *Store) FinishAbandon(ctx context.Context, end certctl.AbandonEnd) error
 }
 
 func (t *tx) abandoned(ctx context.Context, end certctl.AbandonEnd) error {
-	if _, err := t.Exec(ctx, `delete from external_order where id = $1 and abandoned_at is not null`, end.ID); err != nil {
+	if err := t.put(ctx, `delete from external_order where id = $1 and abandoned_at is not null`, end.ID); err != nil {
 		return err
 	}
 	return t.done(ctx, dueExternal, end.ID)

@@ -281,12 +281,12 @@ func (t *tx) leave(ctx context.Context, f found, certificates []certctl.ID) erro
 		return err
 	}
 	// What was to be forgotten before is never asked for again.
-	if _, err := t.Exec(ctx, `
+	if err := t.put(ctx, `
 		update binding set forgotten_at = now() where unbound_at is not null and forgotten_at is null
 			and id in (select id from due where agent_id = $1 and kind = 'binding')`, f.id); err != nil {
 		return err
 	}
-	if _, err := t.Exec(ctx, `delete from due where agent_id = $1 and kind = 'binding'`, f.id); err != nil {
+	if err := t.put(ctx, `delete from due where agent_id = $1 and kind = 'binding'`, f.id); err != nil {
 		return err
 	}
 	if err := t.endErasures(ctx, f.id); err != nil {

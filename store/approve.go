@@ -27,7 +27,7 @@ func (s *Store) ApproveOrder(ctx context.Context, actor certctl.Actor, id certct
 				WithRemedy("let somebody else approve it")
 		}
 		o.State, o.Wait = startOf(false, o.CSR != nil, o.HolderKind)
-		if _, err := t.Exec(ctx, `update cert_order set state = $2, wait = $3, updated_at = now() where id = $1`,
+		if err := t.put(ctx, `update cert_order set state = $2, wait = $3, updated_at = now() where id = $1`,
 			id, string(o.State), string(o.Wait)); err != nil {
 			return err
 		}

@@ -25,7 +25,7 @@ func (s *Store) ArchiveCertificate(ctx context.Context, actor certctl.Actor, ref
 		if err := t.endHolders(ctx, h, holders); err != nil {
 			return err
 		}
-		if _, err := t.Exec(ctx, `update certificate set archived_at = now(), updated_at = now() where id = $1`, h.id); err != nil {
+		if err := t.put(ctx, `update certificate set archived_at = now(), updated_at = now() where id = $1`, h.id); err != nil {
 			return err
 		}
 		t.event(h.team, certctl.AggregateCertificate, h.id, certctl.EventCertificateArchived, map[string]any{

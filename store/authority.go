@@ -139,7 +139,7 @@ func (t *tx) storeChains(ctx context.Context, chains ...certctl.Chain) error {
 		if certs == nil {
 			certs = [][]byte{}
 		}
-		if _, err := t.Exec(ctx, `insert into chain (digest, certs) values ($1, $2) on conflict do nothing`, []byte(digest), certs); err != nil {
+		if err := t.put(ctx, `insert into chain (digest, certs) values ($1, $2) on conflict do nothing`, []byte(digest), certs); err != nil {
 			return err
 		}
 	}
@@ -165,7 +165,7 @@ func (s *Store) ActivateAuthority(ctx context.Context, actor certctl.Actor, id c
 		if err != nil {
 			return err
 		}
-		if _, err := t.Exec(ctx, `
+		if err := t.put(ctx, `
 			update authority set state = 'retiring' where issuer_id = $1 and state = 'active' and not is_root and id <> $2`, a.Issuer, id); err != nil {
 			return err
 		}

@@ -87,3 +87,17 @@ func (w *world) issueBatch(orders []certctl.ID, leaves [][]byte, chain certctl.C
 	}
 	w.finish(ends...)
 }
+
+// BenchmarkSubmitOne records one certificate with its first order, which is then
+// issued by itself: what a single request costs.
+func BenchmarkSubmitOne(b *testing.B) {
+	w := newWorld(b)
+	csr := csrFor(b, "b.example.com")
+	for n := 0; b.Loop(); n++ {
+		if _, err := w.SubmitCertificate(w.ctx, w.admin, certctl.CertificateRequest{
+			Name: fmt.Sprintf("one-%d", n), Issuers: []string{"local"}, CSR: csr,
+		}, certctl.Idempotency{}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -77,7 +77,7 @@ func (t *tx) bind(ctx context.Context, h *held, b plannedBinding) error {
 	if err != nil {
 		return err
 	}
-	if _, err := t.Exec(ctx, `
+	if err := t.put(ctx, `
 		insert into binding (id, certificate_id, target_id, holder_id, place, slot) values ($1, $2, $3, $4, $5, $6)`,
 		b.id, h.id, b.target.id, holder.id, b.place, string(b.slot)); err != nil {
 		return err
@@ -216,7 +216,7 @@ func (t *tx) endHolders(ctx context.Context, h *held, holders []certctl.ID) erro
 	if err := t.cancelOrders(ctx, h.team, "no longer bound", live); err != nil {
 		return err
 	}
-	if _, err := t.Exec(ctx, `update holder set ended_at = now() where id = any($1)`, holders); err != nil {
+	if err := t.put(ctx, `update holder set ended_at = now() where id = any($1)`, holders); err != nil {
 		return err
 	}
 	if err := t.endMembers(ctx, holders); err != nil {
@@ -283,18 +283,18 @@ func (t *tx) adoptOne(ctx context.Context, spec orderSpec) ([]certctl.ID, error)
 		case known:
 		case len(holders) == 0:
 			holder = spec.Holder
-			if _, err := t.Exec(ctx, `update holder set kind = 'agent', agent_id = $2 where id = $1`, holder, b.agent); err != nil {
+			if err := t.put(ctx, `update holder set kind = 'agent', agent_id = $2 where id = $1`, holder, b.agent); err != nil {
 				return nil, err
 			}
 		default:
 			holder = certctl.NewID(t.now)
-			if _, err := t.Exec(ctx, `insert into holder (id, certificate_id, kind, agent_id) values ($1, $2, 'agent', $3)`,
+			if err := t.put(ctx, `insert into holder (id, certificate_id, kind, agent_id) values ($1, $2, 'agent', $3)`,
 				holder, spec.Certificate, b.agent); err != nil {
 				return nil, err
 			}
 		}
 		holders[b.agent] = holder
-		if _, err := t.Exec(ctx, `update binding set holder_id = $2 where id = $1`, b.id, holder); err != nil {
+		if err := t.put(ctx, `update binding set holder_id = $2 where id = $1`, b.id, holder); err != nil {
 			return nil, err
 		}
 	}

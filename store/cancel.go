@@ -45,12 +45,12 @@ func (t *tx) cancelOrders(ctx context.Context, team, reason string, orders []liv
 	for i, o := range orders {
 		ids[i], holders[i] = o.id, o.holder
 	}
-	if _, err := t.Exec(ctx, `
+	if err := t.put(ctx, `
 		update cert_order set state = 'cancelled', wait = '', message = $2, updated_at = now(), closed_at = now()
 		where id = any($1)`, ids, reason); err != nil {
 		return err
 	}
-	if _, err := t.Exec(ctx, `
+	if err := t.put(ctx, `
 		update attempt set outcome = 'cancelled', message = $2, finished_at = now() where order_id = any($1) and outcome = ''`,
 		ids, reason); err != nil {
 		return err
@@ -123,7 +123,7 @@ func (t *tx) lockOrder(ctx context.Context, id certctl.ID) (o liveOrder, team st
 // reconsider makes holders due again a day from now, if they have a version that
 // is to be renewed and nothing else will look at them before.
 func (t *tx) reconsider(ctx context.Context, holders ...certctl.ID) error {
-	_, err := t.Exec(ctx, `
+	err := t.put(ctx, `
 		insert into due (kind, id, verb, lane, urgency, due_at)
 		select $2, h.id, $3, $4, $5, greatest(v.renew_at, now() + interval '1 day')
 		from holder h join version v on v.id = h.version_id

@@ -107,7 +107,7 @@ func (t *tx) revokeKeys(ctx context.Context, spkis []certctl.Digest) error {
 	if len(spkis) == 0 {
 		return nil
 	}
-	if _, err := t.Exec(ctx, `insert into blocked_key (spki, reason) select distinct spki, $2 from unnest($1::bytea[]) as k(spki) on conflict do nothing`,
+	if err := t.put(ctx, `insert into blocked_key (spki, reason) select distinct spki, $2 from unnest($1::bytea[]) as k(spki) on conflict do nothing`,
 		spkis, string(certctl.ReasonKeyCompromise)); err != nil {
 		return err
 	}

@@ -91,7 +91,7 @@ func (t *tx) giveCSR(ctx context.Context, h *held, o liveOrder, csr *certctl.CSR
 	if o.state == certctl.OrderAwaitingApproval {
 		next.State, wait = o.state, o.wait
 	}
-	if _, err := t.Exec(ctx, `
+	if err := t.put(ctx, `
 		update cert_order set state = $2, wait = $3, urgency = $4, csr = $5, csr_spki = $6, updated_at = now() where id = $1`,
 		o.id, string(next.State), string(wait), int16(next.Urgency), csr.DER, csr.SPKI); err != nil {
 		return err

@@ -126,7 +126,7 @@ func (t *tx) endWaits(ctx context.Context, all []claimed) error {
 		if len(ids[kind]) == 0 {
 			continue
 		}
-		if _, err := t.Exec(ctx, statement, ids[kind]); err != nil {
+		if err := t.put(ctx, statement, ids[kind]); err != nil {
 			return err
 		}
 	}

@@ -79,7 +79,7 @@ func (d document) archive(ctx context.Context, t *tx, ref string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := t.Exec(ctx, fmt.Sprintf(`select from %s where id = $1 for update`, d.kind), f.id); err != nil {
+	if err := t.put(ctx, fmt.Sprintf(`select from %s where id = $1 for update`, d.kind), f.id); err != nil {
 		return err
 	}
 	if err := t.unused(ctx, d.kind, f, d.column+" = $1"); err != nil {

@@ -15,7 +15,7 @@ const codeDrift = "drift"
 // returns those that are to be installed again.
 func (t *tx) noteDrift(ctx context.Context, drifted []openItem, mended []certctl.ID) (repair []openItem, err error) {
 	if len(mended) > 0 {
-		if _, err := t.Exec(ctx, `
+		if err := t.put(ctx, `
 			update deployment set reason = '', message = '' where id = any($1) and reason = $2`, mended, codeDrift); err != nil {
 			return nil, err
 		}
@@ -53,7 +53,7 @@ func (t *tx) noteDrift(ctx context.Context, drifted []openItem, mended []certctl
 		return repair, err
 	}
 	// updated_at stays: it is what the agent's next word is held against.
-	_, err = t.Exec(ctx, `
+	err = t.put(ctx, `
 		update deployment d set reason = $3, message = new.how from unnest($1::uuid[], $2::text[]) as new(id, how) where d.id = new.id`,
 		fresh, how, codeDrift)
 	return repair, err

@@ -47,7 +47,7 @@ func (t *tx) due(ctx context.Context, rows ...dueRow) error {
 		kinds[i], ids[i], verbs[i], lanes[i] = row.kind, row.id, string(row.verb), lane
 		agents[i], urgencies[i], times[i] = row.agent, int16(row.urgency), row.at
 	}
-	_, err := t.Exec(ctx, `
+	err := t.put(ctx, `
 		insert into due (kind, id, verb, lane, agent_id, urgency, due_at)
 		select * from unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::uuid[], $6::smallint[], $7::timestamptz[])
 		order by 1, 2 -- of two transactions that set the same rows, one waits for the other
@@ -62,6 +62,6 @@ func (t *tx) done(ctx context.Context, kind string, ids ...certctl.ID) error {
 	if len(ids) == 0 {
 		return nil
 	}
-	_, err := t.Exec(ctx, `delete from due where kind = $1 and id = any($2)`, kind, ids)
+	err := t.put(ctx, `delete from due where kind = $1 and id = any($2)`, kind, ids)
 	return err
 }

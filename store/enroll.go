@@ -131,7 +131,7 @@ func (t *tx) enroll(ctx context.Context, j *joining) (certctl.ID, error) {
 	if err := t.insertKeys(ctx, id, j.Keys); err != nil {
 		return id, err
 	}
-	if _, err := t.Exec(ctx, `update join_token set uses_left = uses_left - 1 where id = $1`, j.token.ID); err != nil {
+	if err := t.put(ctx, `update join_token set uses_left = uses_left - 1 where id = $1`, j.token.ID); err != nil {
 		return id, err
 	}
 	_, err = t.Exec(ctx, `insert into join_use (token_id, keys_hash, agent_id) values ($1, $2, $3)`, j.token.ID, j.keysHash, id)
@@ -194,7 +194,7 @@ func (t *tx) newKeys(ctx context.Context, keys certctl.AgentKeys) error {
 }
 
 func (t *tx) insertAgent(ctx context.Context, id certctl.ID, j *joining, word certctl.Statement) error {
-	_, err := t.Exec(ctx, `
+	err := t.put(ctx, `
 		insert into agent (id, team_id, name, state, machine_id, statement, labels, version)
 		select $1, team.id, $2, $3, $4, $5::jsonb, $6, $7 from team where team.name = $8`,
 		id, j.Name, string(j.firstState()), j.MachineID, word, j.labels(), certctl.Clip(j.Version, 100), j.token.Team)
@@ -210,7 +210,7 @@ func (t *tx) replaceAgent(ctx context.Context, id certctl.ID, j *joining, word c
 	if err := t.endKeys(ctx, id); err != nil {
 		return err
 	}
-	if _, err := t.Exec(ctx, `
+	if err := t.put(ctx, `
 		update agent set state = $2, state_reason = '', machine_id = $3, statement = $4::jsonb, labels = labels || $5, version = $6,
 			enrolled_at = now() where id = $1`,
 		id, string(j.firstState()), j.MachineID, word, j.labels(), certctl.Clip(j.Version, 100)); err != nil {
@@ -248,7 +248,7 @@ func (t *tx) insertKeys(ctx context.Context, id certctl.ID, keys certctl.AgentKe
 
 // endKeys retires an agent's keys for ever.
 func (t *tx) endKeys(ctx context.Context, id certctl.ID) error {
-	_, err := t.Exec(ctx, `update agent_key set until = now() where agent_id = $1 and until is null`, id)
+	err := t.put(ctx, `update agent_key set until = now() where agent_id = $1 and until is null`, id)
 	return err
 }
 

@@ -50,7 +50,7 @@ func (t *tx) eraseKeys(ctx context.Context, versions []revocable) error {
 	}); err != nil || len(ids) == 0 {
 		return err
 	}
-	if _, err := t.Exec(ctx, `
+	if err := t.put(ctx, `
 		insert into key_erasure (id, agent_id, spki) select * from unnest($1::uuid[], $2::uuid[], $3::bytea[])`, ids, agents, keys); err != nil {
 		return err
 	}
@@ -79,7 +79,7 @@ func (t *tx) sendErases(ctx context.Context, items []openItem, _ map[certctl.ID]
 	if len(ids) == 0 {
 		return nil
 	}
-	if _, err := t.Exec(ctx, `update key_erasure set number = $2 where id = any($1) and number = 0`, ids, t.now.UnixMicro()); err != nil {
+	if err := t.put(ctx, `update key_erasure set number = $2 where id = any($1) and number = 0`, ids, t.now.UnixMicro()); err != nil {
 		return err
 	}
 	rows, err := t.Query(ctx, `select e.id, e.spki, e.number from key_erasure e where e.id = any($1) and `+erasable+` order by e.id`, ids)
@@ -112,7 +112,7 @@ func (t *tx) ringErasers(ctx context.Context, agents []certctl.ID) error {
 
 // endErasures ends what a retired agent was to erase: it is never asked again.
 func (t *tx) endErasures(ctx context.Context, agent certctl.ID) error {
-	_, err := t.Exec(ctx, `delete from due where kind = $2 and agent_id = $1`, agent, dueErasure)
+	err := t.put(ctx, `delete from due where kind = $2 and agent_id = $1`, agent, dueErasure)
 	return err
 }
 

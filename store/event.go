@@ -52,7 +52,7 @@ func (t *tx) appendEvents(ctx context.Context) error {
 		ids[i], objects[i], teams[i], aggregates[i], names[i] = e.ID, e.Object, e.Team, string(e.Aggregate), string(e.Name)
 		actors[i], outcomes[i], traces[i], sequences[i], bodies[i], sums[i] = e.Actor, e.Outcome, e.Trace, e.Sequence, body, sum[:]
 	}
-	_, err := t.Exec(ctx, `
+	err := t.put(ctx, `
 		with written as (
 			insert into event (id, team_id, aggregate, object_id, sequence, name, actor, outcome, trace, body, sha256)
 			select e.id, team.id, e.aggregate, e.object, e.sequence, e.name, e.actor, e.outcome, e.trace, e.body, e.sum

@@ -42,7 +42,7 @@ func (t *tx) watchExpiry(ctx context.Context, versions []certctl.ID) error {
 			holders, times = append(holders, s.holder), append(times, s.notAfter.Add(-time.Duration(alerts[0])))
 		}
 	}
-	_, err = t.Exec(ctx, `
+	err = t.put(ctx, `
 		insert into due (kind, id, verb, lane, urgency, due_at)
 		select $3, id, $4, $5, $6, at from unnest($1::uuid[], $2::timestamptz[]) as new(id, at) order by id
 		on conflict (kind, id) do update set due_at = least(due.due_at, excluded.due_at)`,
@@ -144,7 +144,7 @@ func (t *tx) alert(ctx context.Context, leaf servedLeaf, alerts []certctl.Durati
 	if len(fresh) == 0 || !leaf.notAfter.After(t.now) {
 		return next, nil
 	}
-	if _, err := t.Exec(ctx, `insert into expiry_alert (version_id, threshold) select $1, unnest($2::bigint[]) on conflict do nothing`,
+	if err := t.put(ctx, `insert into expiry_alert (version_id, threshold) select $1, unnest($2::bigint[]) on conflict do nothing`,
 		leaf.version, fresh); err != nil {
 		return next, err
 	}
@@ -192,7 +192,7 @@ func (t *tx) servedLeaves(ctx context.Context, holders []certctl.ID) ([]servedLe
 
 // lookAtExpiry has the alerts of a policy's certificates looked at now.
 func (t *tx) lookAtExpiry(ctx context.Context, policy certctl.ID) error {
-	_, err := t.Exec(ctx, `
+	err := t.put(ctx, `
 		insert into due (kind, id, verb, lane, urgency, due_at)
 		select $2, h.id, $3, $4, $5, now() from certificate c join holder h on h.certificate_id = c.id
 		where c.policy_id = $1 and c.archived_at is null and c.purpose = 'user' and h.ended_at is null and h.version_id is not null order by h.id

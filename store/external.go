@@ -57,7 +57,7 @@ func (s *Store) RegisterExternalAccount(ctx context.Context, a certctl.ExternalA
 func (s *Store) HoldExternal(ctx context.Context, hold certctl.ExternalHold) (bool, error) {
 	var held bool
 	err := s.write(ctx, certctl.SystemActor("worker"), func(t *tx) error {
-		if _, err := t.Exec(ctx, `
+		if err := t.put(ctx, `
 			insert into external_order (id, account_id, names, issuer_id, order_id)
 			select $1, $2, $3, $4, o.id from cert_order o where o.id = $5 and o.state = 'processing'
 			on conflict do nothing`,

@@ -38,13 +38,13 @@ func (t *tx) closeIssued(ctx context.Context, issued []*finishing) error {
 	if err := t.settle(ctx, issued); err != nil {
 		return err
 	}
-	if _, err := t.Exec(ctx, `
+	if err := t.put(ctx, `
 		update cert_order o set state = 'issued', wait = '', error_code = '', message = '', version_id = new.version,
 			updated_at = now(), closed_at = now()
 		from unnest($1::uuid[], $2::uuid[]) as new(id, version) where o.id = new.id`, orders, versions); err != nil {
 		return err
 	}
-	if _, err := t.Exec(ctx, `
+	if err := t.put(ctx, `
 		update holder h set version_id = new.version, kept_revision = 0, sealed_key = null -- an imported key was for the version before
 		from unnest($1::uuid[], $2::uuid[]) as new(id, version)
 		where h.id = new.id and h.ended_at is null`, holders, versions); err != nil {
@@ -136,7 +136,7 @@ func (t *tx) closeFailed(ctx context.Context, failures []*finishing) error {
 	if err := t.endAttempts(ctx, failures, certctl.AttemptFailed); err != nil {
 		return err
 	}
-	if _, err := t.Exec(ctx, `
+	if err := t.put(ctx, `
 		update cert_order o set state = new.state, wait = new.wait, error_code = new.code, message = new.message, lost_leases = 0,
 			updated_at = now(), closed_at = case when new.state = 'refused' then now() end
 		from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[]) as new(id, state, wait, code, message)
@@ -173,12 +173,12 @@ func (t *tx) endAttempts(ctx context.Context, all []*finishing, outcome certctl.
 			}
 		}
 	}
-	if _, err := t.Exec(ctx, `
+	if err := t.put(ctx, `
 		update attempt a set outcome = $5, error_code = new.code, message = new.message, failure = new.kind, retry_at = new.again, finished_at = now()
 		from unnest($1::uuid[], $2::int[], $3::text[], $4::text[], $6::text[], $7::timestamptz[]) as new(id, n, code, message, kind, again)
 		where a.order_id = new.id and a.n = new.n`, ids, numbers, codes, messages, string(outcome), kinds, again); err != nil {
 		return err
 	}
-	_, err := t.Exec(ctx, `delete from issuer_slot where order_id = any($1)`, ids)
+	err := t.put(ctx, `delete from issuer_slot where order_id = any($1)`, ids)
 	return err
 }

@@ -30,7 +30,7 @@ func (s *Store) CreateFreeze(ctx context.Context, actor certctl.Actor, freeze ce
 			return certctl.InvalidField("/ends_at", "is over already")
 		}
 		freeze.ID, freeze.Creator, freeze.Created = certctl.NewID(t.now), actor.Principal.Name, t.now
-		if _, err := t.Exec(ctx, `update change_freeze set ended_at = ends_at where name = $1 and ended_at is null and ends_at <= now()`, freeze.Name); err != nil {
+		if err := t.put(ctx, `update change_freeze set ended_at = ends_at where name = $1 and ended_at is null and ends_at <= now()`, freeze.Name); err != nil {
 			return err
 		}
 		labels := freeze.Labels
@@ -122,14 +122,14 @@ func (t *tx) thaw(ctx context.Context, labels map[string]string) error {
 	if labels == nil {
 		labels = map[string]string{}
 	}
-	_, err := t.Exec(ctx, `
+	err := t.put(ctx, `
 		update due set due_at = now() from holder h join certificate c on c.id = h.certificate_id join version v on v.id = h.version_id
 		where due.kind = 'holder' and due.id = h.id and due.due_at > now() and c.labels @> $1
 			and (v.renew_at <= now() or greatest(v.revision, h.kept_revision) < c.revision)`, labels)
 	if err != nil {
 		return err
 	}
-	_, err = t.Exec(ctx, `
+	err = t.put(ctx, `
 		update due set due_at = now() from deployment d
 		where due.kind = 'deployment' and due.id = d.id and due.due_at > now() and d.wait = $1`, string(certctl.WaitFreeze))
 	return err

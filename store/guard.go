@@ -96,7 +96,7 @@ func (t *tx) guardHolds(ctx context.Context) (bool, error) {
 		g.HeldAt = time.Time{}
 		t.guardEvent(g, certctl.EventGuardEased, 0)
 	}
-	_, err := t.Exec(ctx, `update guard set fleet = $1, changed = $2, held_at = $3, counted_at = now()`, g.Fleet, g.Changed, g.HeldAt)
+	err := t.put(ctx, `update guard set fleet = $1, changed = $2, held_at = $3, counted_at = now()`, g.Fleet, g.Changed, g.HeldAt)
 	return g.Holds(), err
 }
 
@@ -155,7 +155,7 @@ func (s *Store) SetGuard(ctx context.Context, share float64, least int) error {
 		if err := g.Validate(); err != nil {
 			return err
 		}
-		_, err := t.Exec(ctx, `update guard set share = $1, least = $2, counted_at = null where (share, least) is distinct from ($1, $2)`, g.Share, g.Least)
+		err := t.put(ctx, `update guard set share = $1, least = $2, counted_at = null where (share, least) is distinct from ($1, $2)`, g.Share, g.Least)
 		return err
 	})
 }
@@ -177,7 +177,7 @@ func (s *Store) ReleaseGuard(ctx context.Context, actor certctl.Actor) (int, err
 		if err := t.QueryRow(ctx, `select id, share, fleet from guard for update`).Scan(&g.ID, &g.Share, &g.Fleet); err != nil {
 			return err
 		}
-		if _, err := t.Exec(ctx, `
+		if err := t.put(ctx, `
 			delete from guard_pass p using holder h join version v on v.id = h.version_id
 			where h.id = p.holder_id and v.revision >= p.revision and v.id < uuid7_floor(now() - interval '1 hour')`); err != nil {
 			return err

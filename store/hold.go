@@ -84,12 +84,12 @@ func (t *tx) holdBack(ctx context.Context, held map[certctl.ID]heldUntil) error 
 	for _, id := range sortedIDs(held) {
 		ids, waits, times = append(ids, id), append(waits, string(held[id].wait)), append(times, held[id].at)
 	}
-	if _, err := t.Exec(ctx, `
+	if err := t.put(ctx, `
 		update deployment d set wait = new.wait, updated_at = now() from unnest($1::uuid[], $2::text[]) as new(id, wait)
 		where d.id = new.id and d.wait is distinct from new.wait`, ids, waits); err != nil {
 		return err
 	}
-	_, err := t.Exec(ctx, `
+	err := t.put(ctx, `
 		update due set due_at = new.at from unnest($1::uuid[], $2::timestamptz[]) as new(id, at)
 		where due.kind = 'deployment' and due.id = new.id`, ids, times)
 	return err
@@ -139,7 +139,7 @@ func (t *tx) lookAgain(ctx context.Context, h *held) error {
 	if err := t.due(ctx, holders...); err != nil {
 		return err
 	}
-	_, err := t.Exec(ctx, `
+	err := t.put(ctx, `
 		update due set due_at = now() where due_at > now() and (
 			kind = 'order' and id in (select id from cert_order where certificate_id = $1 and live) or
 			kind = 'deployment' and id in (select id from deployment where certificate_id = $1 and state in ('pending', 'installing', 'rolled_back', 'failed')))`,

@@ -107,12 +107,12 @@ func (t *tx) importVersion(ctx context.Context, sub *submission, leaf certctl.Le
 	if chain == nil {
 		chain = certctl.Chain{}
 	}
-	if _, err := t.Exec(ctx, `insert into chain (digest, certs) values ($1, $2) on conflict do nothing`,
+	if err := t.put(ctx, `insert into chain (digest, certs) values ($1, $2) on conflict do nothing`,
 		chain.Digest(), [][]byte(chain)); err != nil {
 		return err
 	}
 	holder, version := sub.holders[0].id, certctl.NewID(t.now)
-	if _, err := t.Exec(ctx, `
+	if err := t.put(ctx, `
 		insert into version (id, certificate_id, holder_id, revision, serial, fingerprint, spki, algorithm,
 			not_before, not_after, leaf, chain_digest, origin, renew_at)
 		values ($1, $2, $3, 1, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`,
@@ -120,7 +120,7 @@ func (t *tx) importVersion(ctx context.Context, sub *submission, leaf certctl.Le
 		leaf.NotBefore, leaf.NotAfter, request.Leaf, chain.Digest(), string(certctl.VersionImported), renewAt); err != nil {
 		return err
 	}
-	if _, err := t.Exec(ctx, `update holder set version_id = $2, sealed_key = $3 where id = $1`, holder, version, request.SealedKey); err != nil {
+	if err := t.put(ctx, `update holder set version_id = $2, sealed_key = $3 where id = $1`, holder, version, request.SealedKey); err != nil {
 		return err
 	}
 	t.event(sub.team, certctl.AggregateCertificate, sub.id, certctl.EventCertificateImported, map[string]any{

@@ -116,7 +116,7 @@ func (t *tx) startings(ctx context.Context, starts []certctl.AttemptStart) ([]*s
 // and joined at once would see the locked rows as they are and the joined ones as
 // they were before it waited.
 func (t *tx) lockOrders(ctx context.Context, ids []certctl.ID) error {
-	_, err := t.Exec(ctx, `select from cert_order where id = any($1) order by id for no key update`, ids)
+	err := t.put(ctx, `select from cert_order where id = any($1) order by id for no key update`, ids)
 	return err
 }
 
@@ -144,13 +144,13 @@ func (t *tx) begin(ctx context.Context, mine []*starting, worker string, until t
 		}
 		rows[i] = dueRow{kind: dueOrder, id: a.Order, verb: certctl.HintIssue, lane: a.Issuer.String(), at: until}
 	}
-	if _, err := t.Exec(ctx, `
+	if err := t.put(ctx, `
 		update attempt a set outcome = 'abandoned', message = 'its worker gave no sign of life', finished_at = now()
 		from unnest($1::uuid[], $2::int[]) as new(id, n)
 		where a.order_id = new.id and a.n = new.n - 1 and a.outcome = ''`, orders, numbers); err != nil {
 		return nil, err
 	}
-	if _, err := t.Exec(ctx, `
+	if err := t.put(ctx, `
 		insert into attempt (order_id, n, issuer_id, authority_id, worker, serial, tbs_digest, external_url, state, lease_until, started_at, csr_spki)
 		select id, n, issuer, authority, $10, serial, digest, url, state, $11, started, (select csr_spki from cert_order o where o.id = new.id)
 		from unnest($1::uuid[], $2::int[], $3::uuid[], $4::uuid[], $5::text[], $6::bytea[], $7::text[], $8::bytea[], $9::timestamptz[])
@@ -158,7 +158,7 @@ func (t *tx) begin(ctx context.Context, mine []*starting, worker string, until t
 		orders, numbers, issuers, authorities, serials, digests, urls, states, started, worker, until); err != nil {
 		return nil, err
 	}
-	if _, err := t.Exec(ctx, `
+	if err := t.put(ctx, `
 		update cert_order o set lost_leases = case when o.state = 'processing' then o.lost_leases + 1 else o.lost_leases end,
 			state = 'processing', wait = '', attempts = new.n, updated_at = now()
 		from unnest($1::uuid[], $2::int[]) as new(id, n) where o.id = new.id`, orders, numbers); err != nil {
@@ -183,14 +183,14 @@ func (s *Store) parkLost(ctx context.Context, order certctl.ID) error {
 		if err != nil {
 			return err
 		}
-		if _, err := t.Exec(ctx, `
+		if err := t.put(ctx, `
 			update attempt set outcome = 'abandoned', finished_at = now() where order_id = $1 and outcome = ''`, order); err != nil {
 			return err
 		}
 		if err := t.abandon(ctx, order); err != nil {
 			return err
 		}
-		if _, err := t.Exec(ctx, `
+		if err := t.put(ctx, `
 			insert into dead_letter (id, verb, lane, ids, reason) values ($1, $2, $3, $4, $5)`,
 			certctl.NewID(t.now), string(certctl.HintIssue), issuer.String(), []certctl.ID{order}, "lost_leases"); err != nil {
 			return err

@@ -87,7 +87,7 @@ func (t *tx) slotsOf(ctx context.Context, issuer certctl.ID, wanting []*starting
 }
 
 func (t *tx) lockGate(ctx context.Context, issuer certctl.ID) (g gate, err error) {
-	if _, err := t.Exec(ctx, `select pg_advisory_xact_lock($1)`, lockKey("slots/"+issuer.String())); err != nil {
+	if err := t.put(ctx, `select pg_advisory_xact_lock($1)`, lockKey("slots/"+issuer.String())); err != nil {
 		return g, err
 	}
 	g.issuer = issuer
@@ -144,13 +144,13 @@ func (t *tx) use(ctx context.Context, g gate, through []*starting, going int, un
 	for i, s := range through {
 		ids[i] = s.start.Order
 	}
-	if _, err := t.Exec(ctx, `
+	if err := t.put(ctx, `
 		insert into issuer_slot (issuer_id, order_id, until) select $1, unnest($2::uuid[]), $3
 		on conflict (issuer_id, order_id) do update set until = excluded.until`, g.issuer, ids, until); err != nil {
 		return err
 	}
 	if g.rate.Count > 0 && going < len(ids) {
-		if _, err := t.Exec(ctx, `
+		if err := t.put(ctx, `
 			insert into issuer_use (issuer_id, at, order_id) select $1, now(), unnest($2::uuid[]) on conflict do nothing`, g.issuer, ids[going:]); err != nil {
 			return err
 		}
@@ -158,7 +158,7 @@ func (t *tx) use(ctx context.Context, g gate, through []*starting, going int, un
 	if g.health != certctl.HealthDown {
 		return nil
 	}
-	_, err := t.Exec(ctx, `update issuer set probe_at = $2 where id = $1`, g.issuer, t.now.Add(certctl.BreakerPause(g.outages)))
+	err := t.put(ctx, `update issuer set probe_at = $2 where id = $1`, g.issuer, t.now.Add(certctl.BreakerPause(g.outages)))
 	return err
 }
 
@@ -171,10 +171,10 @@ func (t *tx) shutOut(ctx context.Context, out []*starting, wait certctl.WaitReas
 	for i, s := range out {
 		ids[i] = s.start.Order
 	}
-	if _, err := t.Exec(ctx, `update cert_order set wait = $2, updated_at = now() where id = any($1) and state = any('{ready,processing}')`,
+	if err := t.put(ctx, `update cert_order set wait = $2, updated_at = now() where id = any($1) and state = any('{ready,processing}')`,
 		ids, string(wait)); err != nil {
 		return err
 	}
-	_, err := t.Exec(ctx, `update due set due_at = $2 where kind = 'order' and id = any($1)`, ids, at)
+	err := t.put(ctx, `update due set due_at = $2 where kind = 'order' and id = any($1)`, ids, at)
 	return err
 }

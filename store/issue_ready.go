@@ -139,10 +139,10 @@ func (s *Store) ExtendLease(ctx context.Context, order certctl.ID, n int, worker
 		if tag.RowsAffected() == 0 {
 			return lostAttempt(order, n)
 		}
-		if _, err := t.Exec(ctx, `update issuer_slot set until = $2 where order_id = $1`, order, until); err != nil {
+		if err := t.put(ctx, `update issuer_slot set until = $2 where order_id = $1`, order, until); err != nil {
 			return err
 		}
-		_, err = t.Exec(ctx, `update due set due_at = $2 where kind = 'order' and id = $1`, order, until)
+		err = t.put(ctx, `update due set due_at = $2 where kind = 'order' and id = $1`, order, until)
 		return err
 	})
 }

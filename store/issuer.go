@@ -146,7 +146,7 @@ func (s *Store) ArchiveIssuer(ctx context.Context, actor certctl.Actor, ref stri
 			return err
 		}
 		// Nobody begins to use the row while it is locked.
-		if _, err := t.Exec(ctx, `select from issuer where id = $1 for update`, f.id); err != nil {
+		if err := t.put(ctx, `select from issuer where id = $1 for update`, f.id); err != nil {
 			return err
 		}
 		if err := t.unused(ctx, certctl.ObjectIssuer, f, "issuers @> array[$1::uuid]"); err != nil {
@@ -191,7 +191,7 @@ func (s *Store) PauseIssuer(ctx context.Context, actor certctl.Actor, ref string
 
 // askAgain has what waits for an issuer looked at now.
 func (t *tx) askAgain(ctx context.Context, issuer certctl.ID) error {
-	_, err := t.Exec(ctx, `update due set due_at = now() where verb = any($1) and lane = $2 and due_at > now()`,
+	err := t.put(ctx, `update due set due_at = now() where verb = any($1) and lane = $2 and due_at > now()`,
 		[]string{string(certctl.HintIssue), string(certctl.HintRevoke)}, issuer.String())
 	return err
 }

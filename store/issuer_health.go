@@ -93,7 +93,7 @@ func (t *tx) issuerFailed(ctx context.Context, issuer certctl.ID, n int, reason 
 	if before == certctl.HealthDown || outages >= certctl.OutagesToOpen {
 		health = certctl.HealthDown
 	}
-	if _, err := t.Exec(ctx, `
+	if err := t.put(ctx, `
 		update issuer set outages = $2, health = $3, health_reason = $4, updated_at = now(),
 			down_since = case when $3 = 'down' then coalesce(down_since, now()) end,
 			probe_at = case when $3 = 'down' then $5::timestamptz end
@@ -184,7 +184,7 @@ func (t *tx) switchIssuers(ctx context.Context, from certctl.ID, all []switching
 // that nobody answers for any more is abandoned; a leaf that still comes of it is
 // kept as an orphan.
 func (t *tx) switchOrder(ctx context.Context, s switching, from, to certctl.ID) error {
-	if _, err := t.Exec(ctx, `
+	if err := t.put(ctx, `
 		update attempt set outcome = 'abandoned', message = 'another issuer took over', finished_at = now()
 		where order_id = $1 and outcome = ''`, s.order); err != nil {
 		return err
@@ -192,7 +192,7 @@ func (t *tx) switchOrder(ctx context.Context, s switching, from, to certctl.ID) 
 	if err := t.abandon(ctx, s.order); err != nil {
 		return err
 	}
-	if _, err := t.Exec(ctx, `
+	if err := t.put(ctx, `
 		update cert_order set issuer_id = $2, state = 'ready', wait = '', updated_at = now() where id = $1`, s.order, to); err != nil {
 		return err
 	}

@@ -29,7 +29,7 @@ func (s *Store) CreateJoinToken(ctx context.Context, actor certctl.Actor, token 
 			return err
 		}
 		id := certctl.NewID(t.now)
-		if _, err := t.Exec(ctx, `
+		if err := t.put(ctx, `
 			insert into join_token (id, team_id, prefix, hash, uses_left, expires_at, names, labels, networks, approve, replace)
 			values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`,
 			id, teamID, token.Prefix, hash, token.UsesLeft, token.ExpiresAt, some(token.Names), someLabels(token.Labels),

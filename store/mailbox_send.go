@@ -34,7 +34,7 @@ func (t *tx) sendKeys(ctx context.Context, items []openItem, _ map[certctl.ID]*c
 		return nil
 	}
 	// Setting a number that is set already would cost a write for each question.
-	if _, err := t.Exec(ctx, `
+	if err := t.put(ctx, `
 		update cert_order set number = $2 where id = any($1) and state = 'awaiting_csr' and number = 0`, ids, t.now.UnixMicro()); err != nil {
 		return err
 	}
@@ -234,13 +234,13 @@ func (t *tx) markSent(ctx context.Context, sent []*sending) error {
 		rows[i] = dueRow{kind: dueDeployment, id: d.ID, verb: certctl.HintBell, agent: d.Agent,
 			urgency: certctl.UrgencyNow, at: t.now.Add(installReminder)}
 	}
-	if _, err := t.Exec(ctx, `
+	if err := t.put(ctx, `
 		update deployment d set state = 'installing', wait = '', number = new.number, updated_at = now()
 		from unnest($1::uuid[], $2::bigint[]) as new(id, number)
 		where d.id = new.id and (d.state <> 'installing' or d.number <> new.number)`, ids, numbers); err != nil {
 		return err
 	}
-	if _, err := t.Exec(ctx, `
+	if err := t.put(ctx, `
 		update binding b set number = new.number from unnest($1::uuid[], $2::bigint[]) as new(id, number)
 		where b.id = new.id and b.number < new.number`, bindings, numbers); err != nil {
 		return err

@@ -39,7 +39,7 @@ func (t *tx) join(ctx context.Context, holders, agents []certctl.ID) error {
 	if len(holders) == 0 {
 		return nil
 	}
-	_, err := t.Exec(ctx, `
+	err := t.put(ctx, `
 		insert into holder_member as m (holder_id, agent_id) select * from unnest($1::uuid[], $2::uuid[])
 		on conflict (holder_id, agent_id) do update set left_at = null, joined_at = now(), refused = '' where m.left_at is not null`,
 		holders, agents)
@@ -80,10 +80,10 @@ func (t *tx) part(ctx context.Context, holder certctl.ID) error {
 // forgetMember takes away what is known of the keys of members that have left, or
 // whose machine is another one now.
 func (t *tx) forgetMember(ctx context.Context, holder certctl.ID, agents ...certctl.ID) error {
-	if _, err := t.Exec(ctx, `delete from member_key where holder_id = $1 and agent_id = any($2)`, holder, agents); err != nil {
+	if err := t.put(ctx, `delete from member_key where holder_id = $1 and agent_id = any($2)`, holder, agents); err != nil {
 		return err
 	}
-	_, err := t.Exec(ctx, `update holder set rekey_at = now() where id = $1`, holder)
+	err := t.put(ctx, `update holder set rekey_at = now() where id = $1`, holder)
 	return err
 }
 
@@ -98,7 +98,7 @@ func (t *tx) memberReplaced(ctx context.Context, h *held, agent certctl.ID, live
 	if err := t.forgetMember(ctx, holder.id, agent); err != nil {
 		return err
 	}
-	if _, err := t.Exec(ctx, `update holder_member set refused = '', joined_at = now() where holder_id = $1 and agent_id = $2`, holder.id, agent); err != nil {
+	if err := t.put(ctx, `update holder_member set refused = '', joined_at = now() where holder_id = $1 and agent_id = $2`, holder.id, agent); err != nil {
 		return err
 	}
 	var lost, waiting []certctl.ID
@@ -169,7 +169,7 @@ func (t *tx) nameMakers(ctx context.Context, ids []certctl.ID) error {
 		return err
 	}
 	t.ring(agents)
-	if _, err := t.Exec(ctx, `
+	if err := t.put(ctx, `
 		update cert_order set wait = 'holder_offline' where id = any($1) and state = 'awaiting_csr' and wait = 'backoff'`, ids); err != nil {
 		return err
 	}
@@ -184,7 +184,7 @@ func (t *tx) setMakers(ctx context.Context, orders, makers []certctl.ID) error {
 	if len(orders) == 0 {
 		return nil
 	}
-	_, err := t.Exec(ctx, `
+	err := t.put(ctx, `
 		update cert_order o set maker_id = new.maker, number = 0, updated_at = now()
 		from unnest($1::uuid[], $2::uuid[]) as new(id, maker) where o.id = new.id and o.maker_id is distinct from new.maker`, orders, makers)
 	return err

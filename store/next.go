@@ -85,7 +85,7 @@ func (t *tx) forgetNextKeys(ctx context.Context, holders ...certctl.ID) error {
 	if len(holders) == 0 {
 		return nil
 	}
-	_, err := t.Exec(ctx, `
+	err := t.put(ctx, `
 		update holder set next_csr = null, next_spki = null, next_agent_id = null
 		where id = any($1) and next_csr is not null`, holders)
 	return err

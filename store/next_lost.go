@@ -81,7 +81,7 @@ func (t *tx) takeBackCSR(ctx context.Context, o liveOrder) error {
 	if next.State == certctl.OrderReady {
 		next.State, wait = startOf(false, false, holders[o.holder].kind)
 	}
-	if _, err := t.Exec(ctx, `
+	if err := t.put(ctx, `
 		update cert_order set state = $2, wait = $3, csr = null, csr_spki = null, number = 0, updated_at = now()
 		where id = $1 and state in ('ready', 'awaiting_approval')`, o.id, string(next.State), string(wait)); err != nil {
 		return err

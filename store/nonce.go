@@ -18,12 +18,12 @@ func (s *Store) NewAgentNonce(ctx context.Context, agent certctl.ID, nonce []byt
 		if state == certctl.AgentRetired {
 			return certctl.Errorf(certctl.Gone, "this agent was retired").WithRemedy("enrol this machine anew if it should come back")
 		}
-		if _, err := t.Exec(ctx, `
+		if err := t.put(ctx, `
 			delete from agent_nonce where nonce in
 				(select nonce from agent_nonce where expires_at <= now() order by expires_at limit 100 for update skip locked)`); err != nil {
 			return err
 		}
-		_, err := t.Exec(ctx, `insert into agent_nonce (nonce, agent_id, expires_at) values ($1, $2, $3)`, nonce, agent, t.now.Add(ttl))
+		err := t.put(ctx, `insert into agent_nonce (nonce, agent_id, expires_at) values ($1, $2, $3)`, nonce, agent, t.now.Add(ttl))
 		return err
 	})
 }

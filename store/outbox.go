@@ -54,14 +54,13 @@ func (s *Store) MarkPublished(ctx context.Context, ids []certctl.ID) error {
 	if len(ids) == 0 {
 		return nil
 	}
-	err := pgx.BeginFunc(ctx, s.pool, func(t pgx.Tx) error {
-		if _, err := t.Exec(ctx, `set local synchronous_commit = off`); err != nil {
+	err := transact(ctx, s.pool, beginWrite, &tx{}, func(t *tx) error {
+		if err := t.put(ctx, `set local synchronous_commit = off`); err != nil {
 			return err
 		}
 		// Somebody else who deletes a row at this moment has published it, too.
-		_, err := t.Exec(ctx, `
+		return t.put(ctx, `
 			delete from event_out where id in (select id from event_out where id = any($1) order by id for update skip locked)`, ids)
-		return err
 	})
 	return failed(err, "published events could not be marked")
 }

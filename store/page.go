@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
+	"errors"
 	"strconv"
 	"strings"
 
@@ -79,7 +80,10 @@ func (c *conditions) String() string {
 // list runs a filtered query with a plan made for the very values of its
 // filters: what is right for a rare label is wrong for a common one.
 func (t *tx) list(ctx context.Context, query string, c *conditions) (pgx.Rows, error) {
-	return t.Query(ctx, query, append([]any{pgx.QueryExecModeCacheDescribe}, c.args...)...)
+	if err := errors.Join(t.put(ctx, planEach), t.flush(ctx)); err != nil {
+		return nil, err
+	}
+	return t.conn.Query(ctx, query, append([]any{pgx.QueryExecModeCacheDescribe}, c.args...)...)
 }
 
 // listIDs returns the ids of a page's items, and one more if there are more. The

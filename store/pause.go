@@ -29,15 +29,15 @@ func (t *tx) pauseAttempts(ctx context.Context, paused []*finishing) error {
 			"issuer": f.order.Issuer, "attempt": f.end.N, "code": codes[i], "retry_at": at,
 		})
 	}
-	if _, err := t.Exec(ctx, `
+	if err := t.put(ctx, `
 		update attempt a set paused = true, lease_until = now() from cert_order o
 		where o.id = any($1) and a.order_id = o.id and a.n = o.attempts`, ids); err != nil {
 		return err
 	}
-	if _, err := t.Exec(ctx, `delete from issuer_slot where order_id = any($1)`, ids); err != nil {
+	if err := t.put(ctx, `delete from issuer_slot where order_id = any($1)`, ids); err != nil {
 		return err
 	}
-	if _, err := t.Exec(ctx, `
+	if err := t.put(ctx, `
 		update cert_order o set wait = new.wait, error_code = new.code, message = new.message, lost_leases = 0, updated_at = now()
 		from unnest($1::uuid[], $2::text[], $3::text[], $4::text[]) as new(id, wait, code, message) where o.id = new.id`,
 		ids, waits, codes, messages); err != nil {
@@ -71,12 +71,12 @@ func (t *tx) goOn(ctx context.Context, going []*starting, worker string, until t
 		begun[i], orders[i] = a, a.Order
 		rows[i] = dueRow{kind: dueOrder, id: a.Order, verb: certctl.HintIssue, lane: a.Issuer.String(), at: until}
 	}
-	if _, err := t.Exec(ctx, `
+	if err := t.put(ctx, `
 		update attempt a set paused = false, worker = $2, lease_until = $3 from cert_order o
 		where o.id = any($1) and a.order_id = o.id and a.n = o.attempts and a.outcome = ''`, orders, worker, until); err != nil {
 		return nil, err
 	}
-	if _, err := t.Exec(ctx, `update cert_order set updated_at = now() where id = any($1)`, orders); err != nil {
+	if err := t.put(ctx, `update cert_order set updated_at = now() where id = any($1)`, orders); err != nil {
 		return nil, err
 	}
 	return begun, t.due(ctx, rows...)

@@ -47,7 +47,7 @@ func (t *tx) installation(ctx context.Context) (id certctl.ID, err error) {
 // replica; one at a time runs.
 func (s *Store) Bootstrap(ctx context.Context, request BootstrapRequest) (first bool, err error) {
 	err = s.write(ctx, certctl.SystemActor("bootstrap"), func(t *tx) error {
-		if _, err := t.Exec(ctx, `select pg_advisory_xact_lock($1)`, lockKey("bootstrap")); err != nil {
+		if err := t.put(ctx, `select pg_advisory_xact_lock($1)`, lockKey("bootstrap")); err != nil {
 			return err
 		}
 		if err := t.bootstrap(ctx, request); err != nil {
@@ -60,7 +60,7 @@ func (s *Store) Bootstrap(ctx context.Context, request BootstrapRequest) (first 
 }
 
 func (t *tx) bootstrap(ctx context.Context, request BootstrapRequest) error {
-	if _, err := t.Exec(ctx, `insert into team (id, name) values ($1, $2) on conflict (name) do nothing`,
+	if err := t.put(ctx, `insert into team (id, name) values ($1, $2) on conflict (name) do nothing`,
 		certctl.NewID(t.now), certctl.DefaultTeam); err != nil {
 		return err
 	}
@@ -137,7 +137,7 @@ func (s *Store) AddPlatformKey(ctx context.Context, key certctl.PlatformKey) err
 		if key.NotBefore.IsZero() {
 			key.NotBefore = t.now
 		}
-		_, err := t.Exec(ctx, `
+		err := t.put(ctx, `
 			insert into platform_key (id, purpose, public, sealed, not_before, not_after) values ($1, $2, $3, $4, $5, $6)`,
 			key.ID, key.Purpose, key.Public, key.Sealed, key.NotBefore, key.NotAfter)
 		return err
@@ -159,7 +159,7 @@ func (s *Store) NewestTrust(ctx context.Context) (certctl.Statement, error) {
 // else Conflict: agents take rising versions only.
 func (s *Store) AddTrust(ctx context.Context, version int64, statement certctl.Statement) error {
 	return s.write(ctx, certctl.SystemActor("signer"), func(t *tx) error {
-		if _, err := t.Exec(ctx, `select pg_advisory_xact_lock($1)`, lockKey("trust-document")); err != nil {
+		if err := t.put(ctx, `select pg_advisory_xact_lock($1)`, lockKey("trust-document")); err != nil {
 			return err
 		}
 		tag, err := t.Exec(ctx, `
@@ -184,7 +184,7 @@ func (s *Store) StreamCreated(ctx context.Context, name string, at time.Time) (p
 		if len(before) > 0 {
 			previous = before[0].UTC()
 		}
-		_, err := t.Exec(ctx, `
+		err := t.put(ctx, `
 			insert into stream_state (name, created_at) values ($1, $2)
 			on conflict (name) do update set created_at = excluded.created_at`, name, at)
 		return err

@@ -126,7 +126,7 @@ func (s *Store) UpdatePrincipal(ctx context.Context, actor certctl.Actor, ref st
 		if patch.Disabled != nil {
 			disabled = *patch.Disabled
 		}
-		if _, err := t.Exec(ctx, `
+		if err := t.put(ctx, `
 			update principal set roles = $2, disabled_at = case when $3 then coalesce(disabled_at, now()) end where id = $1`,
 			p.ID, roleNames(roles), disabled); err != nil {
 			return err
@@ -149,7 +149,7 @@ func (t *tx) someAdminLeft(ctx context.Context, before certctl.Principal) error 
 	if before.Team != "" || !slices.Contains(before.Roles, certctl.RoleAdmin) || !before.DisabledAt.IsZero() {
 		return nil
 	}
-	if _, err := t.Exec(ctx, `select pg_advisory_xact_lock($1)`, lockKey("admins")); err != nil {
+	if err := t.put(ctx, `select pg_advisory_xact_lock($1)`, lockKey("admins")); err != nil {
 		return err
 	}
 	var left bool

@@ -62,7 +62,7 @@ func (t *tx) askForUnknown(ctx context.Context, asking map[certctl.ID]*contact, 
 			box.Inventory = append(box.Inventory, u.binding)
 		}
 	}
-	if _, err := t.Exec(ctx, `
+	if err := t.put(ctx, `
 		insert into recovery_version (recovery_id, agent_id, binding_id, version_id)
 		select $1, agent, binding, version from unnest($2::uuid[], $3::uuid[], $4::uuid[]) as u(agent, binding, version)
 		on conflict do nothing`, recovery, some(agents), some(bindings), some(versions)); err != nil {
@@ -74,7 +74,7 @@ func (t *tx) askForUnknown(ctx context.Context, asking map[certctl.ID]*contact, 
 			heard = append(heard, id)
 		}
 	}
-	if _, err := t.Exec(ctx, `
+	if err := t.put(ctx, `
 		update recovery_agent set heard_at = now() where recovery_id = $1 and agent_id = any($2) and heard_at is null`, recovery, some(heard)); err != nil {
 		return nil, err
 	}

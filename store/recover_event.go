@@ -26,7 +26,7 @@ func (s *Store) TakeEvents(ctx context.Context, recovery certctl.ID, events []ce
 			}
 		}
 		taken = len(fresh)
-		_, err = t.Exec(ctx, `update recovery set events = events + $2 where id = $1`, recovery, taken)
+		err = t.put(ctx, `update recovery set events = events + $2 where id = $1`, recovery, taken)
 		return err
 	})
 	return taken, err
@@ -54,7 +54,7 @@ func (t *tx) storeEvents(ctx context.Context, events []certctl.Event) ([]certctl
 		if tag.RowsAffected() == 0 {
 			continue
 		}
-		if _, err := t.Exec(ctx, `
+		if err := t.put(ctx, `
 			insert into event_head as head (object_id, sequence) values ($1, $2)
 			on conflict (object_id) do update set sequence = greatest(head.sequence, excluded.sequence)`, e.Object, e.Sequence); err != nil {
 			return nil, err
@@ -62,7 +62,7 @@ func (t *tx) storeEvents(ctx context.Context, events []certctl.Event) ([]certctl
 		fresh = append(fresh, e)
 	}
 	// What the stream has need not be published, whatever the backup thinks.
-	_, err := t.Exec(ctx, `delete from event_out where id = any($1)`, ids)
+	err := t.put(ctx, `delete from event_out where id = any($1)`, ids)
 	return fresh, err
 }
 
@@ -120,14 +120,14 @@ func (t *tx) applyEvent(ctx context.Context, e certctl.Event) error {
 	if id.IsZero() {
 		return nil
 	}
-	_, err := t.Exec(ctx, statement, id, e.Time)
+	err := t.put(ctx, statement, id, e.Time)
 	return err
 }
 
 // stub records a leaf of which there is only the event. Events of releases that
 // did not name the authority mean the issuer's active one.
 func (t *tx) stub(ctx context.Context, leaf leafFacts, at time.Time) error {
-	_, err := t.Exec(ctx, `
+	err := t.put(ctx, `
 		insert into version_stub (version_id, certificate_id, order_id, issuer_id, authority_id, serial, fingerprint, not_after)
 		select $1, $2, $3, coalesce($4, a.issuer_id), a.id, $6, $7, coalesce($8, a.not_after, $9::timestamptz)
 		from (select) one left join lateral (
@@ -168,7 +168,7 @@ func (t *tx) revokeAgain(ctx context.Context, leaf leafFacts, at time.Time) erro
 		return err
 	}
 	if leaf.Reason == certctl.ReasonKeyCompromise {
-		if _, err := t.Exec(ctx, `
+		if err := t.put(ctx, `
 			insert into blocked_key (spki, reason)
 			select spki, $3 from (select spki from version where id = $1 union select $2::bytea) k where spki is not null on conflict do nothing`,
 			leaf.Version, leaf.SPKI, string(leaf.Reason)); err != nil {
@@ -183,7 +183,7 @@ func (t *tx) announceRevoked(ctx context.Context, revoked []revocable, stubs []c
 	var certificates []certctl.ID
 	var holders []dueRow
 	for _, v := range revoked {
-		if _, err := t.Exec(ctx, `
+		if err := t.put(ctx, `
 			insert into revocation (version_id, issuer_id, reason, state)
 			values ($1, $2, $3, case when $2::uuid is null then 'not_supported' else 'requested' end) on conflict (version_id) do nothing`,
 			v.id, v.issuer, string(reason)); err != nil {

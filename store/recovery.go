@@ -17,17 +17,17 @@ import (
 // ones have higher numbers, since numbers follow the clock.
 func (s *Store) BeginRecovery(ctx context.Context, asOf time.Time) error {
 	return s.write(ctx, certctl.SystemActor("operator"), func(t *tx) error {
-		if _, err := t.Exec(ctx, `update recovery set finished_at = now() where finished_at is null`); err != nil {
+		if err := t.put(ctx, `update recovery set finished_at = now() where finished_at is null`); err != nil {
 			return err
 		}
 		id := certctl.NewID(t.now)
-		if _, err := t.Exec(ctx, `insert into recovery (id, as_of) values ($1, $2)`, id, asOf); err != nil {
+		if err := t.put(ctx, `insert into recovery (id, as_of) values ($1, $2)`, id, asOf); err != nil {
 			return err
 		}
-		if _, err := t.Exec(ctx, `insert into recovery_agent (recovery_id, agent_id) select $1, id from agent where state = 'active'`, id); err != nil {
+		if err := t.put(ctx, `insert into recovery_agent (recovery_id, agent_id) select $1, id from agent where state = 'active'`, id); err != nil {
 			return err
 		}
-		_, err := t.Exec(ctx, `delete from crl using authority a where a.id = crl.authority_id and a.sealed_key is not null`)
+		err := t.put(ctx, `delete from crl using authority a where a.id = crl.authority_id and a.sealed_key is not null`)
 		return err
 	})
 }

@@ -133,7 +133,7 @@ func (t *tx) pullForward(ctx context.Context, open []liveOrder) error {
 	if len(ids) == 0 {
 		return nil
 	}
-	if _, err := t.Exec(ctx, `
+	if err := t.put(ctx, `
 		update cert_order set urgency = 0, lost_leases = 0, waived = attempts, updated_at = now(), wait = case
 			when state = 'ready' then '' when state = 'awaiting_csr' and wait = 'backoff' then 'holder_offline' else wait end
 		where id = any($1)`, ids); err != nil {

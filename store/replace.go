@@ -71,7 +71,7 @@ func (t *tx) awaitReplacement(ctx context.Context, versions []revocable, reason 
 			"certificate": v.certificate, "version": v.id, "serial": v.serial, "fingerprint": v.fingerprint, "reason": reason,
 		})
 	}
-	if _, err := t.Exec(ctx, `
+	if err := t.put(ctx, `
 		insert into revocation (version_id, issuer_id, reason, state, requester_id, rollout_id, ordered_at)
 		select id, issuer_id, $2, 'waiting', $3, $4, now() from version where id = any($1)
 		on conflict (version_id) do update set reason = excluded.reason, state = 'waiting', requester_id = excluded.requester_id,
@@ -181,7 +181,7 @@ func (t *tx) orderAgain(ctx context.Context, waiting []waitingRevocation) error 
 	for i, w := range waiting {
 		versions[i], ids[i] = w.revocable, w.id
 	}
-	if _, err := t.Exec(ctx, `update revocation set ordered_at = now() where version_id = any($1)`, ids); err != nil {
+	if err := t.put(ctx, `update revocation set ordered_at = now() where version_id = any($1)`, ids); err != nil {
 		return err
 	}
 	return t.replace(ctx, versions)

@@ -100,7 +100,7 @@ func (t *tx) alone(ctx context.Context, name string) (mine bool, err error) {
 
 // moveHorizon records that rows of a kind from before a moment may be gone.
 func (t *tx) moveHorizon(ctx context.Context, kind certctl.RetentionKind, before time.Time) error {
-	_, err := t.Exec(ctx, `
+	err := t.put(ctx, `
 		insert into retention_horizon as h (kind, at) values ($1, $2)
 		on conflict (kind) do update set at = greatest(h.at, excluded.at)`, string(kind), before)
 	return err

@@ -29,7 +29,7 @@ func (s *Store) MakeEventPartitions(ctx context.Context, from time.Time) error {
 		from = from.UTC()
 		for month := range eventMonths {
 			first := time.Date(from.Year(), from.Month()+time.Month(month), 1, 0, 0, 0, 0, time.UTC)
-			if _, err := t.Exec(ctx, "select make_event_partition($1::timestamptz::date)", first); err != nil {
+			if err := t.put(ctx, "select make_event_partition($1::timestamptz::date)", first); err != nil {
 				return err
 			}
 		}
@@ -130,7 +130,7 @@ func (s *Store) dropMonth(ctx context.Context, month eventMonth) (gone bool, err
 		if err != nil || !mine {
 			return err
 		}
-		if _, err := t.Exec(ctx, `set local lock_timeout = '3s'`); err != nil {
+		if err := t.put(ctx, `set local lock_timeout = '3s'`); err != nil {
 			return err
 		}
 		var there, waits bool
@@ -147,7 +147,7 @@ func (s *Store) dropMonth(ctx context.Context, month eventMonth) (gone bool, err
 		if err := t.dropped(ctx, month.next, events); err != nil {
 			return err
 		}
-		if _, err := t.Exec(ctx, `alter table event detach partition `+table); err != nil {
+		if err := t.put(ctx, `alter table event detach partition `+table); err != nil {
 			return err
 		}
 		_, err = t.Exec(ctx, `drop table `+table)

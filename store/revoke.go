@@ -124,7 +124,7 @@ func (t *tx) sameKeys(ctx context.Context, named []revocable) ([]revocable, erro
 	for i, v := range named {
 		spkis[i] = v.spki
 	}
-	if _, err := t.Exec(ctx, `
+	if err := t.put(ctx, `
 		insert into blocked_key (spki, reason) select distinct spki, $2 from unnest($1::bytea[]) as k(spki) on conflict do nothing`,
 		spkis, string(certctl.ReasonKeyCompromise)); err != nil {
 		return nil, err
@@ -194,7 +194,7 @@ func (t *tx) revoke(ctx context.Context, versions []revocable, reason certctl.Re
 		})
 	}
 	// What no issuer of ours has issued, nobody here can revoke.
-	if _, err := t.Exec(ctx, `
+	if err := t.put(ctx, `
 		insert into revocation (version_id, issuer_id, reason, state, requester_id)
 		select id, issuer_id, $2, case when issuer_id is null then 'not_supported' else 'requested' end, $3
 		from version where id = any($1)

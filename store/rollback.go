@@ -165,7 +165,7 @@ func (t *tx) earlier(ctx context.Context, h *held, request certctl.RollbackReque
 // goBack makes a version its holder's current one.
 func (t *tx) goBack(ctx context.Context, h *held, v certctl.Version) error {
 	i := slices.IndexFunc(h.holders, func(x heldHolder) bool { return x.id == v.Holder })
-	if _, err := t.Exec(ctx, `update holder set version_id = $2, kept_revision = $3 where id = $1`, v.Holder, v.ID, h.revision); err != nil {
+	if err := t.put(ctx, `update holder set version_id = $2, kept_revision = $3 where id = $1`, v.Holder, v.ID, h.revision); err != nil {
 		return err
 	}
 	t.event(h.team, certctl.AggregateCertificate, h.id, certctl.EventCertificateRolledBack, map[string]any{
@@ -179,7 +179,7 @@ func (t *tx) goBack(ctx context.Context, h *held, v certctl.Version) error {
 		return t.done(ctx, dueHolder, v.Holder)
 	}
 	if at.After(v.RenewAt) {
-		if _, err := t.Exec(ctx, `update version set renew_at = $2 where id = $1`, v.ID, at); err != nil {
+		if err := t.put(ctx, `update version set renew_at = $2 where id = $1`, v.ID, at); err != nil {
 			return err
 		}
 	} else {

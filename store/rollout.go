@@ -210,7 +210,7 @@ func (t *tx) dryRollout(ctx context.Context, r *certctl.Rollout) error {
 // beginRollout records a rollout with its items. Those that are replaced have the
 // first places, in an order that says nothing about them.
 func (t *tx) beginRollout(ctx context.Context, r certctl.Rollout) error {
-	if _, err := t.Exec(ctx, `
+	if err := t.put(ctx, `
 		insert into rollout (id, team_id, state, selection, reason, override, revoke_reason, replace, deadline, pace, released_at, creator, requester_id)
 		values ($1, (select id from team where name = nullif($2, '')), 'running', $3, $4, $5, $6, $7, $8, $9, now(), $10, $11)`,
 		r.ID, r.Team, r.Selection, r.Reason, r.Override, string(r.Revoke), string(r.Replace), r.Deadline, r.Pace, r.Creator, t.actor.Principal.ID); err != nil {
@@ -253,11 +253,11 @@ func (t *tx) beginRollout(ctx context.Context, r certctl.Rollout) error {
 
 // startRollout blocks the keys of a compromise, and makes the rollout due.
 func (t *tx) startRollout(ctx context.Context, r certctl.Rollout) error {
-	if _, err := t.Exec(ctx, `update rollout set total = $2, plan = $3 where id = $1`, r.ID, r.Total, r.Plan); err != nil {
+	if err := t.put(ctx, `update rollout set total = $2, plan = $3 where id = $1`, r.ID, r.Total, r.Plan); err != nil {
 		return err
 	}
 	if r.Revoke == certctl.ReasonKeyCompromise {
-		if _, err := t.Exec(ctx, `
+		if err := t.put(ctx, `
 			insert into blocked_key (spki, reason)
 			select distinct v.spki, $2 from rollout_item i join version v on v.id = i.version_id where i.rollout_id = $1
 			on conflict do nothing`, r.ID, string(r.Revoke)); err != nil {

@@ -83,7 +83,7 @@ func (r *rolling) next(ctx context.Context, at time.Time, err error) error {
 
 // lockRollout reads a rollout and keeps others from changing it.
 func (t *tx) lockRollout(ctx context.Context, id certctl.ID) (*rolling, error) {
-	if _, err := t.Exec(ctx, `select from rollout where id = $1 for no key update`, id); err != nil {
+	if err := t.put(ctx, `select from rollout where id = $1 for no key update`, id); err != nil {
 		return nil, err
 	}
 	all, err := t.rollouts(ctx, []certctl.ID{id})

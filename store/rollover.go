@@ -40,7 +40,7 @@ func (s *Store) ActivateNext(ctx context.Context, actor certctl.Actor, id certct
 		if err != nil {
 			return err
 		}
-		if _, err := t.Exec(ctx, `
+		if err := t.put(ctx, `
 			update authority set state = 'retiring' where issuer_id = $1 and state = 'active' and not is_root and id <> $2`, owner, id); err != nil {
 			return err
 		}

@@ -91,7 +91,7 @@ type contact struct {
 // lockContact makes a transaction the only one that decides about an agent's
 // sessions and mailbox until it ends. It is taken before any other lock.
 func (t *tx) lockContact(ctx context.Context, agents ...certctl.ID) error {
-	_, err := t.Exec(ctx, `select from agent_contact where agent_id = any($1) order by agent_id for update`, agents)
+	err := t.put(ctx, `select from agent_contact where agent_id = any($1) order by agent_id for update`, agents)
 	return err
 }
 
@@ -100,7 +100,7 @@ func (t *tx) forgetSessions(ctx context.Context, agent certctl.ID) error {
 	if err := t.lockContact(ctx, agent); err != nil {
 		return err
 	}
-	_, err := t.Exec(ctx, `
+	err := t.put(ctx, `
 		update agent_contact set session_id = null, session_began = null, superseded = '{}',
 			alternated_by = null, alternated_at = null
 		where agent_id = $1`, agent)
@@ -110,7 +110,7 @@ func (t *tx) forgetSessions(ctx context.Context, agent certctl.ID) error {
 // contacts locks and returns the agents that ask. Those that are not known are
 // not in the answer.
 func (t *tx) contacts(ctx context.Context, ids []certctl.ID) (map[certctl.ID]*contact, error) {
-	if _, err := t.Exec(ctx, `
+	if err := t.put(ctx, `
 		insert into agent_contact (agent_id, at) select id, now() from agent
 		where id = any($1) and not exists (select from agent_contact where agent_id = agent.id)
 		order by id on conflict (agent_id) do nothing`, ids); err != nil {
@@ -155,7 +155,7 @@ func (t *tx) saveContacts(ctx context.Context, contacts map[certctl.ID]*contact)
 		c := contacts[id]
 		if c.changed {
 			s := c.session
-			if _, err := t.Exec(ctx, `
+			if err := t.put(ctx, `
 				update agent_contact set session = $2, session_id = $3, session_began = $4, superseded = $5, alternated_by = $6, alternated_at = $7
 				where agent_id = $1`, id, s.number, s.id, s.began, some(s.superseded), s.alternatedBy, s.alternatedAt); err != nil {
 				return err
@@ -171,12 +171,12 @@ func (t *tx) saveContacts(ctx context.Context, contacts map[certctl.ID]*contact)
 			continue
 		}
 		c.agent.Version, c.agent.Capabilities = version, c.last.Capabilities
-		if _, err := t.Exec(ctx, `update agent set version = $2, capabilities = $3 where id = $1`,
+		if err := t.put(ctx, `update agent set version = $2, capabilities = $3 where id = $1`,
 			id, version, some(c.agent.Capabilities)); err != nil {
 			return err
 		}
 	}
-	_, err := t.Exec(ctx, `
+	err := t.put(ctx, `
 		update agent_contact c set at = now(), machine_id = new.machine from unnest($1::uuid[], $2::text[]) as new(id, machine)
 		where c.agent_id = new.id`, present, machines)
 	return err

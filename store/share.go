@@ -42,7 +42,7 @@ func (t *tx) awaitKeys(ctx context.Context, deployments ...certctl.ID) error {
 	}); err != nil || len(waiting) == 0 {
 		return err
 	}
-	if _, err := t.Exec(ctx, `update due set due_at = $2 where kind = 'deployment' and id = any($1)`, waiting, t.now.Add(holdRecheck)); err != nil {
+	if err := t.put(ctx, `update due set due_at = $2 where kind = 'deployment' and id = any($1)`, waiting, t.now.Add(holdRecheck)); err != nil {
 		return err
 	}
 	return t.share(ctx, false, keysOf(holders)...)
@@ -134,7 +134,7 @@ func (t *tx) share(ctx context.Context, late bool, holders ...certctl.ID) error 
 		return err
 	}
 	t.ring(agents)
-	if _, err := t.Exec(ctx, `update holder set share_number = 0 where id = any($1) and share_number <> 0`, append(renamed, over...)); err != nil {
+	if err := t.put(ctx, `update holder set share_number = 0 where id = any($1) and share_number <> 0`, append(renamed, over...)); err != nil {
 		return err
 	}
 	if err := t.done(ctx, dueShare, over...); err != nil {
@@ -160,7 +160,7 @@ func (t *tx) forgetKeys(ctx context.Context, holders ...certctl.ID) error {
 	if len(holders) == 0 {
 		return nil
 	}
-	_, err := t.Exec(ctx, `
+	err := t.put(ctx, `
 		delete from member_key k using holder h left join version v on v.id = h.version_id left join version old on old.id = v.replaces
 		where k.holder_id = any($1) and h.id = k.holder_id and k.spki is distinct from v.spki and k.spki is distinct from old.spki
 			and not exists (select from cert_order o where o.certificate_id = h.certificate_id and o.holder_id = h.id and o.live and o.csr_spki = k.spki)`,

@@ -137,7 +137,7 @@ func (t *tx) chooseAgain(ctx context.Context, h *held, agent certctl.ID) error {
 	if err != nil || sharing != certctl.SharingShared {
 		return err
 	}
-	if _, err := t.Exec(ctx, `update certificate set sharing = $2, updated_at = now() where id = $1`, h.id, string(sharing)); err != nil {
+	if err := t.put(ctx, `update certificate set sharing = $2, updated_at = now() where id = $1`, h.id, string(sharing)); err != nil {
 		return err
 	}
 	h.sharing = sharing
@@ -179,7 +179,7 @@ func (t *tx) reshare(ctx context.Context, h *held) error {
 			specs = append(specs, orderSpec{Certificate: h.id, Holder: holder.id, Origin: certctl.OriginAPI, Urgency: certctl.UrgencyNow, Reason: "sharing"})
 		}
 		b.holder = holder.id
-		if _, err := t.Exec(ctx, `update binding set holder_id = $2 where id = $1`, b.id, holder.id); err != nil {
+		if err := t.put(ctx, `update binding set holder_id = $2 where id = $1`, b.id, holder.id); err != nil {
 			return err
 		}
 	}
@@ -189,13 +189,13 @@ func (t *tx) reshare(ctx context.Context, h *held) error {
 
 // endMembers ends the memberships of holders that have ended.
 func (t *tx) endMembers(ctx context.Context, holders []certctl.ID) error {
-	if _, err := t.Exec(ctx, `update holder_member set left_at = now() where holder_id = any($1) and left_at is null`, holders); err != nil {
+	if err := t.put(ctx, `update holder_member set left_at = now() where holder_id = any($1) and left_at is null`, holders); err != nil {
 		return err
 	}
-	if _, err := t.Exec(ctx, `delete from member_key where holder_id = any($1)`, holders); err != nil {
+	if err := t.put(ctx, `delete from member_key where holder_id = any($1)`, holders); err != nil {
 		return err
 	}
-	if _, err := t.Exec(ctx, `update holder set rekey_at = now() where id = any($1) and kind = 'shared'`, holders); err != nil {
+	if err := t.put(ctx, `update holder set rekey_at = now() where id = any($1) and kind = 'shared'`, holders); err != nil {
 		return err
 	}
 	return t.done(ctx, dueShare, holders...)
@@ -223,7 +223,7 @@ func (t *tx) adoptShared(ctx context.Context, h *held, spec orderSpec) (bool, er
 	if err != nil || sharing != certctl.SharingShared || len(agents) == 0 {
 		return false, err
 	}
-	if _, err := t.Exec(ctx, `update holder set kind = 'shared', agent_id = null where id = $1`, spec.Holder); err != nil {
+	if err := t.put(ctx, `update holder set kind = 'shared', agent_id = null where id = $1`, spec.Holder); err != nil {
 		return false, err
 	}
 	if err := t.join(ctx, slices.Repeat([]certctl.ID{spec.Holder}, len(agents)), agents); err != nil {

@@ -16,7 +16,7 @@ import (
 // lockCertificates locks certificates in the order of their ids until the end
 // of the transaction. Rows that refer to them may still be made by others.
 func (t *tx) lockCertificates(ctx context.Context, ids ...certctl.ID) error {
-	_, err := t.Exec(ctx, `select from certificate where id = any($1) order by id for no key update`, ids)
+	err := t.put(ctx, `select from certificate where id = any($1) order by id for no key update`, ids)
 	return err
 }
 
@@ -72,7 +72,7 @@ func (t *tx) refreshStatus(ctx context.Context, certificates ...certctl.ID) erro
 	if len(ids) == 0 {
 		return nil
 	}
-	_, err = t.Exec(ctx, `
+	err = t.put(ctx, `
 		update certificate c set status = new.status, status_reason = new.reason, not_after = new.not_after, updated_at = now()
 		from unnest($1::uuid[], $2::text[], $3::text[], $4::timestamptz[]) as new(id, status, reason, not_after)
 		where c.id = new.id`, ids, statuses, reasons, ends)

@@ -33,6 +33,7 @@ var connectionSettings = map[string]string{
 	"idle_in_transaction_session_timeout": strconv.Itoa(int(stoppedAfter.Milliseconds())),
 	"enable_seqscan":                      "off",
 	"jit":                                 "off",
+	"plan_cache_mode":                     "force_generic_plan",
 }
 
 // Open connects to the database at url (a PostgreSQL connection string) and
@@ -93,26 +94,11 @@ func (s *Store) Now(ctx context.Context) (time.Time, error) {
 	return now.UTC(), nil
 }
 
-// tx is a transaction with its clock, its actor and what it will announce.
-// Methods of use cases take it, so that use cases compose without nesting.
-type tx struct {
-	pgx.Tx
-	now     time.Time
-	actor   certctl.Actor
-	effects certctl.Effects
-	pending []certctl.Event
-}
-
 // write runs change in a transaction, appends its events, commits, and then
 // announces. Nothing is announced when anything fails.
 func (s *Store) write(ctx context.Context, actor certctl.Actor, change func(*tx) error) error {
 	t := &tx{actor: actor}
-	err := pgx.BeginFunc(ctx, s.pool, func(inner pgx.Tx) error {
-		t.Tx = inner
-		if err := inner.QueryRow(ctx, "select now()").Scan(&t.now); err != nil {
-			return err
-		}
-		t.now = t.now.UTC()
+	err := transact(ctx, s.pool, beginWrite, t, func(t *tx) error {
 		if err := change(t); err != nil {
 			return err
 		}
@@ -127,17 +113,7 @@ func (s *Store) write(ctx context.Context, actor certctl.Actor, change func(*tx)
 
 // read runs query in a read-only transaction with one snapshot.
 func (s *Store) read(ctx context.Context, query func(*tx) error) error {
-	t := &tx{}
-	options := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
-	err := pgx.BeginTxFunc(ctx, s.pool, options, func(inner pgx.Tx) error {
-		t.Tx = inner
-		if err := inner.QueryRow(ctx, "select now()").Scan(&t.now); err != nil {
-			return err
-		}
-		t.now = t.now.UTC()
-		return query(t)
-	})
-	return failed(err, "the data could not be read")
+	return failed(transact(ctx, s.pool, beginRead, &tx{}, query), "the data could not be read")
 }
 
 // hint asks the announcer to tell workers to look.

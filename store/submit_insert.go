@@ -93,7 +93,7 @@ func (t *tx) insertHolders(ctx context.Context, subs []*submission) error {
 	if len(ids) == 0 {
 		return nil
 	}
-	if _, err := t.Exec(ctx, `
+	if err := t.put(ctx, `
 		insert into holder (id, certificate_id, kind, agent_id)
 		select * from unnest($1::uuid[], $2::uuid[], $3::text[], $4::uuid[])`, ids, certificates, kinds, agents); err != nil {
 		return err
@@ -115,7 +115,7 @@ func (t *tx) insertBindings(ctx context.Context, subs []*submission) error {
 	if len(ids) == 0 {
 		return nil
 	}
-	_, err := t.Exec(ctx, `
+	err := t.put(ctx, `
 		insert into binding (id, certificate_id, target_id, holder_id, place, slot)
 		select * from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::text[]) order by 3, 5, 6`,
 		ids, certificates, targets, holders, places, slots)

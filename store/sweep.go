@@ -152,6 +152,6 @@ func (t *tx) addHolds(ctx context.Context, all []sweptHolder) error {
 
 // lockCertificatesOf locks the certificates that a query of their ids finds.
 func (t *tx) lockCertificatesOf(ctx context.Context, query string, args ...any) error {
-	_, err := t.Exec(ctx, `select from certificate where id = any(array(`+query+`)) order by id for no key update`, args...)
+	err := t.put(ctx, `select from certificate where id = any(array(`+query+`)) order by id for no key update`, args...)
 	return err
 }

@@ -41,7 +41,7 @@ func (s *Store) RecordSystemVersion(ctx context.Context, v certctl.SystemVersion
 		return err
 	}
 	return s.write(ctx, certctl.SystemActor("signer"), func(t *tx) error {
-		if _, err := t.Exec(ctx, `select pg_advisory_xact_lock($1)`, lockKey("system/"+v.Name)); err != nil {
+		if err := t.put(ctx, `select pg_advisory_xact_lock($1)`, lockKey("system/"+v.Name)); err != nil {
 			return err
 		}
 		certificate, holder, revision, err := t.systemHolder(ctx, v)
@@ -104,7 +104,7 @@ func (t *tx) systemHolder(ctx context.Context, v certctl.SystemVersion) (certifi
 }
 
 func (t *tx) systemVersion(ctx context.Context, v certctl.SystemVersion, leaf certctl.Leaf, certificate, holder, id certctl.ID) error {
-	if _, err := t.Exec(ctx, `update holder set version_id = $2, sealed_key = $3 where id = $1`, holder, id, v.SealedKey); err != nil {
+	if err := t.put(ctx, `update holder set version_id = $2, sealed_key = $3 where id = $1`, holder, id, v.SealedKey); err != nil {
 		return err
 	}
 	if err := t.due(ctx, dueRow{kind: dueSystem, id: certificate, verb: certctl.HintSystem, at: v.RenewAt, urgency: certctl.UrgencyNow}); err != nil {

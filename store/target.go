@@ -205,7 +205,7 @@ func (s *Store) ArchiveTarget(ctx context.Context, actor certctl.Actor, ref stri
 			return err
 		}
 		// Nobody binds to the row while it is locked.
-		if _, err := t.Exec(ctx, `select from target where id = $1 for update`, f.id); err != nil {
+		if err := t.put(ctx, `select from target where id = $1 for update`, f.id); err != nil {
 			return err
 		}
 		var users int

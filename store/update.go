@@ -173,7 +173,7 @@ func (t *tx) storePatch(ctx context.Context, h *held, changed []string) error {
 	if h.labels == nil {
 		h.labels = map[string]string{}
 	}
-	if _, err := t.Exec(ctx, `
+	if err := t.put(ctx, `
 		update certificate set dns = $2, ips = $3, uris = $4, emails = $5, issuers = $6, profile_id = $7, policy_id = $8,
 			owner = $9, labels = $10, revision = $11, sharing = $12, sharing_chosen = $13, updated_at = now() where id = $1`,
 		h.id, some(h.names.DNS), some(h.names.IP), some(h.names.URI), some(h.names.Email), some(h.issuers), h.profile, h.policy,
@@ -288,7 +288,7 @@ func (t *tx) reschedule(ctx context.Context, h *held) error {
 		if !h.monitored() {
 			at, _ = certctl.RenewAt(v.NotBefore, v.NotAfter, policy, spreadOf(v.ID))
 		}
-		if _, err := t.Exec(ctx, `update version set renew_at = $2 where id = $1`, v.ID, at); err != nil {
+		if err := t.put(ctx, `update version set renew_at = $2 where id = $1`, v.ID, at); err != nil {
 			return err
 		}
 		if at.IsZero() {

@@ -1,97 +1,129 @@
-// Command bench measures a whole installation on this machine, with separate
-// processes, a real PostgreSQL with fsync on and TLS everywhere.
+// Command bench measures certctl on this machine, with a process for each part,
+// a real PostgreSQL with fsync on, a real nats-server that syncs always, and TLS
+// everywhere.
 //
-//	bench                          both of the others
-//	bench latency [runs]           from POST to served by nginx, one at a time
-//	bench throughput [certificates] from POST to issued, many at a time
+//	bench [flags] [scenario ...]   A, B, … as --list names them; none: all
 //
-// Figures are of the machine it runs on: compare those of one run.
+// Each scenario measures in the same run what this machine can do of the work
+// itself, so that figures of different machines can be compared by their ratio.
+// What is required of a figure is shown beside it; a figure that misses it does
+// not fail the run, since machines are as fast as they are.
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"path/filepath"
-	"strconv"
+	"runtime"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
 	"github.com/certctl/certctl/deploy/local"
 )
 
-const usage = "usage: bench [latency|throughput [n]]"
-
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx, os.Args[1:])
 	stop()
-	if err != nil {
+	if err != nil && !errors.Is(err, flag.ErrHelp) {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-// benchmarks in the order in which all of them run.
-var benchmarks = []struct {
-	name    string
-	n       int // unless another number is given
-	measure func(ctx context.Context, i *local.Installation, n int) error
-}{
-	{"latency", 100, latency},
-	{"throughput", 5000, throughput},
+// options are what the command line says.
+type options struct {
+	binaries string
+	scale    float64
+	report   string
+	profiles string
+	list     bool
 }
 
-const mostRuns = 100_000
-
-func run(ctx context.Context, args []string) error {
-	found := false
-	for _, b := range benchmarks {
-		if len(args) > 0 && args[0] != b.name {
-			continue
-		}
-		found = true
-		if len(args) > 1 {
-			n, err := strconv.Atoi(args[1])
-			if err != nil || n < 1 || n > mostRuns || len(args) > 2 {
-				return fmt.Errorf("%s; n is a number from 1 to %d", usage, mostRuns)
-			}
-			b.n = n
-		}
-		if err := measured(ctx, func(i *local.Installation) error { return b.measure(ctx, i, b.n) }); err != nil {
-			return err
-		}
-	}
-	if !found {
-		return errors.New(usage)
-	}
-	return nil
+// scenario is one thing that is measured.
+type scenario struct {
+	letter, title string
+	measure       func(ctx context.Context, o options, r *result) error
 }
 
-// measured runs what with a fresh installation and takes it down afterwards.
-func measured(ctx context.Context, what func(*local.Installation) error) (err error) {
-	dir, err := os.MkdirTemp("", "certctl-bench-")
+// scenarios in the order in which they run.
+var scenarios = []scenario{
+	{"A", "Issue in bulk", bulk},
+}
+
+func run(ctx context.Context, args []string) (err error) {
+	o, chosen, err := parse(args)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	if err := os.Chmod(dir, 0o711); err != nil { // PostgreSQL's user passes through
+	if o.list {
+		for _, s := range scenarios {
+			fmt.Println(s.letter, s.title)
+		}
+		return nil
+	}
+	if o.profiles != "" {
+		if err := os.MkdirAll(o.profiles, 0o755); err != nil {
+			return err
+		}
+	}
+	binaries, err := os.MkdirTemp("", "certctl-bench-bin-")
+	if err != nil {
 		return err
 	}
-	binaries := filepath.Join(dir, "bin")
-	if err := local.Build(ctx, ".", binaries, "./cmd/certctl-server", "./cmd/certctl-agent"); err != nil {
+	defer func() { err = errors.Join(err, os.RemoveAll(binaries)) }()
+	o.binaries = binaries
+	if err := local.Build(ctx, ".", binaries, "./cmd/certctl-server", "./cmd/certctl-agent", local.NATSPackage); err != nil {
 		return err
 	}
-	i := &local.Installation{Binaries: binaries, Dir: filepath.Join(dir, "state"), Durable: true}
-	defer func() {
-		stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
-		defer cancel()
-		err = errors.Join(err, i.Stop(stopping))
-	}()
-	if err := i.Start(ctx); err != nil {
-		return err
+	var report bytes.Buffer
+	out := io.MultiWriter(os.Stdout, &report)
+	fmt.Fprintf(out, "%s, %d cores, %s %s, %s\n\n", time.Now().Format(time.DateOnly), runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, runtime.Version())
+	for _, s := range scenarios {
+		if len(chosen) > 0 && !slices.Contains(chosen, s.letter) {
+			continue
+		}
+		r := &result{letter: s.letter, title: s.title}
+		if err := s.measure(ctx, o, r); err != nil {
+			return fmt.Errorf("scenario %s: %w", s.letter, err)
+		}
+		r.write(out)
 	}
-	return what(i)
+	if o.report == "" {
+		return nil
+	}
+	return os.WriteFile(filepath.Clean(o.report), report.Bytes(), 0o644)
 }
+
+func parse(args []string) (o options, chosen []string, err error) {
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	flags.Float64Var(&o.scale, "scale", 1, "size of every scenario, as a part of what it is specified with")
+	flags.StringVar(&o.report, "report", "", "file that gets the results, in Markdown")
+	flags.StringVar(&o.profiles, "profiles", "", "folder that gets CPU profiles of the servers")
+	flags.BoolVar(&o.list, "list", false, "list the scenarios")
+	if err := flags.Parse(args); err != nil {
+		return o, nil, err
+	}
+	if o.scale <= 0 || o.scale > 1 {
+		return o, nil, errors.New("--scale is above 0 and at most 1")
+	}
+	for _, arg := range flags.Args() {
+		letter := strings.ToUpper(arg)
+		if !slices.ContainsFunc(scenarios, func(s scenario) bool { return s.letter == letter }) {
+			return o, nil, fmt.Errorf("there is no scenario %q: --list names them", arg)
+		}
+		chosen = append(chosen, letter)
+	}
+	return o, chosen, nil
+}
+
+// of is a number of the specification at the chosen scale, at least 1.
+func (o options) of(n int) int { return max(int(float64(n)*o.scale), 1) }

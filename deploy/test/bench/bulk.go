@@ -1,0 +1,108 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	bulkItems   = 1000 // certificates in one request
+	bulkSenders = 4    // requests under way at once
+)
+
+// bulk submits CSRs a thousand at a time and measures until the last one is
+// issued and recorded and its events are on the bus.
+func bulk(ctx context.Context, o options, r *result) error {
+	limit, err := signLimit()
+	if err != nil {
+		return err
+	}
+	total := o.of(100_000)
+	requests, err := makeRequests("a", total)
+	if err != nil {
+		return err
+	}
+	return withStand(ctx, o, func(s *stand) error {
+		wait := s.profile(ctx, "bulk", 10)
+		var submitted, issued, published time.Duration
+		err := s.metered(r, total, func() (err error) {
+			began := time.Now()
+			if err := s.submitBulk(ctx, "a", requests); err != nil {
+				return err
+			}
+			submitted = time.Since(began)
+			if err := s.await(ctx, `select not exists (select from due where kind = 'order')`); err != nil {
+				return err
+			}
+			issued = time.Since(began)
+			err = s.await(ctx, `select not exists (select from event_out)`)
+			published = time.Since(began)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		rate := float64(total) / published.Seconds()
+		r.add("limit of this machine: check a CSR and sign", "%.0f/s", limit)
+		r.add(fmt.Sprintf("%d certificates submitted", total), "%.0f/s", float64(total)/submitted.Seconds())
+		r.add("issued and recorded", "%.0f/s", float64(total)/issued.Seconds())
+		r.need("issued, recorded, events published", rate >= 2500, "≥ 2,500/s", "%.0f/s", rate)
+		r.need("share of the limit", rate >= 0.3*limit, "≥ 30 %", "%.0f %%", 100*rate/limit)
+		return wait()
+	})
+}
+
+// submitBulk submits CSRs, a certificate for each.
+func (s *stand) submitBulk(ctx context.Context, prefix string, requests []string) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var next atomic.Int64
+	var group sync.WaitGroup
+	for range bulkSenders {
+		group.Go(func() {
+			for ctx.Err() == nil {
+				at := int(next.Add(1)-1) * bulkItems
+				if at >= len(requests) {
+					return
+				}
+				if err := s.submitSome(ctx, prefix, requests, at); err != nil {
+					cancel(err)
+				}
+			}
+		})
+	}
+	group.Wait()
+	return context.Cause(ctx)
+}
+
+func (s *stand) submitSome(ctx context.Context, prefix string, requests []string, at int) error {
+	type item struct {
+		Name   string `json:"name"`
+		Issuer string `json:"issuer"`
+		CSR    string `json:"csr"`
+	}
+	var items []item
+	for n := at; n < min(at+bulkItems, len(requests)); n++ {
+		items = append(items, item{fmt.Sprintf("%s-%d", prefix, n), "local", requests[n]})
+	}
+	var answer struct {
+		Items []struct {
+			Problem *struct {
+				Detail string `json:"detail"`
+			} `json:"problem"`
+		} `json:"items"`
+	}
+	if err := s.API.Call(ctx, http.MethodPost, "/api/v1/bulk/certificates", map[string]any{"items": items}, &answer); err != nil {
+		return err
+	}
+	for i, one := range answer.Items {
+		if one.Problem != nil {
+			return fmt.Errorf("%s was refused: %s", items[i].Name, one.Problem.Detail)
+		}
+	}
+	return nil
+}
