@@ -153,6 +153,18 @@ type HolderVersion struct {
 	Version Version
 }
 
+// Submitted is a certificate as it was recorded.
+type Submitted struct {
+	Certificate Certificate
+	Orders      []Order
+	Holders     []HolderVersion // without versions
+	// Shared is whether members of a shared holder are missing in Holders.
+	Shared bool
+	// Earlier is whether an earlier request had made it: then what belongs to it is
+	// not read.
+	Earlier bool
+}
+
 // RevocationJob is a revocation that its issuer has not confirmed yet.
 type RevocationJob struct {
 	Version Version

@@ -151,8 +151,9 @@ func (w *acmeWorld) orderFor(name string, dns ...string) (certctl.Certificate, c
 	w.must(err)
 	csr, err := certctl.ParseCSR(der)
 	w.must(err)
-	c, err := w.SubmitCertificate(w.ctx, w.admin, certctl.CertificateRequest{Name: name, Issuers: []string{"pebble"}, CSR: csr}, certctl.Idempotency{})
+	made, err := w.SubmitCertificate(w.ctx, w.admin, certctl.CertificateRequest{Name: name, Issuers: []string{"pebble"}, CSR: csr}, certctl.Idempotency{})
 	w.must(err)
+	c := made.Certificate
 	return c, w.orders(c)[0].ID
 }
 

@@ -265,7 +265,7 @@ func (w *world) submit(name string, targets ...string) certctl.Certificate {
 	}
 	c, err := w.SubmitCertificate(w.ctx, w.admin, r, certctl.Idempotency{})
 	w.must(err)
-	return c
+	return c.Certificate
 }
 
 // issues lets the signer work on an order.

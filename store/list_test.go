@@ -152,11 +152,11 @@ func TestTeamsSeeTheirOwn(t *testing.T) {
 		t.Fatal(err)
 	}
 	ours, err := w.SubmitCertificate(w.ctx, web, request("shop"), certctl.Idempotency{})
-	if err != nil || ours.Team != "web" || ours.Issuers[0].ID == w.issuer.ID {
+	if err != nil || ours.Certificate.Team != "web" || ours.Certificate.Issuers[0].ID == w.issuer.ID {
 		t.Fatalf("%+v, %v", ours, err)
 	}
 	got, err := w.GetCertificate(w.ctx, web, "shop")
-	if err != nil || got.ID != ours.ID {
+	if err != nil || got.ID != ours.Certificate.ID {
 		t.Errorf("%+v, %v", got, err)
 	}
 	if got, err := w.GetCertificate(w.ctx, w.admin, "shop"); err != nil || got.ID != theirs.ID {

@@ -41,7 +41,8 @@ type orderBasis struct {
 	issuers    []certctl.ID
 	profileID  certctl.ID
 	profile    certctl.Profile
-	encoded    string // the profile, as the snapshot that is stored
+	encoded    string         // the profile, as the snapshot that is stored
+	request    *certctl.Actor // who asked, where several requests share the transaction
 }
 
 // orderHolder is the part of a holder that orders are made from.
@@ -101,6 +102,7 @@ func (t *tx) makeOrders(ctx context.Context, specs []orderSpec, bases map[certct
 	}
 	for i := range made {
 		o, basis, spec := &made[i], bases[made[i].Certificate], asked[made[i].Holder]
+		t.requested(basis.request)
 		data := map[string]any{
 			"certificate": o.Certificate, "name": basis.name, "order": o.ID, "holder": o.Holder, "revision": o.Revision,
 			"issuer": o.Issuer, "origin": o.Origin, "reason": spec.Reason, "state": o.State,

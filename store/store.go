@@ -14,8 +14,9 @@ import (
 
 // Store holds the pool. It is safe for concurrent use.
 type Store struct {
-	pool     *pgxpool.Pool
-	announce certctl.Announcer
+	pool      *pgxpool.Pool
+	announce  certctl.Announcer
+	gathering gathering
 }
 
 // stoppedAfter is how long a transaction may wait for its process. One that was

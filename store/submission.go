@@ -23,6 +23,8 @@ type submission struct {
 	imported bool       // its leaf exists: no order
 	holder   certctl.ID // of an import, when its key is sealed for it
 	status   statusRow
+	orders   []certctl.Order // as they were made
+	request  *certctl.Actor  // who asked, where several requests share the transaction
 	err      error
 
 	sharingChosen bool // the request says it
@@ -158,6 +160,20 @@ func (s *submission) result(now time.Time) certctl.Certificate {
 			Place: b.place, Slot: b.slot, CreatedAt: now})
 	}
 	return c
+}
+
+// submitted is the certificate as it was recorded, with what belongs to it.
+func (s *submission) submitted(now time.Time) certctl.Submitted {
+	made := certctl.Submitted{Certificate: s.result(now), Orders: s.orders}
+	for _, h := range s.holders {
+		holder := certctl.Holder{ID: h.id, Certificate: s.id, Kind: h.kind}
+		if !h.agent.IsZero() {
+			holder.Members = []certctl.Ref{{ID: h.agent, Name: h.agentName}}
+		}
+		made.Shared = made.Shared || h.kind == certctl.HolderShared
+		made.Holders = append(made.Holders, certctl.HolderVersion{Holder: holder})
+	}
+	return made
 }
 
 // eventData is what the event of its creation says.

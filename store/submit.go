@@ -14,8 +14,11 @@ const submitTries = 3
 // SubmitCertificate records what should exist, with its holders, bindings and
 // first orders. A repeated request with the same idempotency key gets the
 // certificate that the first one made.
-func (s *Store) SubmitCertificate(ctx context.Context, actor certctl.Actor, request certctl.CertificateRequest, idem certctl.Idempotency) (certctl.Certificate, error) {
-	var made certctl.Certificate
+func (s *Store) SubmitCertificate(ctx context.Context, actor certctl.Actor, request certctl.CertificateRequest, idem certctl.Idempotency) (certctl.Submitted, error) {
+	if idem.Key == "" {
+		return s.gathering.submit(ctx, s, actor, request)
+	}
+	var made certctl.Submitted
 	err := s.submitting(ctx, actor, func(t *tx) error {
 		sub := &submission{CertificateRequest: request, id: certctl.NewID(t.now)}
 		earlier, err := t.once(ctx, idem, sub.id)
@@ -23,17 +26,18 @@ func (s *Store) SubmitCertificate(ctx context.Context, actor certctl.Actor, requ
 			return err
 		}
 		if !earlier.id.IsZero() {
-			made, err = t.certificate(ctx, earlier.id)
+			made = certctl.Submitted{Earlier: true}
+			made.Certificate, err = t.certificate(ctx, earlier.id)
 			return err
 		}
 		if err := t.submit(ctx, []*submission{sub}); err != nil {
 			return err
 		}
-		made = sub.result(t.now)
+		made = sub.submitted(t.now)
 		return sub.err
 	})
 	if err != nil {
-		return certctl.Certificate{}, err
+		return certctl.Submitted{}, err
 	}
 	return made, nil
 }
@@ -94,9 +98,18 @@ func (t *tx) submit(ctx context.Context, subs []*submission) error {
 		return err
 	}
 	for _, sub := range subs {
+		t.requested(sub.request)
 		t.event(sub.team, certctl.AggregateCertificate, sub.id, certctl.EventCertificateCreated, sub.eventData())
 	}
 	return t.orderSubmissions(ctx, subs)
+}
+
+// requested has what follows noted as of a request, of several that one principal
+// has made; nil: there is one only.
+func (t *tx) requested(request *certctl.Actor) {
+	if request != nil {
+		t.actor.RequestID, t.actor.Trace = request.RequestID, request.Trace
+	}
 }
 
 // orderSubmissions makes the first orders.
@@ -108,7 +121,7 @@ func (t *tx) orderSubmissions(ctx context.Context, subs []*submission) error {
 			continue
 		}
 		bases[sub.id] = &orderBasis{team: sub.team, name: sub.Name, names: sub.Names, revision: 1, issuers: sub.issuerIDs(),
-			profile: sub.profile.Profile, encoded: sub.profile.encoded}
+			profile: sub.profile.Profile, encoded: sub.profile.encoded, request: sub.request}
 		for _, h := range sub.holders {
 			holders[h.id] = orderHolder{kind: h.kind, agent: h.agent}
 			if h.kind == certctl.HolderShared {
@@ -125,8 +138,19 @@ func (t *tx) orderSubmissions(ctx context.Context, subs []*submission) error {
 		}
 		maps.Copy(holders, makers)
 	}
-	_, err := t.makeOrders(ctx, specs, bases, holders)
-	return err
+	made, err := t.makeOrders(ctx, specs, bases, holders)
+	if err != nil {
+		return err
+	}
+	byCertificate := make(map[certctl.ID]*submission, len(subs))
+	for _, sub := range subs {
+		byCertificate[sub.id] = sub
+	}
+	for _, o := range made {
+		sub := byCertificate[o.Certificate]
+		sub.orders = append(sub.orders, o)
+	}
+	return nil
 }
 
 // sound returns the submissions that have not failed.

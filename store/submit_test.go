@@ -170,7 +170,7 @@ func TestARepeatedRequestGetsTheSameCertificate(t *testing.T) {
 			if err != nil {
 				t.Error(err)
 			}
-			ids[i] = c.ID
+			ids[i] = c.Certificate.ID
 		})
 	}
 	group.Wait()
@@ -249,5 +249,51 @@ func TestOfTwoSubmittersOneGetsTheNameOrThePlace(t *testing.T) {
 		}
 		return results[0].Err
 	})
+	w.consistent()
+}
+
+// Submissions that come at once share transactions: one that cannot be met fails
+// alone, each says who asked for it, and principals do not mix.
+func TestSubmissionsAtOnceAreEachTheirOwn(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.team("web")
+	web := w.member("web", certctl.RoleOperator)
+	const each = 40
+	var group sync.WaitGroup
+	errs := make([]error, 3*each)
+	made := make([]certctl.Submitted, 3*each)
+	for i := range errs {
+		actor, r := w.admin, request(fmt.Sprintf("at-once-%d", i))
+		switch i % 3 {
+		case 1:
+			actor = web
+		case 2:
+			r.Issuers = []string{"nowhere"}
+		}
+		actor.RequestID = r.Name
+		group.Go(func() { made[i], errs[i] = w.SubmitCertificate(w.ctx, actor, r, certctl.Idempotency{}) })
+	}
+	group.Wait()
+	for i, err := range errs {
+		if i%3 == 2 {
+			refused(t, err, certctl.Invalid, "nowhere")
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := made[i].Certificate
+		if want := []string{certctl.DefaultTeam, "web"}[i%3]; c.Team != want || len(made[i].Holders) != 0 {
+			t.Errorf("%s is of the team %s, with %d holders", c.Name, c.Team, len(made[i].Holders))
+		}
+		events, err := w.ListEvents(w.ctx, w.admin, certctl.EventFilter{Object: c.ID, Name: certctl.EventCertificateCreated, Limit: 2})
+		if err != nil || len(events) != 1 || events[0].RequestID != c.Name {
+			t.Errorf("%s: %d events, %v", c.Name, len(events), err)
+		}
+	}
+	if n := w.count(`select count(*) from certificate where name like 'at-once-%'`); n != 2*each {
+		t.Errorf("%d certificates", n)
+	}
 	w.consistent()
 }

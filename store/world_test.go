@@ -144,7 +144,7 @@ func (w *world) submit(r certctl.CertificateRequest) certctl.Certificate {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	return c
+	return c.Certificate
 }
 
 func (w *world) get(id certctl.ID) certctl.Certificate {

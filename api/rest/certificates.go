@@ -12,7 +12,7 @@ import (
 
 // CertificateStore holds what should exist.
 type CertificateStore interface {
-	SubmitCertificate(ctx context.Context, actor certctl.Actor, request certctl.CertificateRequest, idem certctl.Idempotency) (certctl.Certificate, error)
+	SubmitCertificate(ctx context.Context, actor certctl.Actor, request certctl.CertificateRequest, idem certctl.Idempotency) (certctl.Submitted, error)
 	SubmitCertificates(ctx context.Context, actor certctl.Actor, requests []certctl.CertificateRequest) ([]certctl.SubmitResult, error)
 	GetCertificate(ctx context.Context, actor certctl.Actor, ref string) (certctl.Certificate, error)
 	ListCertificates(ctx context.Context, actor certctl.Actor, filter certctl.CertificateFilter) (certctl.Page[certctl.Certificate], error)
@@ -38,11 +38,12 @@ func (s *Server) CreateCertificate(ctx context.Context, r gen.CreateCertificateR
 	if err != nil {
 		return nil, err
 	}
-	certificate, err := s.store.SubmitCertificate(ctx, actorOf(ctx), request, idem)
+	made, err := s.store.SubmitCertificate(ctx, actorOf(ctx), request, idem)
 	if err != nil {
 		return nil, err
 	}
-	body, err := s.certificateWithStatus(ctx, certificate)
+	certificate := made.Certificate
+	body, err := s.submitted(ctx, made)
 	if err != nil {
 		return nil, err
 	}

@@ -28,10 +28,7 @@ func (s *Server) certificateWithStatus(ctx context.Context, c certctl.Certificat
 		return out, err
 	}
 	for _, order := range orders.Items {
-		link := gen.OrderLink{
-			ID: order.ID, URL: orderURL(order.ID), State: string(order.State), Wait: string(order.Wait),
-			Message: order.Message, DueAt: order.DueAt, ErrorCode: order.ErrorCode,
-		}
+		link := orderLink(order)
 		if order.Attempts > 0 && order.State != certctl.OrderIssued {
 			attempts, err := s.attempts(ctx, order.ID)
 			if err != nil {
@@ -63,6 +60,26 @@ func (s *Server) certificateWithStatus(ctx context.Context, c certctl.Certificat
 		out.Status.Expiring = left > 0 && left < min(expiring, c.NotAfter.Sub(c.CreatedAt)/3+time.Nanosecond)
 	}
 	return out, nil
+}
+
+// submitted is certificateWithStatus for one that has just been recorded: what
+// belongs to it need not be read.
+func (s *Server) submitted(ctx context.Context, made certctl.Submitted) (gen.Certificate, error) {
+	if made.Earlier || made.Shared {
+		return s.certificateWithStatus(ctx, made.Certificate)
+	}
+	out := certificateOf(made.Certificate)
+	for _, order := range made.Orders {
+		out.Status.Orders = append(out.Status.Orders, orderLink(order))
+	}
+	out.Status.Holders = each(made.Holders, holderOf)
+	return out, nil
+}
+
+func orderLink(o certctl.Order) gen.OrderLink {
+	return gen.OrderLink{
+		ID: o.ID, URL: orderURL(o.ID), State: string(o.State), Wait: string(o.Wait), Message: o.Message, DueAt: o.DueAt, ErrorCode: o.ErrorCode,
+	}
 }
 
 func holderOf(h certctl.HolderVersion) gen.HolderKeys {

@@ -34,9 +34,7 @@ func (s *server) run(ctx context.Context) error {
 	if err := s.recoverFirst(t.ctx, conns); err != nil {
 		return err
 	}
-	if err := s.startDebug(t, s.startMessaging(t, conns)); err != nil {
-		return err
-	}
+	conn := s.startMessaging(t, conns)
 	if s.config.has(roleSigner) {
 		if err := s.signer.start(t.ctx, t, conns[roleSigner]); err != nil {
 			return err
@@ -54,6 +52,9 @@ func (s *server) run(ctx context.Context) error {
 		if err := s.startAPI(t, conns[roleAPI]); err != nil {
 			return err
 		}
+	}
+	if err := s.startDebug(t, conn); err != nil { // last: it says that all the rest is there
+		return err
 	}
 	s.log.Info().Strs("roles", s.config.Roles).Str("api", s.config.APIURL).Str("version", version).Msg("started")
 	return t.wait()
