@@ -57,6 +57,7 @@ type scenario struct {
 // scenarios in the order in which they run.
 var scenarios = []scenario{
 	{"A", "Issue in bulk", bulk},
+	{"B", "Issue one by one", single},
 }
 
 func run(ctx context.Context, args []string) (err error) {
