@@ -43,13 +43,26 @@ type Config struct {
 // Handler returns the routes, for a listener of their own.
 func Handler(c Config) http.Handler {
 	router := mux.NewRouter().SkipClean(true).UseEncodedPath()
-	Register(router, c)
+	register(router, c)
 	return router
 }
 
-// Register adds the routes to a router that serves other things as well. It must
-// use encoded paths: a request by GET is one element with escaped slashes.
-func Register(router *mux.Router, c Config) {
+// Beside serves the same paths in front of another handler, which asks its callers
+// who they are: what relying parties need to verify a certificate is for everybody.
+func Beside(other http.Handler, c Config) http.Handler {
+	published := Handler(c)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, Prefix) {
+			published.ServeHTTP(w, r)
+			return
+		}
+		other.ServeHTTP(w, r)
+	})
+}
+
+// register adds the routes. The router must use encoded paths: a request by GET is
+// one element with escaped slashes.
+func register(router *mux.Router, c Config) {
 	h := handler{c}
 	routes := router.PathPrefix(Prefix + "{authority}").Subrouter()
 	fetch := routes.Methods(http.MethodGet, http.MethodHead).Subrouter()

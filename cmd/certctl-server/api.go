@@ -62,7 +62,6 @@ func (s *server) startAPI(t *tasks, conn *bus.Conn) error {
 	published := pki.Config{
 		Store: s.store, OCSP: handlers.NewOCSP(s.store, s.keys.pki), Log: s.log.With().Str("part", "pki").Logger(),
 	}
-	pki.Register(router, published)
 	certificate, err := s.apiCertificate()
 	if err != nil {
 		return err
@@ -74,7 +73,7 @@ func (s *server) startAPI(t *tasks, conn *bus.Conn) error {
 	secure := tls.NewListener(listener, &tls.Config{
 		GetCertificate: certificate, MinVersion: tls.VersionTLS13, NextProtos: []string{"h2", "http/1.1"},
 	})
-	t.run("api", s.serveHTTP(secure, router))
+	t.run("api", s.serveHTTP(secure, pki.Beside(router, published)))
 	t.run("event feed", func(ctx context.Context) error {
 		return bus.Follow(ctx, conn, func(e certctl.Event) { feed.Publish([]certctl.Event{e}) })
 	})

@@ -99,3 +99,29 @@ func TestOCSPKnowsSerialsWithLeadingZeros(t *testing.T) {
 		}
 	}
 }
+
+// What leaves point at is answered over HTTPS as well, to anybody: who verifies a
+// certificate has no API key.
+func TestRelyingPartiesNeedNoKey(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	leaf := s.leafFiles("shop").leaf
+	client, err := s.Server.Client()
+	s.must(err)
+	for _, published := range append(leaf.IssuingCertificateURL, leaf.CRLDistributionPoints...) {
+		address, err := url.Parse(published)
+		s.must(err)
+		response, err := client.Get(s.Server.URL() + address.Path)
+		s.must(err)
+		s.must(response.Body.Close())
+		if response.StatusCode != http.StatusOK {
+			t.Errorf("%s answers %s", address.Path, response.Status)
+		}
+	}
+	response, err := client.Get(s.Server.URL() + "/api/v1/certificates")
+	s.must(err)
+	s.must(response.Body.Close())
+	if response.StatusCode != http.StatusUnauthorized {
+		t.Errorf("the API answers %s without a key", response.Status)
+	}
+}
