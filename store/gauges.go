@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"github.com/certctl/certctl"
@@ -31,29 +32,80 @@ const (
 	MeasureDeployments  Measure = "deployments_open" // not finished (state)
 )
 
-// Gauges reads all measures in one snapshot. It costs a few counts over what is
-// open, and one over the certificates' statuses.
+// countShare is the part of the time that may be spent with counting certificates
+// for measures: after a count of a second, the next one is twenty seconds later.
+const countShare = 20
+
+// counted keeps what was counted last. The zero value has counted nothing.
+type counted struct {
+	mu    sync.Mutex
+	all   []Gauge
+	again time.Time
+}
+
+// get counts again if enough time has passed. Who comes meanwhile waits.
+func (c *counted) get(count func() ([]Gauge, error)) ([]Gauge, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	began := time.Now()
+	if began.Before(c.again) {
+		return c.all, nil
+	}
+	all, err := count()
+	if err == nil {
+		c.all, c.again = all, time.Now().Add(countShare*time.Since(began))
+	}
+	return all, err
+}
+
+// Gauges reads all measures. What is open is counted each time; certificates, of
+// which there may be millions, not more often than a twentieth of the time allows.
 func (s *Store) Gauges(ctx context.Context) ([]Gauge, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
+	open, err := s.openGauges(ctx)
+	if err != nil {
+		return nil, err
+	}
+	certificates, err := s.counted.get(func() ([]Gauge, error) { return s.certificateGauges(ctx) })
+	return append(open, certificates...), err
+}
+
+func (s *Store) certificateGauges(ctx context.Context) ([]Gauge, error) {
+	return s.gauges(ctx, `select $1::text, status, count(*)::float8 from certificate where archived_at is null group by status`,
+		string(MeasureCertificates))
+}
+
+// openGauges reads what costs as much as there is to do. How long the oldest rows
+// have been due is found by jumping from one share of the queue to the next.
+func (s *Store) openGauges(ctx context.Context) ([]Gauge, error) {
+	return s.gauges(ctx, `
+		with recursive share as (
+			(select verb, lane, urgency, due_at from due order by verb, lane, urgency, due_at limit 1)
+			union all
+			select next.* from share s cross join lateral (
+				select verb, lane, urgency, due_at from due where (verb, lane, urgency) > (s.verb, s.lane, s.urgency)
+				order by verb, lane, urgency, due_at limit 1) next)
+		select $1::text, coalesce(nullif(o.wait, ''), o.state), count(*)::float8
+			from due join cert_order o on o.id = due.id where due.kind = 'order' group by 2
+		union all select $2, verb, greatest(extract(epoch from now() - min(due_at)), 0)::float8 from share group by verb
+		union all select $3, '', coalesce((select greatest(extract(epoch from now()) - -- an event's id begins with its time in ms
+			('x' || left(replace(id::text, '-', ''), 12))::bit(48)::bigint / 1000.0, 0)
+			from event_out where aside_at is null order by id limit 1), 0)::float8
+		union all select $4, state, count(*)::float8 from agent group by state
+		union all select $5, '', extract(epoch from not_after)::float8 from (
+			select min(c.not_after) as not_after from certificate c where c.archived_at is null and c.status in ('active', 'degraded')) e
+			where not_after is not null
+		union all select $6, '', count(*)::float8 from dead_letter where replayed_at is null and discarded_at is null
+		union all select $7, d.state, count(*)::float8 from due join deployment d on d.id = due.id where due.kind = 'deployment' group by d.state`,
+		string(MeasureOrders), string(MeasureDueAge), string(MeasureEventOutAge), string(MeasureAgents),
+		string(MeasureExpiry), string(MeasureDeadLetters), string(MeasureDeployments))
+}
+
+func (s *Store) gauges(ctx context.Context, query string, args ...any) ([]Gauge, error) {
 	var all []Gauge
 	err := s.read(ctx, func(t *tx) error {
-		rows, err := t.Query(ctx, `
-			select $1::text, coalesce(nullif(o.wait, ''), o.state), count(*)::float8
-				from due join cert_order o on o.id = due.id where due.kind = 'order' group by 2
-			union all select $2, verb, greatest(extract(epoch from now() - min(due_at)), 0)::float8 from due group by verb
-			union all select $3, '', coalesce((select greatest(extract(epoch from now()) - -- an event's id begins with its time in ms
-				('x' || left(replace(id::text, '-', ''), 12))::bit(48)::bigint / 1000.0, 0)
-				from event_out where aside_at is null order by id limit 1), 0)::float8
-			union all select $4, status, count(*)::float8 from certificate where archived_at is null group by status
-			union all select $5, state, count(*)::float8 from agent group by state
-			union all select $6, '', extract(epoch from not_after)::float8 from (
-				select min(c.not_after) as not_after from certificate c where c.archived_at is null and c.status in ('active', 'degraded')) e
-				where not_after is not null
-			union all select $7, '', count(*)::float8 from dead_letter where replayed_at is null and discarded_at is null
-			union all select $8, d.state, count(*)::float8 from due join deployment d on d.id = due.id where due.kind = 'deployment' group by d.state`,
-			string(MeasureOrders), string(MeasureDueAge), string(MeasureEventOutAge), string(MeasureCertificates), string(MeasureAgents),
-			string(MeasureExpiry), string(MeasureDeadLetters), string(MeasureDeployments))
+		rows, err := t.Query(ctx, query, args...)
 		if err != nil {
 			return err
 		}

@@ -17,6 +17,7 @@ type Store struct {
 	pool      *pgxpool.Pool
 	announce  certctl.Announcer
 	gathering gathering
+	counted   counted
 }
 
 // stoppedAfter is how long a transaction may wait for its process. One that was
