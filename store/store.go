@@ -14,10 +14,11 @@ import (
 
 // Store holds the pool. It is safe for concurrent use.
 type Store struct {
-	pool      *pgxpool.Pool
-	announce  certctl.Announcer
-	gathering gathering
-	counted   counted
+	pool     *pgxpool.Pool
+	announce certctl.Announcer
+	submits  gathering[*submitCall]
+	statuses gathering[*statusCall]
+	counted  counted
 }
 
 // stoppedAfter is how long a transaction may wait for its process. One that was

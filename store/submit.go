@@ -16,7 +16,9 @@ const submitTries = 3
 // certificate that the first one made.
 func (s *Store) SubmitCertificate(ctx context.Context, actor certctl.Actor, request certctl.CertificateRequest, idem certctl.Idempotency) (certctl.Submitted, error) {
 	if idem.Key == "" {
-		return s.gathering.submit(ctx, s, actor, request)
+		call := &submitCall{actor: actor, request: request}
+		s.submits.do(ctx, call, ofOnePrincipal, s.submitGathered)
+		return call.made, call.err
 	}
 	var made certctl.Submitted
 	err := s.submitting(ctx, actor, func(t *tx) error {
