@@ -58,6 +58,13 @@ type scenario struct {
 var scenarios = []scenario{
 	{"A", "Issue in bulk", bulk},
 	{"B", "Issue one by one", single},
+	{"C", "To the node", node},
+	{"D", "Renewal storm", storm},
+	{"E", "A fleet of agents: push (E), size (I), reconnect storm (K)", push},
+	{"F", "Inventory", inventory},
+	{"G", "Revocation", revocation},
+	{"H", "Start with much to do", start},
+	{"I", "Start and size", size},
 }
 
 func run(ctx context.Context, args []string) (err error) {
