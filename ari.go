@@ -24,6 +24,117 @@ func RenewalInfoID(der []byte) (string, error) {
 	return encode(leaf.AuthorityKeyId) + "." + encode(serial), nil
 }
 
+// HintRenewalInfo says that CAs are to be asked when they would have leaves
+// renewed; lane: issuer, ids: versions.
+const HintRenewalInfo HintVerb = "renewal_info"
+
+// RenewalInfo is what a CA says of a leaf (RFC 9773, section 4.2). The zero value
+// is that of a CA that says nothing.
+type RenewalInfo struct {
+	Start, End     time.Time
+	ExplanationURL string        // for people: why the window is where it is
+	RetryAfter     time.Duration // when to ask again; 0: it does not say
+}
+
+// RenewalInfoJob is a leaf whose CA is to be asked.
+type RenewalInfoJob struct {
+	Version  Version
+	Issuer   Issuer
+	Sealed   []byte // the issuer's secrets
+	Failures int    // to get an answer, in a row
+}
+
+// RenewalInfoEnd is what came of asking.
+type RenewalInfoEnd struct {
+	Version ID
+	Info    RenewalInfo
+	Err     error     // there was no answer
+	Draw    float64   // random, at least 0 and below 1: for a window that is new
+	NextAt  time.Time // when the CA is asked again
+}
+
+// How often a CA is asked about a leaf, whatever it says.
+const (
+	renewalInfoLeast = time.Minute
+	renewalInfoUsual = 6 * time.Hour
+	renewalInfoMost  = 12 * time.Hour
+)
+
+// NextRenewalInfo is when a CA is asked again: as it says, within reason, and a
+// little later, so that what was issued together is not asked for together for
+// ever. fraction is random, at least 0 and below 1.
+func NextRenewalInfo(info RenewalInfo, now time.Time, fraction float64) time.Time {
+	wait := info.RetryAfter
+	if wait <= 0 {
+		wait = renewalInfoUsual
+	}
+	wait = min(max(wait, renewalInfoLeast), renewalInfoMost)
+	return now.Add(wait - time.Duration(fraction*float64(wait)/10))
+}
+
+// FirstRenewalInfo is when a CA is first asked about a new leaf: within the hour,
+// and sooner when its life is short.
+func FirstRenewalInfo(notBefore, notAfter, now time.Time, fraction float64) time.Time {
+	spread := min(time.Hour, max(notAfter.Sub(notBefore)/100, renewalInfoLeast))
+	return now.Add(time.Duration(fraction * float64(spread)))
+}
+
+// RenewalAdvice is what is kept of a CA's words about one leaf.
+type RenewalAdvice struct {
+	Window         RenewalWindow
+	ExplanationURL string
+	PolicyAt       time.Time // when the policy alone would have it renewed
+	RecalledAt     time.Time // when the CA was found to want it replaced at once; zero: it does not
+	CheckedAt      time.Time // the last answer
+	Failures       int       // since then
+	Message        string    // why there was none, or why it does not count
+}
+
+// Heard is the advice after an answer about a leaf of that life. The time in a
+// window is drawn when the window is first seen, not with every answer: the
+// earliest of many draws would count. A window that has been moved, or is first
+// seen, when its end has passed is a recall.
+func (a RenewalAdvice) Heard(end RenewalInfoEnd, notBefore, notAfter, now time.Time) RenewalAdvice {
+	if end.Err != nil {
+		a.Failures++
+		a.Message = Clip(ErrorMessage(end.Err), 500)
+		return a
+	}
+	a.CheckedAt, a.Failures, a.Message, a.ExplanationURL = now, 0, "", end.Info.ExplanationURL
+	window := RenewalWindow{Start: end.Info.Start, End: end.Info.End}
+	switch {
+	case window == (RenewalWindow{}):
+		a.Window, a.RecalledAt = window, time.Time{}
+		return a
+	case !window.Sane(notBefore, notAfter):
+		a.Window, a.RecalledAt = RenewalWindow{}, time.Time{}
+		a.Message = "the window that the CA suggests cannot be meant for this leaf, and is ignored"
+		return a
+	case window.Start.Equal(a.Window.Start) && window.End.Equal(a.Window.End):
+		return a
+	}
+	window.At = window.Draw(end.Draw)
+	a.Window = window
+	switch {
+	case window.End.After(now):
+		a.RecalledAt = time.Time{}
+	case a.RecalledAt.IsZero():
+		a.RecalledAt = now
+	}
+	return a
+}
+
+// RenewAt is when the leaf is renewed; zero: never by itself.
+func (a RenewalAdvice) RenewAt(notBefore, notAfter, now time.Time) time.Time {
+	switch {
+	case a.PolicyAt.IsZero():
+		return time.Time{}
+	case !a.RecalledAt.IsZero():
+		return a.RecalledAt
+	}
+	return a.Window.RenewAt(a.PolicyAt, notBefore, notAfter, now)
+}
+
 // RenewalWindow is when a CA would have a leaf renewed.
 type RenewalWindow struct {
 	Start time.Time

@@ -77,3 +77,59 @@ func TestRenewalWindowRenewAt(t *testing.T) {
 		}
 	}
 }
+
+func TestRenewalAdviceHeard(t *testing.T) {
+	t.Parallel()
+	day := func(n int) time.Time { return epoch.Add(time.Duration(n) * certctl.Day) }
+	said := func(start, end int) certctl.RenewalInfoEnd {
+		return certctl.RenewalInfoEnd{Info: certctl.RenewalInfo{Start: day(start), End: day(end)}, Draw: 0.5}
+	}
+	a := certctl.RenewalAdvice{PolicyAt: day(60)}
+	hear := func(end certctl.RenewalInfoEnd, now int) { a = a.Heard(end, epoch, day(90), day(now)) }
+	expect := func(what string, renew, recalled time.Time, now int) {
+		t.Helper()
+		if got := a.RenewAt(epoch, day(90), day(now)); !got.Equal(renew) || !a.RecalledAt.Equal(recalled) {
+			t.Errorf("%s: renewed at %s and recalled at %s, want %s and %s", what, got, a.RecalledAt, renew, recalled)
+		}
+	}
+	hear(said(50, 52), 1)
+	expect("first", day(51), time.Time{}, 1)
+	again := said(50, 52)
+	again.Draw = 0
+	hear(again, 2)
+	expect("the same window", day(51), time.Time{}, 2)
+	hear(said(50, 52), 70) // held back for long
+	expect("the same window, passed", day(70), time.Time{}, 70)
+	hear(certctl.RenewalInfoEnd{Err: certctl.Errorf(certctl.Unavailable, "no answer")}, 71)
+	if a.Failures != 1 || a.Message == "" || !a.CheckedAt.Equal(day(70)) {
+		t.Errorf("after a failure: %+v", a)
+	}
+	hear(said(60, 61), 72)
+	expect("moved into the past", day(72), day(72), 72)
+	hear(said(70, 71), 73)
+	expect("moved again", day(72), day(72), 73)
+	hear(said(80, 81), 74)
+	expect("given up", day(75), time.Time{}, 74)
+	hear(said(81, 80), 74)
+	expect("backwards", day(60), time.Time{}, 74)
+	hear(certctl.RenewalInfoEnd{}, 74)
+	expect("nothing", day(60), time.Time{}, 74)
+	a = certctl.RenewalAdvice{}
+	hear(said(-2, -1), 3)
+	expect("never by itself", time.Time{}, day(3), 3)
+}
+
+func TestNextRenewalInfo(t *testing.T) {
+	t.Parallel()
+	for said, want := range map[time.Duration]time.Duration{
+		0: 6 * time.Hour, time.Second: time.Minute, 3 * time.Hour: 3 * time.Hour, 90 * certctl.Day: 12 * time.Hour,
+	} {
+		info := certctl.RenewalInfo{RetryAfter: said}
+		if got := certctl.NextRenewalInfo(info, epoch, 0).Sub(epoch); got != want {
+			t.Errorf("asked again %s after %s was said", got, said)
+		}
+		if got := certctl.NextRenewalInfo(info, epoch, 0.9).Sub(epoch); got >= want || got < want*9/10 {
+			t.Errorf("spread to %s of %s", got, want)
+		}
+	}
+}

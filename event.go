@@ -175,3 +175,9 @@ type EventFilter struct {
 	Limit     int
 	Newest    bool // newest first
 }
+
+// What a CA says about the time of a renewal (ARI).
+const (
+	EventRenewalMoved        EventName = "renewal_moved"
+	EventCertificateRecalled EventName = "certificate_recalled" // its CA wants it replaced at once
+)

@@ -21,7 +21,8 @@ type HolderExplanation struct {
 	Version  Version // the newest; absent before the first
 	Facts    HolderFacts
 	Decision Decision
-	Order    Order // the live one; absent without
+	Order    Order         // the live one; absent without
+	Advice   RenewalAdvice // what the CA says of the version
 }
 
 // RenewalPreview is what a renewal by hand would do for one key.
@@ -65,8 +66,27 @@ func (e Explanation) Sentences(h HolderExplanation) []string {
 		return say
 	}
 	add("%s", e.decisionSentence(h))
+	say = append(say, e.adviceSentences(h.Advice)...)
 	if h.Facts.Deployed > 0 && h.Facts.Verified == 0 && !h.Version.ID.IsZero() {
 		add("Its newest leaf is verified on none of its %d targets: no further one is made before half of its life has passed.", h.Facts.Deployed)
+	}
+	return say
+}
+
+// adviceSentences say what the CA would have.
+func (e Explanation) adviceSentences(a RenewalAdvice) []string {
+	var say []string
+	switch {
+	case !a.RecalledAt.IsZero():
+		say = append(say, fmt.Sprintf("Its CA wants it replaced at once, as was found %s.", when(a.RecalledAt, e.At)))
+	case !a.Window.Start.IsZero():
+		say = append(say, fmt.Sprintf("Its CA suggests a renewal between %s and %s.", when(a.Window.Start, e.At), when(a.Window.End, e.At)))
+	}
+	if a.ExplanationURL != "" {
+		say = append(say, "The CA explains: "+a.ExplanationURL)
+	}
+	if a.Message != "" {
+		say = append(say, "Asked when to renew it, the CA did not answer as it should: "+strings.TrimSuffix(a.Message, ".")+".")
 	}
 	return say
 }

@@ -7,6 +7,7 @@ type HolderFacts struct {
 	Revision        int64 // of the certificate
 	VersionRevision int64 // of the newest version; 0 without one
 	Revoked         bool  // the newest version or its key
+	Recalled        bool  // its CA wants the newest version replaced at once
 	Deployed        int   // live bindings of this holder
 	Verified        int   // of them, where the newest version is verified
 	NotBefore       time.Time
@@ -30,6 +31,7 @@ type HolderFacts struct {
 const (
 	DueNoVersion = "no_version"
 	DueRevoked   = "revoked"
+	DueRecalled  = "recalled" // its CA is about to revoke it
 	DueRevision  = "revision" // the certificate has changed since
 	DueRenewAt   = "renew_at" // its time has come
 	DueKey       = "key"      // members wait for a shared key that nobody can give them
@@ -53,7 +55,8 @@ const recheck = Day
 // further one is made before half of its remaining life has passed: a target
 // that cannot install would otherwise consume a leaf per cycle of retries.
 // Windows hold back ordinary renewals, freezes also what follows from a change
-// of the certificate; neither a first leaf nor the replacement of a revoked one.
+// of the certificate; neither a first leaf nor the replacement of a revoked one or
+// of one that its CA recalls.
 // The guard holds back what follows from a change when that is too much at once.
 func HolderDue(f HolderFacts, now time.Time) Decision {
 	switch {
@@ -65,6 +68,8 @@ func HolderDue(f HolderFacts, now time.Time) Decision {
 		return Decision{Due: true, Reason: DueNoVersion, At: now}
 	case f.Revoked:
 		return Decision{Due: true, Reason: DueRevoked, At: now}
+	case f.Recalled && !f.RenewAt.IsZero():
+		return Decision{Due: true, Reason: DueRecalled, At: now}
 	case f.VersionRevision < f.Revision:
 		holds := f.Holds
 		holds.Windows = nil

@@ -51,6 +51,8 @@ type AttemptEnd struct {
 	RetryAt   time.Time // with Err, unless it is final
 	Refuse    bool      // with Err: the order ends
 
+	AskAt time.Time // of a success: when the CA is asked when to renew it, see RenewalInfo; zero: never
+
 	Pause   WaitReason // the attempt goes on, and is looked at again at RetryAt
 	Message string     // with Pause, without Err: what it waits for
 }
