@@ -108,6 +108,7 @@ type replica struct {
 	issue   *handlers.Issue
 	abandon *handlers.Abandon
 	revoke  *handlers.Revoke
+	info    *handlers.RenewalInfo
 }
 
 // worker starts a replica that dies after so many steps.
@@ -123,6 +124,7 @@ func (w *acmeWorld) worker(name string, steps int64) *replica {
 	r.issue = handlers.NewForeignIssue(r.store, open, name, log)
 	r.abandon = handlers.NewAbandon(w.Store, open, log)
 	r.revoke = handlers.NewRevoke(w.Store, open, log)
+	r.info = handlers.NewRenewalInfo(w.Store, open, log)
 	return r
 }
 
@@ -138,6 +140,8 @@ func (r *replica) handle(ctx context.Context, hint certctl.Hint) error {
 		return r.abandon.Handle(ctx, hint)
 	case certctl.HintRevoke:
 		return r.revoke.Handle(ctx, hint)
+	case certctl.HintRenewalInfo:
+		return r.info.Handle(ctx, hint)
 	}
 	return nil
 }

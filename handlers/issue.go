@@ -68,6 +68,7 @@ type work struct {
 	job     certctl.IssueJob
 	asking  certctl.Asking
 	refused error // preparing failed: the attempt is recorded and ends with this
+	informs bool  // the CA may say when it would have the leaf renewed
 }
 
 // Handle asks for the orders that the hint names, as far as they are ready:
@@ -122,6 +123,7 @@ func (h *Issue) prepare(ctx context.Context, jobs []certctl.IssueJob, now time.T
 		}
 		if w.refused == nil {
 			w.asking, w.refused = cas[job.Issuer.ID].Prepare(ctx, job, at)
+			_, w.informs = cas[job.Issuer.ID].(RenewalInformer)
 		}
 		start := &w.asking.Start
 		start.Order, start.Revision, start.Issuer, start.StartedAt = job.Order.ID, job.Order.Revision, job.Issuer.ID, at
@@ -156,6 +158,9 @@ func (h *Issue) askOne(ctx context.Context, attempt certctl.Attempt, w work) cer
 		if leaf, err = issued.Check(w.job.Order); err == nil {
 			end.Leaf, end.Chain = issued.Leaf, issued.Chain
 			end.RenewAt, _ = certctl.RenewAt(leaf.NotBefore, leaf.NotAfter, w.job.Policy, rand.Float64())
+			if w.informs {
+				end.AskAt = certctl.FirstRenewalInfo(leaf.NotBefore, leaf.NotAfter, attempt.StartedAt, rand.Float64())
+			}
 			return end
 		}
 	}

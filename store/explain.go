@@ -60,6 +60,10 @@ func (t *tx) explainHolders(ctx context.Context, e *certctl.Explanation) error {
 		return err
 	}
 	orders, err := t.orders(ctx, open)
+	if err != nil {
+		return err
+	}
+	advice, err := t.advice(ctx, keysOf(versions))
 	for _, h := range holders {
 		x := certctl.HolderExplanation{Holder: h}
 		if i := slices.IndexFunc(swept, func(s sweptHolder) bool { return s.id == h.ID }); i >= 0 {
@@ -67,7 +71,7 @@ func (t *tx) explainHolders(ctx context.Context, e *certctl.Explanation) error {
 			x.Decision = certctl.HolderDue(x.Facts, t.now)
 		}
 		if i := slices.IndexFunc(newest, func(v certctl.Version) bool { return v.ID == h.Version }); i >= 0 {
-			x.Version = newest[i]
+			x.Version, x.Advice = newest[i], advice[newest[i].ID]
 		}
 		if i := slices.IndexFunc(orders, func(o certctl.Order) bool { return o.Holder == h.ID }); i >= 0 {
 			x.Order = orders[i]

@@ -62,6 +62,9 @@ func (t *tx) closeIssued(ctx context.Context, issued []*finishing) error {
 	if err := t.watchExpiry(ctx, versions); err != nil {
 		return err
 	}
+	if err := t.askRenewalInfo(ctx, issued); err != nil {
+		return err
+	}
 	if err := t.deploy(ctx, holders, versions); err != nil {
 		return err
 	}

@@ -100,8 +100,9 @@ func (t *tx) sweptHolders(ctx context.Context, ids []certctl.ID) ([]sweptHolder,
 			coalesce(v.revoked_at is not null or exists (select from blocked_key where spki = v.spki), false),
 			v.not_before, v.not_after, v.created_at, v.renew_at, c.issuers = '{}' or c.archived_at is not null or c.purpose = 'system',
 			served.bindings, served.verified, coalesce(`+behindGuard+`, false), (select held_at is not null from guard),
-			key.waiting, key.since, key.givers, key.online
+			key.waiting, key.since, key.givers, key.online, info.recalled_at is not null
 		from holder h join certificate c on c.id = h.certificate_id left join version v on v.id = h.version_id
+		left join renewal_info info on info.version_id = h.version_id
 		cross join lateral (
 			select count(b.id) as bindings, count(d.id) filter (where d.state in ('verified', 'installed')) as verified
 			from binding b left join deployment d on d.binding_id = b.id and d.version_id = h.version_id
@@ -121,7 +122,7 @@ func (t *tx) sweptHolders(ctx context.Context, ids []certctl.ID) ([]sweptHolder,
 		f := &h.facts
 		err = row.Scan(&h.id, &h.certificate, &h.policy, &f.Holds.Labels, &f.Paused, &f.Revision, &f.VersionRevision, &f.Revoked,
 			&f.NotBefore, &f.NotAfter, &f.IssuedAt, &f.RenewAt, &f.Unmanaged, &f.Deployed, &f.Verified, &h.behind, &f.Guarded,
-			&f.Waiting, &f.WaitingSince, &f.Givers, &f.GiverOnline)
+			&f.Waiting, &f.WaitingSince, &f.Givers, &f.GiverOnline, &f.Recalled)
 		f.Guarded = f.Guarded && h.behind
 		return h, err
 	})

@@ -283,10 +283,21 @@ func (t *tx) reschedule(ctx context.Context, h *held) error {
 	if err != nil {
 		return err
 	}
+	advice, err := t.advice(ctx, current)
+	if err != nil {
+		return err
+	}
 	for _, v := range versions {
 		var at time.Time
 		if !h.monitored() {
 			at, _ = certctl.RenewAt(v.NotBefore, v.NotAfter, policy, spreadOf(v.ID))
+		}
+		if a, ok := advice[v.ID]; ok {
+			if err := t.put(ctx, `update renewal_info set policy_at = $2 where version_id = $1`, v.ID, at); err != nil {
+				return err
+			}
+			a.PolicyAt = at
+			at = a.RenewAt(v.NotBefore, v.NotAfter, t.now)
 		}
 		if err := t.put(ctx, `update version set renew_at = $2 where id = $1`, v.ID, at); err != nil {
 			return err

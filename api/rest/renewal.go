@@ -58,13 +58,20 @@ func (s *Server) ExplainCertificate(ctx context.Context, r gen.ExplainCertificat
 			NotAfter: h.Version.NotAfter, RenewAt: h.Version.RenewAt, Due: h.Decision.Due, Reason: h.Decision.Reason,
 			Wait: string(h.Decision.Wait), Next: h.Decision.At, Sentences: e.Sentences(h),
 		}
-		x.Members = membersOf(h.Holder)
+		x.Members, x.RenewalInfo = membersOf(h.Holder), renewalInfoOf(h.Advice)
 		if o := h.Order; !o.ID.IsZero() {
 			x.Order = gen.OrderLink{ID: o.ID, URL: orderURL(o.ID), State: string(o.State), Wait: string(o.Wait), Message: o.Message, DueAt: o.DueAt}
 		}
 		return x
 	})
 	return gen.ExplainCertificate200JSONResponse(out), nil
+}
+
+func renewalInfoOf(a certctl.RenewalAdvice) gen.RenewalInfo {
+	return gen.RenewalInfo{
+		WindowStart: a.Window.Start, WindowEnd: a.Window.End, PolicyAt: a.PolicyAt, RecalledAt: a.RecalledAt,
+		ExplanationURL: a.ExplanationURL, CheckedAt: a.CheckedAt, Message: a.Message,
+	}
 }
 
 // PauseCertificate stops work on one.

@@ -2,6 +2,8 @@ package acme
 
 import (
 	"context"
+	"crypto/x509"
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -28,7 +30,7 @@ func (a *attempt) order(ctx context.Context) (step, error) {
 	if !held {
 		return "", &certctl.Pause{After: twinPause, Wait: certctl.WaitTwin, Message: "another order asks this CA for the same names"}
 	}
-	made, err := a.session.Orders.NewWithOptions(names, &api.OrderOptions{Profile: a.ca.settings.Profile})
+	made, err := a.newOrder(names)
 	if err != nil {
 		return "", a.session.transport.failed(err, "the CA takes no order for %s", strings.Join(names, ", "))
 	}
@@ -41,6 +43,50 @@ func (a *attempt) order(ctx context.Context) (step, error) {
 		a.state.Proofs = append(a.state.Proofs, proof{URL: url})
 	}
 	return stepProve, nil
+}
+
+// newOrder asks for an order that replaces the predecessor (RFC 9773 section 5),
+// which many CAs count against no limit. A CA that refuses it as a replacement is
+// asked once more without: what it thinks of the predecessor is no reason to have
+// no successor.
+func (a *attempt) newOrder(names []string) (legoacme.ExtendedOrder, error) {
+	options := &api.OrderOptions{Profile: a.ca.settings.Profile, ReplacesCertID: a.replaces()}
+	made, err := a.session.Orders.NewWithOptions(names, options)
+	if err != nil && options.ReplacesCertID != "" && refusesReplacement(err) {
+		options.ReplacesCertID = ""
+		made, err = a.session.Orders.NewWithOptions(names, options)
+	}
+	return made, err
+}
+
+// replaces identifies the holder's version so far, if it is of this CA and has a
+// name in common with what is ordered now.
+func (a *attempt) replaces() string {
+	old := a.job.Replaces
+	if old.ID.IsZero() || old.Issuer != a.ca.issuer.ID {
+		return ""
+	}
+	leaf, err := x509.ParseCertificate(old.Leaf)
+	if err != nil || !slices.ContainsFunc(identifiers(a.job.Order.Names), func(name string) bool { return slices.Contains(leaf.DNSNames, name) }) {
+		return ""
+	}
+	id, _ := certctl.RenewalInfoID(old.Leaf)
+	return id
+}
+
+// refusesReplacement reports whether an order may be taken if it replaces nothing.
+// What a CA says of a predecessor that it does not know, or not as ours, has many
+// forms; what it says of us or of its limits would be the same again.
+func refusesReplacement(err error) bool {
+	var problem *legoacme.ProblemDetails
+	if !errors.As(err, &problem) {
+		return false
+	}
+	switch strings.TrimPrefix(problem.Type, problemPrefix) {
+	case "rateLimited", "badNonce", "accountDoesNotExist", "userActionRequired", "rejectedIdentifier", "unsupportedIdentifier", "invalidProfile":
+		return false
+	}
+	return true
 }
 
 // finalize sends the request when the CA is ready for it, and waits for the

@@ -53,10 +53,14 @@ func (s *Server) faulty(server http.Handler) http.Handler {
 			fault.answer(w)
 			return
 		}
+		replaces := predecessor(r)
 		answer := httptest.NewRecorder()
 		server.ServeHTTP(answer, r)
 		s.mu.Lock()
 		s.count(r.URL.Path, answer.Code)
+		if replaces != "" && answer.Code == http.StatusCreated {
+			s.replaced = append(s.replaced, replaces)
+		}
 		s.mu.Unlock()
 		if fault != nil && fault.Lose {
 			panic(http.ErrAbortHandler)

@@ -30,6 +30,8 @@ const (
 	Challenge  = "/chalZ/"
 	Cert       = "/certZ/"
 	Revoke     = "/revoke-cert"
+
+	RenewalInfo = "/draft-ietf-acme-ari-03/renewalInfo/"
 )
 
 // Options are how hostile the server is. The zero value is friendly.
@@ -54,6 +56,9 @@ type Server struct {
 	mu     sync.Mutex // guards the rest
 	faults []*Fault
 	counts map[string]int
+	// replaced are the predecessors that orders which were taken have named.
+	replaced   []string
+	management http.Handler
 }
 
 // environment guards Pebble's settings, which are variables of the process.
@@ -117,6 +122,7 @@ func (s *Server) pebble(t testing.TB, o Options) http.Handler {
 	s.Roots.AppendCertsFromPEM(authority.GetRootCert(0).PEM())
 	validation := va.New(logger, address.Port, 0, false, s.DNS.Address, store)
 	front := wfe.New(logger, store, validation, authority, []string{"pebble.letsencrypt.org"}, false, o.EAB != nil, 0, 0)
+	s.management = front.ManagementHandler()
 	return front.Handler()
 }
 
@@ -132,7 +138,7 @@ func (s *Server) count(path string, status int) {
 	if status >= http.StatusBadRequest {
 		return
 	}
-	for _, known := range []string{NewAccount, NewOrder, Order, Finalize, Authz, Challenge, Cert, Revoke} {
+	for _, known := range []string{NewAccount, NewOrder, Order, Finalize, Authz, Challenge, Cert, Revoke, RenewalInfo} {
 		if strings.HasPrefix(path, known) {
 			s.counts[known]++
 		}

@@ -1,0 +1,86 @@
+package handlers
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+
+	"github.com/certctl/certctl"
+	"github.com/rs/zerolog"
+)
+
+// RenewalInfoStore knows which leaves are to be asked about.
+type RenewalInfoStore interface {
+	RenewalInfoJobs(ctx context.Context, ids []certctl.ID) ([]certctl.RenewalInfoJob, error)
+	FinishRenewalInfo(ctx context.Context, ends []certctl.RenewalInfoEnd) error
+	Now(ctx context.Context) (time.Time, error)
+}
+
+// RenewalInformer is a CA that may say when it would have a leaf renewed. The
+// zero RenewalInfo is that of one that says nothing.
+type RenewalInformer interface {
+	RenewalInfo(ctx context.Context, leaf []byte) (certctl.RenewalInfo, error)
+}
+
+// renewalInfoAsks is how many leaves are asked about at once.
+const renewalInfoAsks = 16
+
+// RenewalInfo asks CAs when they would have their leaves renewed.
+type RenewalInfo struct {
+	store RenewalInfoStore
+	open  OpenCA
+	log   zerolog.Logger
+}
+
+// NewRenewalInfo returns the handler.
+func NewRenewalInfo(store RenewalInfoStore, open OpenCA, log zerolog.Logger) *RenewalInfo {
+	return &RenewalInfo{store: store, open: open, log: log}
+}
+
+// Handle asks about the versions that the hint names. A CA that cannot be reached
+// is not asked about the rest of them.
+func (h *RenewalInfo) Handle(ctx context.Context, hint certctl.Hint) error {
+	jobs, err := h.store.RenewalInfoJobs(ctx, hint.IDs)
+	if err != nil || len(jobs) == 0 {
+		return err
+	}
+	now, err := h.store.Now(ctx)
+	if err != nil {
+		return err
+	}
+	ends := make([]certctl.RenewalInfoEnd, len(jobs))
+	var down atomic.Pointer[certctl.RenewalInfoEnd]
+	parallel(len(jobs), renewalInfoAsks, func(i int) {
+		end := certctl.RenewalInfoEnd{Version: jobs[i].Version.ID, Draw: rand.Float64()}
+		if failed := down.Load(); failed != nil {
+			end.Err = failed.Err
+		} else {
+			end.Info, end.Err = h.ask(ctx, jobs[i])
+		}
+		end.NextAt = certctl.NextRenewalInfo(end.Info, now, rand.Float64())
+		if end.Err != nil {
+			end.NextAt = now.Add(certctl.Backoff(jobs[i].Failures+1, rand.Float64()))
+			if certctl.ErrorCode(end.Err) == certctl.Unavailable {
+				down.Store(&end)
+			}
+		}
+		ends[i] = end
+	})
+	if failed := down.Load(); failed != nil {
+		h.log.Warn().Err(failed.Err).Str("issuer", jobs[0].Issuer.Name).Msg("the CA does not say when to renew")
+	}
+	return h.store.FinishRenewalInfo(context.WithoutCancel(ctx), ends)
+}
+
+func (h *RenewalInfo) ask(ctx context.Context, job certctl.RenewalInfoJob) (certctl.RenewalInfo, error) {
+	ca, err := h.open(ctx, job.Issuer, job.Sealed)
+	if err != nil {
+		return certctl.RenewalInfo{}, err
+	}
+	informer, can := ca.(RenewalInformer)
+	if !can {
+		return certctl.RenewalInfo{}, nil
+	}
+	return informer.RenewalInfo(ctx, job.Version.Leaf)
+}
