@@ -30,8 +30,22 @@ const NoLane = "-"
 type Hint struct {
 	Verb HintVerb
 	Lane string // an issuer's id, or NoLane
-	IDs  []ID   // at most MaxHintIDs
+	IDs  []ID   // at most MaxHintIDs; published with at most MaxIDs of the verb
 }
 
 // MaxHintIDs bounds one hint.
 const MaxHintIDs = 256
+
+// maxLaneIDs is how many ids of an issuer's lane are published together. A hint
+// goes to one process: small ones let all that there are share what an issuer that
+// takes its time has to do, and are merged again by those that take many at once.
+const maxLaneIDs = 16
+
+// MaxIDs is how many ids of a verb are published together.
+func (v HintVerb) MaxIDs() int {
+	switch v {
+	case HintIssue, HintRevoke, HintAbandon:
+		return maxLaneIDs
+	}
+	return MaxHintIDs
+}

@@ -3,7 +3,6 @@ package bus
 import (
 	"context"
 	"errors"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -171,9 +170,7 @@ func (a *Announcer) tellHints(ctx context.Context) error {
 	a.mu.Unlock()
 	hints := make([]certctl.Hint, 0, len(waiting))
 	for key, set := range waiting {
-		for chunk := range slices.Chunk(set.list, certctl.MaxHintIDs) {
-			hints = append(hints, certctl.Hint{Verb: key.verb, Lane: key.lane, IDs: chunk})
-		}
+		hints = append(hints, certctl.Hint{Verb: key.verb, Lane: key.lane, IDs: set.list})
 	}
 	if len(hints) == 0 {
 		return nil

@@ -12,23 +12,18 @@ import (
 )
 
 // Publisher gives hints. It is safe for concurrent use.
-type Publisher struct {
-	conn *Conn
-	// MaxIDs bounds the ids of one hint of a lane, for issuers that take no
-	// batches; nil: certctl.MaxHintIDs for all.
-	MaxIDs func(verb certctl.HintVerb, lane string) int
-}
+type Publisher struct{ conn *Conn }
 
 // NewPublisher returns a publisher on a connection.
 func NewPublisher(conn *Conn) *Publisher { return &Publisher{conn: conn} }
 
-// Publish gives hints, cut to the size that their lane takes, and returns when
+// Publish gives hints, cut to the size that their verb has, and returns when
 // the broker has them. On an error some may be missing; whoever asks for them
 // again later does no harm. Bells are not hints: see Bells.
 func (p *Publisher) Publish(ctx context.Context, hints []certctl.Hint) error {
 	var messages []*nats.Msg
 	for _, hint := range hints {
-		for ids := range slices.Chunk(hint.IDs, p.maxIDs(hint.Verb, hint.Lane)) {
+		for ids := range slices.Chunk(hint.IDs, hint.Verb.MaxIDs()) {
 			m, err := hintMessage(certctl.Hint{Verb: hint.Verb, Lane: hint.Lane, IDs: ids})
 			if err != nil {
 				return err
@@ -52,14 +47,6 @@ func (p *Publisher) Publish(ctx context.Context, hints []certctl.Hint) error {
 		return p.conn.unreachable(err, "hints cannot be given")
 	}
 	return nil
-}
-
-func (p *Publisher) maxIDs(verb certctl.HintVerb, lane string) int {
-	most := certctl.MaxHintIDs
-	if p.MaxIDs != nil {
-		most = min(p.MaxIDs(verb, lane), most)
-	}
-	return max(most, 1)
 }
 
 // publish sends messages to their streams at once and returns for each the error
