@@ -121,7 +121,7 @@ func (w *acmeWorld) worker(name string, steps int64) *replica {
 		return driver.Open(issuer, sealed)
 	}
 	log := testLog(w.t)
-	r.issue = handlers.NewForeignIssue(r.store, open, name, log)
+	r.issue = handlers.NewForeignIssue(r.store, open, name, 32, log)
 	r.abandon = handlers.NewAbandon(w.Store, open, log)
 	r.revoke = handlers.NewRevoke(w.Store, open, log)
 	r.info = handlers.NewRenewalInfo(w.Store, open, log)

@@ -53,15 +53,13 @@ func NewIssue(store IssueStore, open OpenCA, worker string, log zerolog.Logger) 
 }
 
 // NewForeignIssue returns the handler of one process for CAs that are not its own:
-// it waits for them, which costs no CPU.
-func NewForeignIssue(store IssueStore, open OpenCA, worker string, log zerolog.Logger) *Issue {
+// it waits for them, which costs no CPU. asks is how many orders of one hint it asks
+// for at once.
+func NewForeignIssue(store IssueStore, open OpenCA, worker string, asks int, log zerolog.Logger) *Issue {
 	h := NewIssue(store, open, worker, log)
-	h.asks = foreignAsks
+	h.asks = asks
 	return h
 }
-
-// foreignAsks is how many orders of one hint are asked for at once.
-const foreignAsks = 32
 
 // work is one order on its way through Handle.
 type work struct {

@@ -43,6 +43,8 @@ type Config struct {
 	ACMEHTTPListen string `help:"Address of the plain-HTTP listener at which ACME CAs find the proofs of http-01, with role api; port 80 of the names must lead to it. Default: none." name:"acme-http-listen"`
 	ACMEDNSExecDir string `help:"Folder of scripts that may write TXT records for dns-01, with role worker. Default: none." type:"path" name:"acme-dns-exec-dir"`
 
+	WorkerOrders int `help:"How many orders this process asks CAs of others for at once, with role worker; its share of what an issuer's concurrency allows all of them." default:"128" name:"worker-orders"`
+
 	KEKCA      string `help:"File of the key-encryption key for CA, fleet and bus keys (signer)." type:"path" name:"kek-ca"`
 	KEKSecrets string `help:"File of the key-encryption key for issuer and target secrets (worker)." type:"path" name:"kek-secrets"`
 	KEKPKI     string `help:"File of the key-encryption key for OCSP responders (signer and api). Default: derived from --kek-ca, where the roles share a process." type:"path" name:"kek-pki"`
@@ -114,6 +116,9 @@ func (c *Config) complete() error {
 	}
 	if err := c.checkDebugListen(); err != nil {
 		return err
+	}
+	if c.WorkerOrders < 1 {
+		return certctl.InvalidField("worker_orders", "a worker asks for at least one order at once, not %d", c.WorkerOrders)
 	}
 	host, port, err := net.SplitHostPort(c.Listen)
 	if err != nil || port == "" {

@@ -26,13 +26,14 @@ func (s *server) startForeign(t *tasks, conn *bus.Conn) {
 		}
 		return driver.Open(issuer, sealed)
 	}
-	issue := handlers.NewForeignIssue(s.store, open, s.worker, s.log)
+	together := min(s.config.WorkerOrders, certctl.HintIssue.MaxIDs())
+	issue := handlers.NewForeignIssue(s.store, open, s.worker, together, s.log)
 	revoke := handlers.NewRevoke(s.store, open, s.log)
 	abandon := handlers.NewAbandon(s.store, open, s.log)
 	renewalInfo := handlers.NewRenewalInfo(s.store, open, s.log)
 
 	router := s.router(conn, func(kind string) bool { return kind != certctl.IssuerLocal })
-	router.Handle(certctl.HintIssue, issue.Handle, bus.HandleOptions{Concurrency: 8, Batch: 4, Deadline: foreignDeadline})
+	router.Handle(certctl.HintIssue, issue.Handle, bus.HandleOptions{Concurrency: s.config.WorkerOrders / together, Deadline: foreignDeadline})
 	router.Handle(certctl.HintRevoke, revoke.Handle, bus.HandleOptions{Concurrency: 2, Batch: 16, Deadline: foreignDeadline})
 	router.Handle(certctl.HintAbandon, abandon.Handle, bus.HandleOptions{Batch: 4, Deadline: foreignDeadline})
 	router.Handle(certctl.HintRenewalInfo, renewalInfo.Handle, bus.HandleOptions{Concurrency: 2, Batch: certctl.MaxHintIDs, Deadline: foreignDeadline})
