@@ -37,22 +37,32 @@ func (f *Fleet) StartApart(ctx context.Context, replicas int) error {
 	f.Apart = map[string][]*Server{}
 	for _, role := range Roles {
 		for n := range replicas {
-			server := f.role(role, n, apis[n], fingerprint)
-			if server.Debug, err = loopback(); err != nil {
+			if err := f.startRole(ctx, f.role(role, n, apis[n], fingerprint), role); err != nil {
 				return err
 			}
-			err := server.Start(ctx)
-			if server.process != nil {
-				f.Stack.Push(server)
-			}
-			if err != nil {
-				return err
-			}
-			f.Apart[role] = append(f.Apart[role], server)
 		}
 	}
 	f.Servers, f.Server = f.Apart["api"], f.Apart["api"][0]
 	f.API, err = f.Server.API()
+	return err
+}
+
+// AddApart starts one more process of a role that serves nobody.
+func (f *Fleet) AddApart(ctx context.Context, role string) error {
+	return f.startRole(ctx, f.role(role, len(f.Apart[role]), f.Servers[0].Listen, ""), role)
+}
+
+func (f *Fleet) startRole(ctx context.Context, server *Server, role string) (err error) {
+	if server.Debug, err = loopback(); err != nil {
+		return err
+	}
+	err = server.Start(ctx)
+	if server.process != nil {
+		f.Stack.Push(server)
+	}
+	if err == nil {
+		f.Apart[role] = append(f.Apart[role], server)
+	}
 	return err
 }
 

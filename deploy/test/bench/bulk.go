@@ -56,8 +56,12 @@ func bulk(ctx context.Context, o options, r *result) error {
 	})
 }
 
-// submitBulk submits CSRs, a certificate for each.
+// submitBulk submits CSRs to the CA of our own, a certificate for each.
 func (s *stand) submitBulk(ctx context.Context, prefix string, requests []string) error {
+	return s.submitTo(ctx, "local", prefix, requests)
+}
+
+func (s *stand) submitTo(ctx context.Context, issuer, prefix string, requests []string) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var next atomic.Int64
@@ -69,7 +73,7 @@ func (s *stand) submitBulk(ctx context.Context, prefix string, requests []string
 				if at >= len(requests) {
 					return
 				}
-				if err := s.submitSome(ctx, prefix, requests, at); err != nil {
+				if err := s.submitSome(ctx, issuer, prefix, requests, at); err != nil {
 					cancel(err)
 				}
 			}
@@ -79,7 +83,7 @@ func (s *stand) submitBulk(ctx context.Context, prefix string, requests []string
 	return context.Cause(ctx)
 }
 
-func (s *stand) submitSome(ctx context.Context, prefix string, requests []string, at int) error {
+func (s *stand) submitSome(ctx context.Context, issuer, prefix string, requests []string, at int) error {
 	type item struct {
 		Name   string `json:"name"`
 		Issuer string `json:"issuer"`
@@ -87,7 +91,7 @@ func (s *stand) submitSome(ctx context.Context, prefix string, requests []string
 	}
 	var items []item
 	for n := at; n < min(at+bulkItems, len(requests)); n++ {
-		items = append(items, item{fmt.Sprintf("%s-%d", prefix, n), "local", requests[n]})
+		items = append(items, item{fmt.Sprintf("%s-%d", prefix, n), issuer, requests[n]})
 	}
 	var answer struct {
 		Items []struct {

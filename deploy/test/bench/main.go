@@ -65,6 +65,7 @@ var scenarios = []scenario{
 	{"G", "Revocation", revocation},
 	{"H", "Start with much to do", start},
 	{"I", "Start and size", size},
+	{"J", "Scale out: a CA that answers in 50 ms", scale},
 }
 
 func run(ctx context.Context, args []string) (err error) {

@@ -31,7 +31,12 @@ type program struct {
 }
 
 // withStand runs what on a fresh stand and takes it down afterwards.
-func withStand(ctx context.Context, o options, what func(*stand) error) (err error) {
+func withStand(ctx context.Context, o options, what func(*stand) error) error {
+	return withStandOf(ctx, o, nil, what)
+}
+
+// withStandOf is withStand with settings of the servers.
+func withStandOf(ctx context.Context, o options, env []string, what func(*stand) error) (err error) {
 	dir, err := os.MkdirTemp("", "certctl-bench-")
 	if err != nil {
 		return err
@@ -41,7 +46,7 @@ func withStand(ctx context.Context, o options, what func(*stand) error) (err err
 		return err
 	}
 	s := &stand{profiles: o.profiles, Fleet: &local.Fleet{Installation: &local.Installation{
-		Binaries: o.binaries, Dir: filepath.Join(dir, "state"), Durable: true, ServerEnv: []string{"CERTCTL_LOG_LEVEL=info"},
+		Binaries: o.binaries, Dir: filepath.Join(dir, "state"), Durable: true, ServerEnv: append(env, "CERTCTL_LOG_LEVEL=info"),
 	}}}
 	if o.profiles != "" {
 		s.PostgresSettings = map[string]string{"shared_preload_libraries": "pg_stat_statements"}
