@@ -78,8 +78,8 @@ func (s *Server) CreateAPIKey(ctx context.Context, r gen.CreateAPIKeyRequestObje
 	if life > 0 {
 		expires = s.Now().Add(life)
 	}
-	secret := newSecret(KeyPrefix)
-	made, err := s.store.CreateAPIKey(ctx, actorOf(ctx), r.Body.Principal, r.Body.Name, secret[:shownPrefix], certctl.DigestOf([]byte(secret)), expires)
+	secret := certctl.NewSecret(certctl.APIKeyPrefix)
+	made, err := s.store.CreateAPIKey(ctx, actorOf(ctx), r.Body.Principal, r.Body.Name, certctl.ShownSecret(secret), certctl.DigestOf([]byte(secret)), expires)
 	k := keyOf(made)
 	return gen.CreateAPIKey201JSONResponse{
 		Key: secret, ID: k.ID, Name: k.Name, Prefix: k.Prefix, Principal: k.Principal, CreatedAt: k.CreatedAt, ExpiresAt: k.ExpiresAt,

@@ -34,7 +34,6 @@ type EnrollRequest struct {
 }
 
 // Prefixes of secrets that the API makes, so that scanners find leaked ones.
-const tokenPrefix = "cjt_"
 
 // CreateJoinToken makes a token; only its hash is stored.
 func (s *Server) CreateJoinToken(ctx context.Context, r gen.CreateJoinTokenRequestObject) (gen.CreateJoinTokenResponseObject, error) {
@@ -42,9 +41,9 @@ func (s *Server) CreateJoinToken(ctx context.Context, r gen.CreateJoinTokenReque
 	if err != nil {
 		return nil, err
 	}
-	secret := newSecret(tokenPrefix)
+	secret := certctl.NewSecret(certctl.JoinTokenPrefix)
 	token, err := s.store.CreateJoinToken(ctx, actorOf(ctx), certctl.JoinToken{
-		Team: r.Body.Team, Prefix: secret[:shownPrefix], UsesLeft: max(r.Body.Uses, 1), ExpiresAt: s.Now().Add(life),
+		Team: r.Body.Team, Prefix: certctl.ShownSecret(secret), UsesLeft: max(r.Body.Uses, 1), ExpiresAt: s.Now().Add(life),
 		Names: r.Body.Names, Labels: r.Body.Labels, Networks: r.Body.Networks,
 		Approve: r.Body.Approve != gen.JoinTokenRequestApproveManual, Replace: r.Body.Replace,
 	}, certctl.DigestOf([]byte(secret)))

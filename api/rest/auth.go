@@ -14,9 +14,6 @@ type AccessStore interface {
 	RecordDenied(ctx context.Context, actor certctl.Actor, verb certctl.Verb, object certctl.Object, what string) error
 }
 
-// KeyPrefix begins every API key, so that scanners find leaked ones.
-const KeyPrefix = "cck_"
-
 // maxKey bounds a bearer token before it is hashed.
 const maxKey = 200
 

@@ -1,23 +1,10 @@
 package rest
 
 import (
-	"crypto/rand"
-	"encoding/base32"
-	"strings"
 	"time"
 
 	"github.com/certctl/certctl"
 )
-
-// shownPrefix is how much of a secret lists show, to tell secrets apart.
-const shownPrefix = 8
-
-// newSecret returns a prefix and 160 random bits.
-func newSecret(prefix string) string {
-	random := make([]byte, 20)
-	_, _ = rand.Read(random) // never fails
-	return prefix + strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(random))
-}
 
 // maxLifetime bounds the life of tokens, keys and credentials that have one.
 const maxLifetime = 10 * 365 * certctl.Day

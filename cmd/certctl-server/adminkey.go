@@ -1,8 +1,6 @@
 package main
 
 import (
-	"crypto/rand"
-	"encoding/base32"
 	"errors"
 	"io/fs"
 	"os"
@@ -19,15 +17,12 @@ type adminKey struct {
 }
 
 func newAdminKey(path string) *adminKey {
-	secret := make([]byte, 20)
-	_, _ = rand.Read(secret) // never fails
-	encoded := base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(secret)
-	return &adminKey{path: path, text: "cck_" + strings.ToLower(encoded)}
+	return &adminKey{path: path, text: certctl.NewSecret(certctl.APIKeyPrefix)}
 }
 
 func (k *adminKey) staged() string       { return k.path + ".new" }
 func (k *adminKey) hash() certctl.Digest { return certctl.DigestOf([]byte(k.text)) }
-func (k *adminKey) prefix() string       { return k.text[:8] }
+func (k *adminKey) prefix() string       { return certctl.ShownSecret(k.text) }
 
 // stage writes the key beside its place. A key that is there, or that an earlier
 // start staged, is used again: the database may hold it already.
