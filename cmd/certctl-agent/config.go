@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/pem"
 	"os"
 	"time"
 
@@ -30,15 +31,20 @@ type Config struct {
 	Version   struct{}       `cmd:"" help:"Print the version."`
 }
 
-type enrollCommand struct {
-	Server        string            `help:"URL of the server's API, https://host:port." required:""`
-	Token         string            `help:"Join token." secret:"" required:""`
-	CAFingerprint string            `help:"SHA-256 of the server's root certificate." required:"" name:"ca-fingerprint"`
+// enrolment is what makes this machine an agent.
+type enrolment struct {
+	Server        string            `help:"URL of the server's API, https://host:port."`
+	Token         string            `help:"Join token." secret:""`
+	CAFingerprint string            `help:"SHA-256 of the server's root certificate." name:"ca-fingerprint"`
+	CAFile        string            `help:"The server's root certificate in a PEM file, instead of its SHA-256." type:"path" name:"ca-file"`
 	Name          string            `help:"The agent's name; default: the host's." placeholder:"NAME"`
 	Labels        map[string]string `help:"Labels of the agent, key=value;key=value."`
 }
 
+type enrollCommand struct{ enrolment }
+
 type runCommand struct {
+	enrolment
 	Parallel int `help:"How many targets are worked on at a time, 1 to 64." default:"4"`
 }
 
@@ -67,8 +73,36 @@ func (c Config) policyFile() (path string, named bool) {
 	return defaultPolicyFile, false
 }
 
+// complete refuses what nobody can enrol with, and takes the fingerprint from the
+// file.
+func (c *enrolment) complete() error {
+	for name, value := range map[string]string{"server": c.Server, "token": c.Token} {
+		if value == "" {
+			return certctl.InvalidField(name, "is needed to enrol")
+		}
+	}
+	switch {
+	case c.CAFingerprint != "" && c.CAFile != "":
+		return certctl.InvalidField("ca_file", "ca_fingerprint is set as well: unset one of them")
+	case c.CAFingerprint != "":
+		return nil
+	case c.CAFile == "":
+		return certctl.InvalidField("ca_fingerprint", "is needed to enrol, or ca_file: the token comes with it")
+	}
+	text, err := os.ReadFile(c.CAFile)
+	if err != nil {
+		return certctl.Wrap(certctl.Invalid, err, "the root certificate cannot be read")
+	}
+	block, _ := pem.Decode(text)
+	if block == nil {
+		return certctl.InvalidField("ca_file", "%s holds no certificate", c.CAFile)
+	}
+	c.CAFingerprint = certctl.DigestOf(block.Bytes).String()
+	return nil
+}
+
 // agentName is the name to enrol under.
-func (c enrollCommand) agentName() (string, error) {
+func (c enrolment) agentName() (string, error) {
 	if c.Name != "" {
 		return c.Name, nil
 	}

@@ -61,7 +61,7 @@ func run() int {
 	}
 	switch parsed.Context.Command() {
 	case "enroll":
-		err = enroll(ctx, c)
+		err = enroll(ctx, c, c.Enroll.enrolment)
 	case "run":
 		err = runAgent(ctx, c)
 	case "health":

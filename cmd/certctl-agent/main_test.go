@@ -243,7 +243,8 @@ func TestUsage(t *testing.T) {
 		{[]string{"run", "--config", settings}, exitUsage, "unknown key parallell: did you mean parallel?"},
 		{[]string{"run", "--policy", "/nonexistent"}, exitUsage, "the policy file cannot be read"},
 		{[]string{"run"}, exitError, "run certctl-agent enroll"},
-		{[]string{"enroll"}, exitUsage, "missing flags"},
+		{[]string{"enroll"}, exitUsage, "server: is needed to enrol"},
+		{[]string{"enroll", "--server", "https://localhost", "--token", "cjt_x"}, exitUsage, "ca_fingerprint: is needed to enrol, or ca_file"},
 		{[]string{"policy", "check", "--policy", settings}, exitUsage, "field parallell not found"},
 		{[]string{"policy", "check"}, exitOK, "directories:"},
 	} {

@@ -16,14 +16,17 @@ import (
 // healthTimeout is how long a running agent may take to say how it is.
 const healthTimeout = 5 * time.Second
 
-func enroll(ctx context.Context, c Config) error {
-	name, err := c.Enroll.agentName()
+func enroll(ctx context.Context, c Config, e enrolment) error {
+	if err := e.complete(); err != nil {
+		return err
+	}
+	name, err := e.agentName()
 	if err != nil {
 		return certctl.Wrap(certctl.Invalid, err, "this host has no name: give --name")
 	}
 	id, err := agent.Enrol(ctx, agent.EnrolOptions{
-		Server: c.Enroll.Server, Token: c.Enroll.Token, CAFingerprint: c.Enroll.CAFingerprint, Name: name,
-		Dir: c.DataDir, MachineID: c.MachineID, Labels: c.Enroll.Labels, Version: version(), NewBusKey: newBusKey,
+		Server: e.Server, Token: e.Token, CAFingerprint: e.CAFingerprint, Name: name,
+		Dir: c.DataDir, MachineID: c.MachineID, Labels: e.Labels, Version: version(), NewBusKey: newBusKey,
 	})
 	if err != nil {
 		return err
@@ -32,7 +35,20 @@ func enroll(ctx context.Context, c Config) error {
 	return nil
 }
 
+// enrollOnce enrols a machine that is no agent yet, when there is a token for it:
+// images and packages start an agent without a step of its own.
+func enrollOnce(ctx context.Context, c Config) error {
+	_, err := agent.LoadIdentity(c.DataDir)
+	if certctl.ErrorCode(err) != certctl.NotFound || c.Run.Token == "" {
+		return nil // what there is decides, or run says what is missing
+	}
+	return enroll(ctx, c, c.Run.enrolment)
+}
+
 func runAgent(ctx context.Context, c Config) error {
+	if err := enrollOnce(ctx, c); err != nil {
+		return err
+	}
 	path, named := c.policyFile()
 	policy, err := agent.LoadPolicy(path, c.DataDir, named)
 	if err != nil {
