@@ -110,10 +110,14 @@ type certCreateCmd struct {
 	Team   string   `help:"Team that owns it." env:"-"`
 	Target []string `help:"Targets to install it on." env:"-" sep:"," short:"t"`
 	CSR    string   `help:"File with a CSR, - for standard input: the key stays with you." env:"-" placeholder:"FILE" name:"csr"`
+	ifMissing
 	waiting
 }
 
 func (c certCreateCmd) Run(s *session) error {
+	if there, err := c.exists(s, certificatesPath, c.Name); there || err != nil {
+		return err
+	}
 	body := c.body()
 	body["name"] = c.Name
 	setText(body, "team", c.Team)

@@ -111,9 +111,13 @@ type targetCreateCmd struct {
 	Agent   string            `help:"Agent that it lives on." required:"" env:"-"`
 	Kind    string            `help:"Kind, such as nginx." required:"" env:"-"`
 	Setting map[string]string `help:"Settings, key=value; a.b=c nests." short:"s" env:"-"`
+	ifMissing
 }
 
 func (c targetCreateCmd) Run(s *session) error {
+	if there, err := c.exists(s, "/api/v1/targets", c.Name); there || err != nil {
+		return err
+	}
 	settings, err := settingValues(c.Setting)
 	if err != nil {
 		return err

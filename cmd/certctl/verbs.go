@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"net/http"
 	"net/url"
 	"strings"
@@ -92,6 +93,29 @@ func (s *session) change(method, path string, body any, wait waiting) error {
 		return nil
 	}
 	return s.showOne(answer)
+}
+
+// ifMissing makes a creation that can be repeated.
+type ifMissing struct {
+	IfMissing bool `help:"Succeed when there is one of that name, and leave it as it is." env:"-"`
+}
+
+// exists reports whether there is an object, when that is to be asked.
+func (c ifMissing) exists(s *session, collection, name string) (bool, error) {
+	if !c.IfMissing {
+		return false, nil
+	}
+	client, ctx, cancel, err := s.connect()
+	if err != nil {
+		return false, err
+	}
+	defer cancel()
+	_, err = client.call(ctx, http.MethodGet, item(collection, name), nil, nil)
+	var failure *apiError
+	if errors.As(err, &failure) && failure.Status == http.StatusNotFound {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // changeList sends a change and prints the list that it gave.
