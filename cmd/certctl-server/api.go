@@ -3,10 +3,13 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"net"
 	"net/http"
+	"os"
 	"time"
 
 	"github.com/certctl/certctl"
@@ -155,5 +158,25 @@ func (s *server) caFingerprint() string {
 	if s.signer != nil {
 		return certctl.DigestOf(s.signer.root).String()
 	}
+	if s.config.CAFingerprint == "" {
+		return rootFingerprint(s.config.TLSCert)
+	}
 	return s.config.CAFingerprint
+}
+
+// rootFingerprint is that of the root which a PEM chain ends with; "" when it ends
+// with none.
+func rootFingerprint(path string) string {
+	rest, err := os.ReadFile(path)
+	if err != nil {
+		return ""
+	}
+	var last []byte
+	for block, more := pem.Decode(rest); block != nil; block, more = pem.Decode(more) {
+		last = block.Bytes
+	}
+	if root, err := x509.ParseCertificate(last); err != nil || root.CheckSignatureFrom(root) != nil {
+		return ""
+	}
+	return certctl.DigestOf(last).String()
 }

@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -18,13 +20,14 @@ type busCommands struct {
 }
 
 type busInitCommand struct {
-	Dir      string   `arg:"" help:"Folder to write to; it must not hold an earlier run's files."`
-	Node     []string `help:"A server: name=host:port. In a cluster of three or five: name=host:port,route=host:port,zone=name. Repeat for each." required:"" env:"-" sep:";"`
-	StoreDir string   `help:"Folder of a server's streams, as the server sees it." default:"/var/lib/nats" env:"-"`
-	CertFile string   `help:"TLS certificate of a server, as it sees it." default:"/etc/nats/tls.crt" env:"-"`
-	KeyFile  string   `help:"Its private key." default:"/etc/nats/tls.key" env:"-"`
-	TrustCA  string   `help:"CA that servers of a cluster trust for each other." default:"/etc/nats/ca.crt" env:"-" name:"trust-ca"`
-	StoreKey string   `help:"Environment variable from which a server takes the key that encrypts its files." env:"-"`
+	Dir       string   `arg:"" help:"Folder to write to; it must not hold an earlier run's files."`
+	Node      []string `help:"A server: name=host:port. In a cluster of three or five: name=host:port,route=host:port,zone=name. Repeat for each." required:"" env:"-" sep:";"`
+	StoreDir  string   `help:"Folder of a server's streams, as the server sees it." default:"/var/lib/nats" env:"-"`
+	CertFile  string   `help:"TLS certificate of a server, as it sees it." default:"/etc/nats/tls.crt" env:"-"`
+	KeyFile   string   `help:"Its private key." default:"/etc/nats/tls.key" env:"-"`
+	TrustCA   string   `help:"CA that servers of a cluster trust for each other." default:"/etc/nats/ca.crt" env:"-" name:"trust-ca"`
+	IfMissing bool     `help:"Do nothing when the folder holds the configuration already." env:"-"`
+	StoreKey  string   `help:"Environment variable from which a server takes the key that encrypts its files." env:"-"`
 }
 
 // busInit derives everything from the bus identity in the database, which the
@@ -33,6 +36,11 @@ func busInit(ctx context.Context, c *Config, command busInitCommand, log zerolog
 	nodes, err := parseNodes(command.Node)
 	if err != nil {
 		return err
+	}
+	if command.IfMissing {
+		if _, err := os.Stat(filepath.Join(command.Dir, nodes[0].Name+".conf")); err == nil {
+			return nil
+		}
 	}
 	s, err := offline(ctx, c, log)
 	if err != nil {

@@ -49,28 +49,27 @@ func check(ctx context.Context, c *Config) error {
 // healthTimeout bounds a health check from its connection to its answer.
 const healthTimeout = 5 * time.Second
 
-// health asks the process at --listen whether it lives. It trusts the CA file
-// when there is one, and otherwise only looks whether something speaks TLS: the
-// question carries no secret.
+// health asks a running process with the same settings whether it lives: at
+// --listen, or at --debug-listen when it has no API.
 func health(ctx context.Context, c *Config) error {
-	host, port, err := net.SplitHostPort(c.Listen)
+	client, url := http.Client{Timeout: healthTimeout}, "http://"+c.DebugListen+"/health"
+	switch {
+	case c.has(roleAPI):
+		host, port, err := net.SplitHostPort(c.Listen)
+		if err != nil {
+			return certctl.InvalidField("listen", "%q is not host:port", c.Listen)
+		}
+		if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+			host = "127.0.0.1"
+		}
+		client.Transport = &http.Transport{TLSClientConfig: healthTLS(c.CAFile)}
+		url = "https://" + net.JoinHostPort(host, port) + "/health"
+	case c.DebugListen == "":
+		return certctl.InvalidField("debug_listen", "a process without the role api is asked at its debug listener: set it")
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
-		return certctl.InvalidField("listen", "%q is not host:port", c.Listen)
-	}
-	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
-		host = "127.0.0.1"
-	}
-	settings := &tls.Config{MinVersion: tls.VersionTLS13}
-	if text, err := os.ReadFile(c.CAFile); err == nil {
-		settings.RootCAs = x509.NewCertPool()
-		settings.RootCAs.AppendCertsFromPEM(text)
-	} else {
-		settings.InsecureSkipVerify = true //nolint:gosec // nothing secret is sent, and only a status read
-	}
-	client := http.Client{Timeout: healthTimeout, Transport: &http.Transport{TLSClientConfig: settings}}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+net.JoinHostPort(host, port)+"/health", nil)
-	if err != nil {
-		return certctl.Wrap(certctl.Invalid, err, "%s is no address", c.Listen)
+		return certctl.Wrap(certctl.Invalid, err, "%s is no address", url)
 	}
 	response, err := client.Do(request)
 	if err != nil {
@@ -81,6 +80,19 @@ func health(ctx context.Context, c *Config) error {
 		return fmt.Errorf("%w: the process answers %s", errUnhealthy, response.Status)
 	}
 	return nil
+}
+
+// healthTLS trusts the CA file when there is one, and otherwise only looks whether
+// something speaks TLS: the question carries no secret.
+func healthTLS(caFile string) *tls.Config {
+	settings := &tls.Config{MinVersion: tls.VersionTLS13}
+	if text, err := os.ReadFile(caFile); err == nil {
+		settings.RootCAs = x509.NewCertPool()
+		settings.RootCAs.AppendCertsFromPEM(text)
+	} else {
+		settings.InsecureSkipVerify = true //nolint:gosec // nothing secret is sent, and only a status read
+	}
+	return settings
 }
 
 // offline opens what commands need that work beside, or without, a running

@@ -23,6 +23,7 @@ import (
 	"github.com/certctl/certctl/cmd/internal/config"
 	"github.com/certctl/certctl/store"
 	"github.com/rs/zerolog"
+	_ "golang.org/x/crypto/x509roots/fallback" // images have no roots of their own
 )
 
 // version is set by the linker in releases.
@@ -42,7 +43,7 @@ type cli struct {
 
 	Serve    struct{}    `cmd:"" default:"1" help:"Run the roles until SIGTERM."`
 	Migrate  struct{}    `cmd:"" help:"Bring the database's schema to this release, and stop."`
-	Health   struct{}    `cmd:"" help:"Ask the process at --listen whether it lives; for container health checks."`
+	Health   struct{}    `cmd:"" help:"Ask the process at --listen, or without the role api at --debug-listen, whether it lives; for container health checks."`
 	Check    struct{}    `cmd:"" help:"Look for rows that break a promise; prints each and fails if there is one."`
 	Settings settings    `cmd:"" name:"config" help:"Settings."`
 	CA       caCommands  `cmd:"" name:"ca" help:"The local CA."`
@@ -53,6 +54,9 @@ type cli struct {
 	Restore restoreCommand `cmd:"" help:"Put a backup into the database, with every server stopped."`
 
 	Recovery recoveryCommands `cmd:"" help:"What follows a restore."`
+
+	Setup     setupCommand     `cmd:"" help:"Make the secrets that the parts of an installation in containers share, where they are missing."`
+	JoinToken joinTokenCommand `cmd:"" help:"Write a join token for agents into a file."`
 }
 
 type settings struct {
@@ -117,6 +121,10 @@ func (c *cli) command(ctx context.Context, name string, log zerolog.Logger) erro
 		return withStore(ctx, &c.Config, func(st *store.Store) error { return recoveryFinish(ctx, st) })
 	case "recovery skip-stream":
 		return withStore(ctx, &c.Config, func(st *store.Store) error { return recoverySkipStream(ctx, st) })
+	case "setup <dir>":
+		return setup(c.Setup)
+	case "join-token <file>":
+		return joinToken(ctx, &c.Config, c.JoinToken)
 	case "version":
 		fmt.Println("certctl-server", version)
 		return nil
