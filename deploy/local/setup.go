@@ -41,6 +41,21 @@ func TestRequirements() []Requirement {
 	)
 }
 
+// AllRequirements are what `./task test:all` needs: a container engine in a
+// network namespace of its own.
+func AllRequirements() []Requirement {
+	return append(TestRequirements(),
+		Requirement{Package: "docker.io", Present: succeeds(program("dockerd"))},
+		Requirement{Package: "mmdebstrap", Present: succeeds(program("mmdebstrap"))},
+		Requirement{Package: "iproute2", Present: succeeds(program("ip"))},
+		Requirement{Package: "iptables", Present: succeeds(program("iptables"))},
+	)
+}
+
+func program(name string) func() (string, error) {
+	return func() (string, error) { return findDaemon(name, name) }
+}
+
 func succeeds(find func() (string, error)) func() bool {
 	return func() bool {
 		_, err := find()

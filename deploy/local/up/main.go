@@ -1,7 +1,8 @@
 // Command up is the launcher behind `./task up` and the `setup` of the tests.
 //
-//	up setup   install what the tests need
-//	up up      run certctl on this machine until Ctrl-C
+//	up setup       install what the tests need
+//	up setup-all   install what the tests need that take long, too
+//	up up          run certctl on this machine until Ctrl-C
 package main
 
 import (
@@ -14,7 +15,7 @@ import (
 	"github.com/certctl/certctl/deploy/local"
 )
 
-const usage = "usage: up setup | up up"
+const usage = "usage: up setup | up setup-all | up up"
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
@@ -33,6 +34,8 @@ func run(ctx context.Context, args []string) error {
 	switch args[0] {
 	case "setup":
 		return local.Install(ctx, local.TestRequirements(), os.Stdout)
+	case "setup-all":
+		return local.Install(ctx, local.AllRequirements(), os.Stdout)
 	case "up":
 		return up(ctx, readConfig(os.Getenv))
 	default:

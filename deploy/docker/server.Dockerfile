@@ -1,0 +1,15 @@
+# certctl-server: API, workers, signer and scheduler, as CERTCTL_ROLES says.
+# `./task images` makes the binaries, and the folders that volumes are put on.
+FROM scratch
+ARG TARGETARCH=amd64
+COPY --chown=1000:1000 bin/root/server/ /
+COPY bin/linux-${TARGETARCH}/certctl-server /certctl-server
+LABEL org.opencontainers.image.title="certctl-server" \
+      org.opencontainers.image.licenses="Apache-2.0"
+ENV CERTCTL_LISTEN=0.0.0.0:8443 \
+    CERTCTL_DEBUG_LISTEN=127.0.0.1:8090
+USER 1000:1000
+EXPOSE 8443
+ENTRYPOINT ["/certctl-server"]
+# Asks the API over https, and a process without the API whether it can work.
+HEALTHCHECK --interval=10s --timeout=6s --start-period=60s --retries=3 CMD ["/certctl-server", "health"]
