@@ -17,7 +17,7 @@ import (
 // dispatcher gives them again) and events are left to the relay's leftovers.
 const (
 	announceIDs    = 1 << 16
-	announceEvents = 1 << 13
+	announceEvents = 1 << 15
 )
 
 // lastAnnounce is how long the rest may take to be told when the process stops.

@@ -79,11 +79,11 @@ func TestAnnouncerNeverBlocksNorGrows(t *testing.T) {
 	events := newTable()
 	announcer := bus.NewAnnouncer(bus.NewPublisher(conn), bus.NewBells(conn), bus.NewRelay(conn, events, nop), nop)
 	many := events.add(100, 0)
-	for range 300 {
+	for range 600 {
 		announcer.Announce(certctl.Effects{Hints: []certctl.Hint{issue(256)}, Events: many})
 	}
-	const kept = 1<<16 + 1<<13
-	if want := int64(300*(256+100) - kept); announcer.Dropped() != want {
+	const kept = 1<<16 + 1<<15
+	if want := int64(600*(256+100) - kept); announcer.Dropped() != want {
 		t.Errorf("%d were dropped instead of %d", announcer.Dropped(), want)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
