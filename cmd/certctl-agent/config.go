@@ -76,12 +76,11 @@ func (c Config) policyFile() (path string, named bool) {
 // complete refuses what nobody can enrol with, and takes the fingerprint from the
 // file.
 func (c *enrolment) complete() error {
-	for name, value := range map[string]string{"server": c.Server, "token": c.Token} {
-		if value == "" {
-			return certctl.InvalidField(name, "is needed to enrol")
-		}
-	}
 	switch {
+	case c.Server == "":
+		return certctl.InvalidField("server", "is needed to enrol")
+	case c.Token == "":
+		return certctl.InvalidField("token", "is needed to enrol")
 	case c.CAFingerprint != "" && c.CAFile != "":
 		return certctl.InvalidField("ca_file", "ca_fingerprint is set as well: unset one of them")
 	case c.CAFingerprint != "":
