@@ -2,8 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,7 +32,11 @@ func bulk(ctx context.Context, o options, r *result) error {
 	return withStand(ctx, o, func(s *stand) error {
 		wait := s.profile(ctx, "bulk", 10)
 		var submitted, issued, published time.Duration
-		err := s.metered(r, total, func() (err error) {
+		before, err := s.disk(ctx)
+		if err != nil {
+			return err
+		}
+		err = s.metered(r, total, func() (err error) {
 			began := time.Now()
 			if err := s.submitBulk(ctx, "a", requests); err != nil {
 				return err
@@ -46,6 +53,11 @@ func bulk(ctx context.Context, o options, r *result) error {
 		if err != nil {
 			return err
 		}
+		after, err := s.disk(ctx)
+		if err != nil {
+			return err
+		}
+		r.add("disk a piece", "PostgreSQL %.1f KB, bus %.1f KB", float64(after.database-before.database)/float64(total)/1000, float64(after.bus-before.bus)/float64(total)/1000)
 		rate := float64(total) / published.Seconds()
 		r.add("limit of this machine: check a CSR and sign", "%.0f/s", limit)
 		r.add(fmt.Sprintf("%d certificates submitted", total), "%.0f/s", float64(total)/submitted.Seconds())
@@ -109,4 +121,27 @@ func (s *stand) submitSome(ctx context.Context, issuer, prefix string, requests 
 		}
 	}
 	return nil
+}
+
+// disk is how many bytes are stored.
+type disk struct{ database, bus int64 }
+
+func (s *stand) disk(ctx context.Context) (d disk, err error) {
+	if err := s.store.Pool().QueryRow(ctx, `select pg_database_size(current_database())`).Scan(&d.database); err != nil {
+		return d, err
+	}
+	err = filepath.WalkDir(s.NATSStore(0), func(_ string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		info, err := entry.Info()
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // NATS has replaced it
+		}
+		if err == nil {
+			d.bus += info.Size()
+		}
+		return err
+	})
+	return d, err
 }

@@ -100,7 +100,7 @@ func (s *stand) statements(ctx context.Context) error {
 func (s *stand) await(ctx context.Context, query string, args ...any) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Minute)
 	defer cancel()
-	ticker := time.NewTicker(10 * time.Millisecond)
+	ticker := time.NewTicker(50 * time.Millisecond) // asking more often would be part of the load
 	defer ticker.Stop()
 	for {
 		var done bool
