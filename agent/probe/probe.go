@@ -8,6 +8,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"net"
 	"time"
 
 	"github.com/certctl/certctl"
@@ -16,25 +17,40 @@ import (
 // timeout bounds one handshake.
 const timeout = 3 * time.Second
 
-// TLS shakes hands at address with serverName as SNI (none when empty) and
-// returns the leaf's fingerprint. A server that then wants a client certificate,
-// or anything else after its own, has answered already.
+// TLS shakes hands at an address (see Address) with serverName as SNI (none when
+// empty) and returns the leaf's fingerprint. A server that then wants a client
+// certificate, or anything else after its own, has answered already.
 func TLS(ctx context.Context, address, serverName string) (certctl.Served, error) {
 	served := certctl.Served{Address: address, ServerName: serverName}
+	at, err := ParseAddress(address)
+	if err != nil {
+		return served, err
+	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	dialer := tls.Dialer{Config: &tls.Config{
+	plain, err := new(net.Dialer).DialContext(ctx, "tcp", at.HostPort)
+	if err != nil {
+		return served, err
+	}
+	defer plain.Close()
+	if deadline, ok := ctx.Deadline(); ok {
+		if err := plain.SetDeadline(deadline); err != nil {
+			return served, err
+		}
+	}
+	if start := starters[at.Protocol]; start != nil {
+		if err := start(plain); err != nil {
+			return served, err
+		}
+	}
+	err = tls.Client(plain, &tls.Config{
 		ServerName: serverName, MinVersion: tls.VersionTLS10,
 		InsecureSkipVerify: true, //nolint:gosec // see the package comment
 		VerifyPeerCertificate: func(raw [][]byte, _ [][]*x509.Certificate) error {
 			served.Fingerprint = certctl.DigestOf(raw[0])
 			return nil
 		},
-	}}
-	connection, err := dialer.DialContext(ctx, "tcp", address)
-	if err == nil {
-		err = connection.Close()
-	}
+	}).HandshakeContext(ctx)
 	if !served.Fingerprint.IsZero() {
 		return served, nil
 	}

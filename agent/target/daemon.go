@@ -3,7 +3,6 @@ package target
 import (
 	"bytes"
 	"context"
-	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -12,6 +11,7 @@ import (
 	"text/template"
 
 	"github.com/certctl/certctl"
+	"github.com/certctl/certctl/agent/probe"
 )
 
 // daemonSettings are what those kinds have in common whose daemon reads PEM files
@@ -27,16 +27,17 @@ type daemonSettings struct {
 	PIDFile string `json:"pid_file,omitempty"`
 	// Reload is an argument vector to run instead of a signal to that process.
 	Reload []string `json:"reload,omitempty"`
-	// Listen are the addresses to probe, host:port.
+	// Listen are the addresses to probe, see probe.Address.
 	Listen []string `json:"listen"`
 }
 
 // daemon is the driver of such a kind. What is not here, a kind adds.
 type daemon struct {
 	daemonSettings
-	argv   []string       // the daemon's own check
-	signal syscall.Signal // that makes it reload
-	block  *template.Template
+	argv    []string       // the daemon's own check; nil: it has none
+	signal  syscall.Signal // that makes it reload
+	program string         // the name of its process, unless it is the binary's
+	block   *template.Template
 }
 
 // validate notes what cannot work on any node.
@@ -44,6 +45,11 @@ func (d *daemon) validate(bad *certctl.FieldErrors) {
 	absolute(bad, "directory", d.Directory)
 	absolute(bad, "config", d.Config)
 	absolute(bad, "binary", d.Binary)
+	d.validateReload(bad)
+}
+
+// validateReload notes what keeps the daemon from being told, or asked.
+func (d *daemon) validateReload(bad *certctl.FieldErrors) {
 	if len(d.Reload) == 0 {
 		absolute(bad, "pid_file", d.PIDFile)
 	} else {
@@ -103,18 +109,26 @@ func (d *daemon) check() []string     { return d.argv }
 func (d *daemon) addresses() []string { return d.Listen }
 
 func (d *daemon) allowed(p Policy) error {
-	if err := p.AllowDirectory(d.Directory); err != nil {
-		return err
-	}
 	if err := p.AllowConfig(d.Config); err != nil {
 		return err
 	}
-	if len(d.Reload) > 0 {
-		if err := p.AllowCommand(d.Reload); err != nil {
+	return d.allowedFiles(p)
+}
+
+// allowedFiles is allowed for a daemon whose configuration is not read.
+func (d *daemon) allowedFiles(p Policy) error {
+	if err := p.AllowDirectory(d.Directory); err != nil {
+		return err
+	}
+	for _, argv := range [][]string{d.Reload, d.argv} {
+		if len(argv) == 0 {
+			continue
+		}
+		if err := p.AllowCommand(argv); err != nil {
 			return err
 		}
 	}
-	return p.AllowCommand(d.argv)
+	return nil
 }
 
 // reload asks the daemon to read its configuration again. That it has been asked
@@ -123,17 +137,22 @@ func (d *daemon) reload(ctx context.Context) error {
 	if len(d.Reload) > 0 {
 		return execute(ctx, plainCommand(d.Reload))
 	}
-	return signalProcess(d.PIDFile, filepath.Base(d.Binary), d.signal)
+	program := d.program
+	if program == "" {
+		program = filepath.Base(d.Binary)
+	}
+	return signalProcess(d.PIDFile, program, d.signal)
 }
 
-// signalProcess signals the process in a pid file, if it is the program that it
-// should be.
+// signalProcess signals the process in a pid file's first line, if it is the
+// program that it should be.
 func signalProcess(pidFile, program string, signal syscall.Signal) error {
 	content, err := os.ReadFile(pidFile)
 	if err != nil {
 		return certctl.Wrap(certctl.Unavailable, err, "%s does not run: %s cannot be read", program, pidFile)
 	}
-	pid, err := strconv.Atoi(strings.TrimSpace(string(content)))
+	first, _, _ := strings.Cut(string(content), "\n")
+	pid, err := strconv.Atoi(strings.TrimSpace(first))
 	if err != nil || pid < 2 {
 		return certctl.Errorf(certctl.Invalid, "%s holds no process id", pidFile)
 	}
@@ -150,9 +169,8 @@ func signalProcess(pidFile, program string, signal syscall.Signal) error {
 // checkAddresses notes what is no address to probe.
 func checkAddresses(bad *certctl.FieldErrors, field string, addresses []string) {
 	for i, address := range addresses {
-		host, port, err := net.SplitHostPort(address)
-		if err != nil || host == "" || port == "" {
-			bad.Add("/settings/"+field+"/"+strconv.Itoa(i), "must be host:port")
+		if _, err := probe.ParseAddress(address); err != nil {
+			bad.Add("/settings/"+field+"/"+strconv.Itoa(i), "%s", certctl.ErrorMessage(err))
 		}
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/certctl/certctl"
+	"github.com/certctl/certctl/agent/probe"
 	"github.com/certctl/certctl/agent/target"
 )
 
@@ -26,13 +27,15 @@ type Daemon struct {
 	Directory string
 	// Policy is the node's.
 	Policy target.Policy
-	// Address is where the daemon serves TLS. Empty: there is nothing to probe, and
+	// Address is where the daemon serves TLS, see probe.Address. Empty: there is nothing to probe, and
 	// an installation ends as installed.
 	Address string
 	// Break makes the daemon refuse its configuration, in words that contain
 	// Complaint, until Repair.
 	Break, Repair func()
 	Complaint     string
+	// Single: the daemon's configuration names one place.
+	Single bool
 	// Fragile: a reload that meets a key or chain that does not fit ends the
 	// daemon, and one that was asked for before may come after a test's change.
 	Fragile bool
@@ -148,14 +151,11 @@ func (s *suite) serves(install target.Install) {
 
 func (s *suite) served(name string) certctl.Digest {
 	s.Helper()
-	dialer := tls.Dialer{Config: &tls.Config{ServerName: name, InsecureSkipVerify: true}} //nolint:gosec // the leaf is compared
-	conn, err := dialer.DialContext(s.Context(), "tcp", s.daemon.Address)
+	served, err := probe.TLS(s.Context(), s.daemon.Address, name)
 	if err != nil {
 		s.Fatal(err)
 	}
-	defer conn.Close()
-	state := conn.(*tls.Conn).ConnectionState() //nolint:forcetypeassert // a tls.Dialer makes nothing else
-	return sha256.Sum256(state.PeerCertificates[0].Raw)
+	return served.Fingerprint
 }
 
 // generations are the folders of the place.
@@ -246,8 +246,12 @@ func (s *suite) refusesWhatDoesNotFit() {
 }
 
 func (s *suite) installsMany() {
+	names := []string{"a", "b", "c", "d", "e"}
+	if s.daemon.Single {
+		names = []string{place}
+	}
 	var batch []target.Install
-	for _, name := range []string{"a", "b", "c", "d", "e"} {
+	for _, name := range names {
 		batch = append(batch, s.authority.install(s.T, certctl.NewID(time.Now()), name, name+".example.com"))
 	}
 	bad := s.authority.install(s.T, certctl.NewID(time.Now()), "bad", "bad.example.com")

@@ -2,11 +2,11 @@ package targettest
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"slices"
 	"sync"
 
+	"github.com/certctl/certctl/agent/probe"
 	"github.com/certctl/certctl/agent/target"
 )
 
@@ -45,10 +45,6 @@ func (s *suite) servesThrough() {
 }
 
 func (s *suite) handshake(ctx context.Context) error {
-	dialer := tls.Dialer{Config: &tls.Config{ServerName: host, InsecureSkipVerify: true}} //nolint:gosec // no answer of it is believed
-	conn, err := dialer.DialContext(ctx, "tcp", s.daemon.Address)
-	if err != nil {
-		return err
-	}
-	return conn.Close()
+	_, err := probe.TLS(ctx, s.daemon.Address, host)
+	return err
 }
