@@ -3,10 +3,7 @@ package target
 import (
 	"context"
 	"encoding/json"
-	"io/fs"
-	"os/user"
 	"slices"
-	"strconv"
 
 	"github.com/certctl/certctl"
 )
@@ -19,17 +16,13 @@ var filesKind = Descriptor{
 type filesSettings struct {
 	// Directory holds the places.
 	Directory string `json:"directory"`
-	// Owner and Group of the files, names or ids; default: the agent's.
-	Owner string `json:"owner,omitempty"`
-	Group string `json:"group,omitempty"`
-	// KeyMode is the mode of the private key, octal text; default 0600, at most 0640.
-	KeyMode string `json:"key_mode,omitempty"`
+	ownership
 	// Bundle also writes bundle.pem: key, leaf and chain in one file.
 	Bundle bool `json:"bundle,omitempty"`
 	// CheckCommand and ReloadCommand are argument vectors, never a shell's text.
 	CheckCommand  []string `json:"check_command,omitempty"`
 	ReloadCommand []string `json:"reload_command,omitempty"`
-	// Listen are addresses to probe; without one the outcome is "installed".
+	// Listen are addresses to probe, see probe.Address; without one the outcome is "installed".
 	Listen []string `json:"listen,omitempty"`
 }
 
@@ -52,56 +45,11 @@ func openFiles(raw json.RawMessage) (driver, error) {
 			absolute(&bad, name+"/0", argv[0])
 		}
 	}
-	f.place = layout{directory: s.Directory, uid: -1, gid: -1, keyMode: 0o600}
-	if s.KeyMode != "" {
-		mode, err := strconv.ParseUint(s.KeyMode, 8, 32)
-		if err != nil || mode&^0o640 != 0 || mode&0o400 == 0 {
-			bad.Add("/settings/key_mode", "must be 0400, 0440, 0600 or 0640")
-		}
-		f.place.keyMode = fs.FileMode(mode)
-	}
+	f.place = layout{directory: s.Directory, uid: -1, gid: -1, keyMode: s.mode(&bad)}
 	return f, bad.Err()
 }
 
-// layout looks up owner and group on this node; ids need no look-up.
-func (f *files) layout() layout {
-	out := f.place
-	if id, err := f.uid(); err == nil {
-		out.uid = id
-	}
-	if id, err := f.gid(); err == nil {
-		out.gid = id
-	}
-	return out
-}
-
-func (f *files) uid() (int, error) {
-	if f.settings.Owner == "" {
-		return -1, nil
-	}
-	if id, err := strconv.Atoi(f.settings.Owner); err == nil {
-		return id, nil
-	}
-	found, err := user.Lookup(f.settings.Owner)
-	if err != nil {
-		return -1, certctl.Wrap(certctl.Invalid, err, "there is no user %q on this node", f.settings.Owner)
-	}
-	return strconv.Atoi(found.Uid)
-}
-
-func (f *files) gid() (int, error) {
-	if f.settings.Group == "" {
-		return -1, nil
-	}
-	if id, err := strconv.Atoi(f.settings.Group); err == nil {
-		return id, nil
-	}
-	found, err := user.LookupGroup(f.settings.Group)
-	if err != nil {
-		return -1, certctl.Wrap(certctl.Invalid, err, "there is no group %q on this node", f.settings.Group)
-	}
-	return strconv.Atoi(found.Gid)
-}
+func (f *files) layout() layout { return f.settings.on(f.place) }
 
 func (f *files) files(m material) ([]file, error) {
 	if !f.settings.Bundle {
@@ -128,10 +76,7 @@ func (f *files) check() []string     { return f.settings.CheckCommand }
 func (f *files) addresses() []string { return f.settings.Listen }
 
 func (f *files) allowed(p Policy) error {
-	if _, err := f.uid(); err != nil {
-		return err
-	}
-	if _, err := f.gid(); err != nil {
+	if err := f.settings.allowed(); err != nil {
 		return err
 	}
 	if err := p.AllowDirectory(f.settings.Directory); err != nil {

@@ -69,6 +69,20 @@ func (p *Postgres) Start(ctx context.Context) error {
 	return p.startServer(ctx, binaries)
 }
 
+// DataDir is the cluster's data folder, once it has been started.
+func (p *Postgres) DataDir() string { return p.home.data() }
+
+// Own gives a file to the user that the server runs as.
+func (p *Postgres) Own(path string) error {
+	if p.home.credential == nil {
+		return nil
+	}
+	return os.Chown(path, int(p.home.credential.Uid), int(p.home.credential.Gid))
+}
+
+// Reload has the server read its configuration again.
+func (p *Postgres) Reload() error { return p.process.Signal(syscall.SIGHUP) }
+
 // startServer starts the server, again if a predecessor that was killed still
 // has a connection that is about to notice.
 func (p *Postgres) startServer(ctx context.Context, binaries string) error {

@@ -41,10 +41,12 @@ func TestRequirements() []Requirement {
 	)
 }
 
-// AllRequirements are what `./task test:all` needs: a container engine in a
-// network namespace of its own.
+// AllRequirements are what `./task test:all` needs: further daemons, and a
+// container engine in a network namespace of its own.
 func AllRequirements() []Requirement {
 	return append(TestRequirements(),
+		Requirement{Package: "postfix", Present: succeeds(FindPostfix)},
+		Requirement{Package: "dovecot-imapd", Present: succeeds(FindDoveconf)},
 		Requirement{Package: "docker.io", Present: succeeds(program("dockerd"))},
 		Requirement{Package: "mmdebstrap", Present: succeeds(program("mmdebstrap"))},
 		Requirement{Package: "iproute2", Present: succeeds(program("ip"))},
