@@ -3,6 +3,7 @@ package bus
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,6 +20,11 @@ const (
 	announceIDs    = 1 << 16
 	announceEvents = 1 << 15
 )
+
+// announceAge is how long an event may wait here. One that has waited longer is
+// left to the relay's leftovers, well before they take it: a batch with an event
+// that the stream has already is refused as a whole.
+const announceAge = leftoverAge / 2
 
 // lastAnnounce is how long the rest may take to be told when the process stops.
 const lastAnnounce = 2 * time.Second
@@ -40,9 +46,17 @@ type Announcer struct {
 	hints  map[work]*idSet
 	count  int // ids in hints
 	rung   idSet
-	events []certctl.Event
+	events []waitingEvent
+
+	now func() time.Time
 
 	wakeHints, wakeBells, wakeEvents chan struct{} // capacity 1
+}
+
+// waitingEvent is an event, and since when it waits.
+type waitingEvent struct {
+	event certctl.Event
+	since time.Time
 }
 
 // work is a verb in a lane.
@@ -74,7 +88,7 @@ func (s *idSet) add(id certctl.ID) bool {
 // its events to others.
 func NewAnnouncer(publisher *Publisher, bells *Bells, relay *Relay, log zerolog.Logger) *Announcer {
 	return &Announcer{
-		publisher: publisher, bells: bells, relay: relay, log: log, hints: make(map[work]*idSet),
+		publisher: publisher, bells: bells, relay: relay, log: log, hints: make(map[work]*idSet), now: time.Now,
 		wakeHints: make(chan struct{}, 1), wakeBells: make(chan struct{}, 1), wakeEvents: make(chan struct{}, 1),
 	}
 }
@@ -91,7 +105,10 @@ func (a *Announcer) Announce(effects certctl.Effects) {
 	}
 	room := max(announceEvents-len(a.events), 0)
 	a.dropped.Add(int64(max(len(effects.Events)-room, 0)))
-	a.events = append(a.events, effects.Events[:min(room, len(effects.Events))]...)
+	since := a.now()
+	for _, e := range effects.Events[:min(room, len(effects.Events))] {
+		a.events = append(a.events, waitingEvent{e, since})
+	}
 	wake(a.wakeEvents)
 }
 
@@ -195,12 +212,23 @@ func (a *Announcer) tellBells(ctx context.Context) error {
 
 func (a *Announcer) tellEvents(ctx context.Context) error {
 	a.mu.Lock()
-	events := a.events
+	waiting := a.events
 	a.events = nil
 	a.mu.Unlock()
-	if len(events) == 0 {
-		return nil
+	for chunk := range slices.Chunk(waiting, batchMost) {
+		var events []certctl.Event
+		for _, w := range chunk {
+			if a.now().Sub(w.since) < announceAge {
+				events = append(events, w.event)
+			}
+		}
+		a.dropped.Add(int64(len(chunk) - len(events)))
+		if len(events) == 0 {
+			continue
+		}
+		if _, _, err := a.relay.Publish(ctx, events); err != nil {
+			return err
+		}
 	}
-	_, _, err := a.relay.Publish(ctx, events)
-	return err
+	return nil
 }

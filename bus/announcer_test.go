@@ -53,6 +53,27 @@ func TestAnnouncerTellsHintsBellsAndEvents(t *testing.T) {
 	}
 }
 
+// Others publish what has waited for long: told by both, it would cost a sync.
+func TestAnnouncerLeavesOldEventsToOthers(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	events := newTable()
+	announcer := bus.NewAnnouncer(bus.NewPublisher(s.conn), bus.NewBells(s.conn), bus.NewRelay(s.conn, events, nop), nop)
+	now := time.Now()
+	announcer.SetClock(func() time.Time { return now })
+	announcer.Announce(certctl.Effects{Events: events.add(3, 0)})
+	now = now.Add(bus.AnnounceAge)
+	announcer.Announce(certctl.Effects{Events: events.add(2, 0)})
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := announcer.Run(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("the announcer ended with %v", err)
+	}
+	if n, _ := events.counts(); n != 2 || announcer.Dropped() != 3 {
+		t.Errorf("%d events were told and %d left to others", n, announcer.Dropped())
+	}
+}
+
 func TestAnnouncerTellsTheRestWhenItStops(t *testing.T) {
 	t.Parallel()
 	s := setup(t)

@@ -30,6 +30,12 @@ func (r *Relay) SendBatch(ctx context.Context, events []certctl.Event) error {
 	return r.sendBatch(ctx, events)
 }
 
+// SetClock gives the announcer another clock.
+func (a *Announcer) SetClock(now func() time.Time) { a.now = now }
+
+// AnnounceAge is how long an event may wait.
+const AnnounceAge = announceAge
+
 func (s *Supervisor) RunOnce(ctx context.Context) error { return s.runOnce(ctx) }
 func (s *Supervisor) SetGrace(grace time.Duration)      { s.grace = grace }
 
