@@ -70,6 +70,25 @@ func (w *web) served(ctx context.Context, name string) (string, error) {
 	return hex.EncodeToString(sum[:]), nil
 }
 
+// settles is served once it is what it should be, or after ten seconds: nginx's
+// workers of before a reload answer for some moments more.
+func (w *web) settles(ctx context.Context, name, want string) (now string, err error) {
+	deadline := time.NewTimer(10 * time.Second)
+	defer deadline.Stop()
+	ticker := time.NewTicker(20 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		if now, err = w.served(ctx, name); now == want {
+			return now, err
+		}
+		select {
+		case <-ticker.C:
+		case <-deadline.C:
+			return now, err
+		}
+	}
+}
+
 // nodeFault is something that goes wrong on a node while it installs.
 type nodeFault struct {
 	about  string
@@ -183,7 +202,7 @@ func (s *stand) meets(ctx context.Context, web *web, name string, f nodeFault) e
 	if err := f.heals(); err != nil {
 		return err
 	}
-	if now, err := web.served(ctx, host); now != old {
+	if now, err := web.settles(ctx, host, old); now != old {
 		s.problem("%s: afterwards %s is served and not the old leaf (%v)", f.about, now, err)
 	}
 	if err := s.noTemporaryFiles(web.folder); err != nil {
@@ -209,7 +228,7 @@ func (s *stand) heals(ctx context.Context, web *web, name string, failed deploym
 	if err := s.load.call(ctx, http.MethodGet, "/api/v1/certificates/"+name+"/versions", nil, &list); err != nil {
 		return err
 	}
-	if now, err := web.served(ctx, name+".example.com"); now != list.Items[0].Fingerprint {
+	if now, err := web.settles(ctx, name+".example.com", list.Items[0].Fingerprint); now != list.Items[0].Fingerprint {
 		s.problem("%s is served and not the newest, %s (%v)", now, list.Items[0].Fingerprint, err)
 	}
 	return nil

@@ -40,10 +40,15 @@ func TestCertificateIsServedRenewedAndRolledBack(t *testing.T) {
 	if second.SPKI == first.SPKI {
 		t.Error("the renewal did not make a new key")
 	}
-	if got := s.servedFingerprint("shop.example.com"); got != second.Fingerprint {
-		t.Errorf("nginx serves %s, the API says %s", got, second.Fingerprint)
-	}
+	s.settles("shop.example.com", second.Fingerprint)
 	s.breakAndRepair(second)
+}
+
+// settles waits until nginx serves a leaf: its workers of before a reload answer
+// for some moments more.
+func (s *stack) settles(name, fingerprint string) {
+	s.t.Helper()
+	s.eventually(10*time.Second, "nginx serves what the API says, "+fingerprint, func() bool { return s.servedFingerprint(name) == fingerprint })
 }
 
 // breakAndRepair puts a mistake into nginx's configuration, renews, and takes
@@ -73,9 +78,7 @@ func (s *stack) breakAndRepair(served version) {
 
 	s.must(os.WriteFile(config, good, 0o600))
 	s.eventually(2*time.Minute, "it heals by itself", func() bool { return s.certificate("shop").Status.State == "active" })
-	if got, want := s.servedFingerprint("shop.example.com"), s.versions("shop")[0].Fingerprint; got != want {
-		s.t.Errorf("nginx serves %s, want %s", got, want)
-	}
+	s.settles("shop.example.com", s.versions("shop")[0].Fingerprint)
 	s.noTemporaryFiles()
 }
 
