@@ -47,6 +47,7 @@ func AllRequirements() []Requirement {
 	return append(TestRequirements(),
 		Requirement{Package: "postfix", Present: succeeds(FindPostfix)},
 		Requirement{Package: "dovecot-imapd", Present: succeeds(FindDoveconf)},
+		Requirement{Package: "lighttpd-mod-openssl", Present: succeeds(FindLighttpd)},
 		Requirement{Package: "docker.io", Present: succeeds(program("dockerd"))},
 		Requirement{Package: "mmdebstrap", Present: succeeds(program("mmdebstrap"))},
 		Requirement{Package: "iproute2", Present: succeeds(program("ip"))},

@@ -36,6 +36,9 @@ type Daemon struct {
 	Complaint     string
 	// Single: the daemon's configuration names one place.
 	Single bool
+	// Unname makes the configuration name no file of the place any more; nil: what it
+	// names may be missing.
+	Unname func()
 	// Fragile: a reload that meets a key or chain that does not fit ends the
 	// daemon, and one that was asked for before may come after a test's change.
 	Fragile bool
@@ -274,6 +277,13 @@ func (s *suite) removes() {
 	}
 	s.serves(install)
 	forget.Remove = true
+	if s.daemon.Unname != nil {
+		if err := s.open(nil).Forget(s.Context(), forget); certctl.ErrorCode(err) != certctl.Conflict {
+			s.Errorf("what the configuration names: %v", err)
+		}
+		s.serves(install)
+		s.daemon.Unname()
+	}
 	if err := s.open(nil).Forget(s.Context(), forget); err != nil {
 		s.Fatal(err)
 	}
