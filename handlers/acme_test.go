@@ -138,6 +138,13 @@ func TestACertificateForAnotherKeyIsRefused(t *testing.T) {
 	w.pebble.Fail(acmetest.Fault{Path: acmetest.Cert, Times: 1, Rewrite: func([]byte) []byte { return others }})
 	second, _ := w.orderFor("second", "shop.example.com")
 	w.until("refused", always(r), func() bool { return w.order(second).ErrorCode == "wrong_certificate" })
+	// The next attempt begins before what the first has left at the CA is ended.
+	_, err := w.Pool().Exec(w.ctx, `update due set due_at = case verb when 'issue' then now() else now() + interval '1 hour' end`)
+	w.must(err)
+	w.work(r)
+	if n := w.count(`select count(*) from attempt where order_id = $1`, w.order(second).ID); n != 2 {
+		t.Fatalf("%d attempts", n)
+	}
 	w.until("issued", always(r), w.issued(second))
 	w.until("revoked", always(r), func() bool { return w.pebble.Count(acmetest.Revoke) == 1 })
 	if n := w.count(`select count(*) from version where origin = 'orphan' and revoked_at is not null and certificate_id = $1`, second.ID); n != 1 {

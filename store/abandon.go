@@ -63,7 +63,10 @@ func (s *Store) AbandonedOrders(ctx context.Context, ids []certctl.ID) ([]certct
 	var jobs []certctl.AbandonJob
 	err := s.read(ctx, func(t *tx) error {
 		rows, err := t.Query(ctx, `
-			select x.id, x.tries, x.issuer_id, a.order_id, a.n, a.issuer_id, a.external_url, a.state from external_order x join lateral (select * from attempt where order_id = x.order_id and issuer_id = x.issuer_id order by n desc limit 1) a on true
+			select x.id, x.tries, x.issuer_id, a.order_id, a.n, a.issuer_id, a.external_url, a.state from external_order x join lateral (
+				select * from attempt where order_id = x.order_id and issuer_id = x.issuer_id
+				-- A later attempt that waits for this to be ended has no order there yet.
+				order by (external_url <> '') desc, n desc limit 1) a on true
 			where x.id = any($1) and x.abandoned_at is not null order by x.id`, ids)
 		if err != nil {
 			return err
