@@ -3,6 +3,7 @@
 package target_test
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/certctl/certctl"
+	"github.com/certctl/certctl/agent/probe"
 	"github.com/certctl/certctl/agent/target"
 	"github.com/certctl/certctl/agent/target/targettest"
 	"github.com/certctl/certctl/deploy/local"
@@ -43,14 +45,20 @@ func startPostgreSQL(t *testing.T) *targettest.Daemon {
 	must(t, postgres.Own(filepath.Join(first, "privkey.pem")))
 	configure(first)
 	must(t, postgres.Reload())
+	address := "postgres://" + local.Loopback(port)
+	for err := context.Canceled; err != nil; { // until it has read what is changed below
+		must(t, t.Context().Err())
+		_, err = probe.TLS(t.Context(), address, "")
+	}
 	configure(filepath.Join(directory, "shop", "current"))
 	must(t, os.Mkdir(directory, 0o755))
 	return &targettest.Daemon{
 		Spec: spec(t, "postgresql", map[string]any{
 			"directory": directory, "pid_file": filepath.Join(postgres.DataDir(), "postmaster.pid"), "listen": []string{"postgres://" + local.Loopback(port)},
 		}),
-		Directory: directory, Policy: anything{}, Single: true, Address: "postgres://" + local.Loopback(port), Complaint: "still serves",
-		// What it cannot read it does not load, and goes on with what it has.
+		Directory: directory, Policy: anything{}, Single: true, Address: address,
+		// What it cannot read it does not load, and goes on with what it has: the
+		// probe sees that, and there is no complaint of its own.
 		Break:  func() { must(t, os.Chmod(directory, 0o700)) },
 		Repair: func() { must(t, os.Chmod(directory, 0o755)) }, //nolint:gosec // the keys in it are nobody else's
 	}
