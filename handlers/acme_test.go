@@ -261,3 +261,20 @@ func TestAnExternalAccountIsBound(t *testing.T) {
 	bound.until("issued", always(bound.worker("a", immortal)), bound.issued(c))
 	bound.clean()
 }
+
+func TestTheProfileOfTheCAIsAskedFor(t *testing.T) {
+	t.Parallel()
+	w := newACME(t, acmetest.Options{ShortLived: true}, func(s *acme.Settings) { s.Profile = "shortlived" })
+	c, _ := w.orderFor("shop", "shop.example.com")
+	w.until("issued", always(w.worker("a", immortal)), w.issued(c))
+	if v := w.versions(c)[0]; v.NotAfter.Sub(v.NotBefore) > 6*certctl.Day || v.RenewAt.After(v.NotBefore.Add(4*certctl.Day)) {
+		t.Errorf("from %s to %s, renewed at %s", v.NotBefore, v.NotAfter, v.RenewAt)
+	}
+	w.clean()
+	without := newACME(t, acmetest.Options{}, func(s *acme.Settings) { s.Profile = "shortlived" })
+	c, _ = without.orderFor("shop", "shop.example.com")
+	without.until("refused", always(without.worker("a", immortal)), func() bool { return without.order(c).ErrorCode == "acme_invalidProfile" })
+	if o := without.order(c); !strings.Contains(o.Message, "choose one of the profiles") {
+		t.Errorf("order %s, %q", o.State, o.Message)
+	}
+}

@@ -42,6 +42,7 @@ type Options struct {
 	EAB         map[string]string // keys of external accounts, base64url, by id; nil: none are asked for
 	Blocked     []string          // domains that are never issued for
 	Alternates  int               // chains besides the first
+	ShortLived  bool              // offers the profile shortlived too; which one an order gets that names none is then chance
 }
 
 // Server is a Pebble with its DNS.
@@ -115,9 +116,11 @@ func (s *Server) pebble(t testing.TB, o Options) http.Handler {
 			t.Fatal(err)
 		}
 	}
-	authority := ca.New(logger, store, "", "ecdsa", o.Alternates, 1, map[string]ca.Profile{
-		"default": {Description: "90 days", ValidityPeriod: 90 * 24 * 3600}, "shortlived": {Description: "6 days", ValidityPeriod: 6 * 24 * 3600},
-	})
+	profiles := map[string]ca.Profile{"classic": {Description: "90 days", ValidityPeriod: 90 * 24 * 3600}}
+	if o.ShortLived {
+		profiles["shortlived"] = ca.Profile{Description: "6 days", ValidityPeriod: 6 * 24 * 3600}
+	}
+	authority := ca.New(logger, store, "", "ecdsa", o.Alternates, 1, profiles)
 	s.Roots = x509.NewCertPool()
 	s.Roots.AppendCertsFromPEM(authority.GetRootCert(0).PEM())
 	validation := va.New(logger, address.Port, 0, false, s.DNS.Address, store)
