@@ -278,3 +278,22 @@ func TestTheProfileOfTheCAIsAskedFor(t *testing.T) {
 		t.Errorf("order %s, %q", o.State, o.Message)
 	}
 }
+
+// A record that is a CNAME is proven where it leads to: only that zone is written to.
+func TestProofsFollowADelegation(t *testing.T) {
+	t.Parallel()
+	w := newACME(t, acmetest.Options{}, func(s *acme.Settings) {
+		s.Rules[0].Names, s.Rules[0].Config["zone"] = nil, "proofs.example.net"
+	})
+	const target = "shop.proofs.example.net"
+	w.pebble.DNS.Delegate("_acme-challenge.shop.example.com", target)
+	c, _ := w.orderFor("shop", "shop.example.com", "*.shop.example.com")
+	w.until("issued", always(w.worker("a", immortal)), w.issued(c))
+	if n := w.pebble.DNS.Most(target); n != 2 {
+		t.Errorf("%d values at once where the name leads to", n)
+	}
+	if n := w.pebble.DNS.Most("_acme-challenge.shop.example.com"); n != 0 {
+		t.Errorf("%d values in the zone of the name", n)
+	}
+	w.clean()
+}

@@ -30,6 +30,7 @@ type acmeWorld struct {
 	pebble  *acmetest.Server
 	ca      certctl.Issuer
 	secrets sealer
+	dns     []string // starts the process of a DNS provider
 }
 
 // byDNS proves names below example.org with TXT records.
@@ -59,7 +60,7 @@ func newACME(t *testing.T, o acmetest.Options, change ...func(*acme.Settings)) *
 	w.must(err)
 	w.must(acme.Validate(encoded))
 	id := certctl.NewID(time.Now())
-	secrets, err := json.Marshal(map[string]string{"tsig_secret": w.pebble.DNS.TSIGValue, "eab_hmac": "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W"})
+	secrets, err := json.Marshal(map[string]string{"tsig_secret": w.pebble.DNS.TSIGValue, "eab_hmac": "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W", "PDNS_API_KEY": powerDNSKey})
 	w.must(err)
 	sealed, err := w.secrets.Seal("issuer", id, "sealed", secrets)
 	w.must(err)
@@ -116,7 +117,7 @@ func (w *acmeWorld) worker(name string, steps int64) *replica {
 	w.t.Helper()
 	r := &replica{store: &mortal{Store: w.Store}}
 	r.store.left.Store(steps)
-	driver := acme.New(acme.Config{Store: r.store, Secrets: w.secrets})
+	driver := acme.New(acme.Config{Store: r.store, Secrets: w.secrets, DNSCommand: w.dns})
 	open := func(_ context.Context, issuer certctl.Issuer, sealed []byte) (handlers.CA, error) {
 		return driver.Open(issuer, sealed)
 	}

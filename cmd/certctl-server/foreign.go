@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"net"
+	"os"
 	"time"
 
 	"github.com/certctl/certctl"
@@ -10,6 +11,7 @@ import (
 	"github.com/certctl/certctl/bus"
 	"github.com/certctl/certctl/handlers"
 	"github.com/certctl/certctl/handlers/issuer/acme"
+	"github.com/certctl/certctl/handlers/issuer/acme/legodns"
 )
 
 // foreignDeadline is how long a call may take that talks to a CA. What a CA does
@@ -18,7 +20,11 @@ const foreignDeadline = 3 * time.Minute
 
 // startForeign takes the lanes of CAs that are not our own.
 func (s *server) startForeign(t *tasks, conn *bus.Conn) {
-	driver := acme.New(acme.Config{Store: s.store, Secrets: s.keys.secrets, ExecDir: s.config.ACMEDNSExecDir})
+	config := acme.Config{Store: s.store, Secrets: s.keys.secrets, ExecDir: s.config.ACMEDNSExecDir}
+	if self, err := os.Executable(); err == nil {
+		config.DNSCommand = []string{self, legodns.Command}
+	}
+	driver := acme.New(config)
 	open := func(_ context.Context, issuer certctl.Issuer, sealed []byte) (handlers.CA, error) {
 		if issuer.Kind != acme.Kind {
 			return nil, certctl.Errorf(certctl.Conflict, "this worker knows no issuers of the kind %s", issuer.Kind).

@@ -21,6 +21,7 @@ import (
 
 	"github.com/certctl/certctl"
 	"github.com/certctl/certctl/cmd/internal/config"
+	"github.com/certctl/certctl/handlers/issuer/acme/legodns"
 	"github.com/certctl/certctl/store"
 	"github.com/rs/zerolog"
 	_ "golang.org/x/crypto/x509roots/fallback" // images have no roots of their own
@@ -66,6 +67,12 @@ type settings struct {
 func main() { os.Exit(run(os.Args[1:])) }
 
 func run(args []string) int {
+	if len(args) == 1 && args[0] == legodns.Command { // a child of a worker, without settings
+		if err := legodns.Main(os.Stdin, os.Stdout); err != nil {
+			return exitError
+		}
+		return exitOK
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	var c cli

@@ -36,6 +36,7 @@ func TestRequirements() []Requirement {
 	return append(UpRequirements(),
 		Requirement{Package: "haproxy", Present: succeeds(FindHAProxy)},
 		Requirement{Package: "apache2", Present: succeeds(FindApache)},
+		Requirement{Package: "pdns-backend-lmdb", Present: succeeds(FindPowerDNS)},
 		Requirement{Package: "gcc", Present: succeeds(func() (string, error) { return exec.LookPath("gcc") })},
 		Requirement{Package: "libc6-dev", Present: succeeds(findLibc)},
 	)

@@ -105,7 +105,7 @@ func (a *attempt) step(ctx context.Context) (step, error) {
 	case stepOrder:
 		return a.order(ctx)
 	case stepProve:
-		return a.prove()
+		return a.prove(ctx)
 	case stepPresent:
 		return a.present(ctx)
 	case stepSpread:

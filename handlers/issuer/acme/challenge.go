@@ -13,13 +13,13 @@ import (
 var tokens = regexp.MustCompile(`^[A-Za-z0-9_-]{16,512}$`)
 
 // prove sees which names are to be proven, and chooses how.
-func (a *attempt) prove() (step, error) {
+func (a *attempt) prove(ctx context.Context) (step, error) {
 	for i, p := range a.state.Proofs {
 		authorization, err := a.session.Authorizations.Get(p.URL)
 		if err != nil {
 			return "", a.session.transport.failed(err, "the CA's authorization cannot be read")
 		}
-		if a.state.Proofs[i], err = a.proofOf(p.URL, authorization); err != nil {
+		if a.state.Proofs[i], err = a.proofOf(ctx, p.URL, authorization); err != nil {
 			return "", err
 		}
 	}
@@ -29,7 +29,7 @@ func (a *attempt) prove() (step, error) {
 	return stepPresent, nil
 }
 
-func (a *attempt) proofOf(url string, authorization legoacme.Authorization) (proof, error) {
+func (a *attempt) proofOf(ctx context.Context, url string, authorization legoacme.Authorization) (proof, error) {
 	p := proof{URL: url, Name: authorization.Identifier.Value}
 	if authorization.Wildcard {
 		p.Name = "*." + p.Name
@@ -55,12 +55,11 @@ func (a *attempt) proofOf(url string, authorization legoacme.Authorization) (pro
 		}
 		p.Type, p.Challenge, p.Token = challenge.Type, challenge.URL, challenge.Token
 		if p.Type == challengeDNS {
-			p.Record = recordOf(p.Name)
-			answer, err := a.session.GetKeyAuthorization(p.Token)
-			if err != nil {
+			var err error
+			if p.Answer, err = a.session.GetKeyAuthorization(p.Token); err != nil {
 				return p, certctl.Wrap(certctl.Internal, err, "no key authorization can be made")
 			}
-			p.Value = txtValue(answer)
+			p.Record, p.Value = a.ca.delegated(ctx, recordOf(p.Name)), txtValue(p.Answer)
 		}
 		return p, nil
 	}
@@ -86,7 +85,7 @@ func (a *attempt) present(ctx context.Context) (step, error) {
 	if len(records) == 0 {
 		return stepAccept, nil
 	}
-	return stepSpread, a.ca.writeRecords(ctx, records, presentRecord)
+	return stepSpread, a.ca.writeRecords(ctx, records, provider.Present)
 }
 
 // accept tells the CA to look. One that was told before is told again without harm.

@@ -27,19 +27,33 @@ func txtValue(keyAuthorization string) string {
 // provider writes TXT records. It adds and removes one value, and leaves all
 // others of the record alone: a wildcard and its base have two values in one.
 type provider interface {
-	Present(ctx context.Context, record, value string) error
-	Remove(ctx context.Context, record, value string) error
+	Present(ctx context.Context, p proof) error
+	Remove(ctx context.Context, p proof) error
 }
 
 // write is what is done to a record.
-type write func(ctx context.Context, p provider, record, value string) error
+type write func(provider, context.Context, proof) error
 
-func presentRecord(ctx context.Context, p provider, record, value string) error {
-	return p.Present(ctx, record, value)
-}
+// delegations bounds how many CNAMEs are followed.
+const delegations = 8
 
-func removeRecord(ctx context.Context, p provider, record, value string) error {
-	return p.Remove(ctx, record, value)
+// delegated is where the proof stands whose record may be a CNAME that leads to
+// another zone (RFC 8555 section 8.4, by way of RFC 1034 section 3.6.2). What
+// cannot be looked up is written where it is.
+func (c *CA) delegated(ctx context.Context, record string) string {
+	resolver := &net.Resolver{PreferGo: true} // which asks for CNAMEs, too
+	if len(c.settings.Servers) > 0 {
+		resolver = c.resolver(c.settings.Servers[0])
+	}
+	for range delegations {
+		target, err := resolver.LookupCNAME(ctx, record+".")
+		target = strings.ToLower(strings.TrimSuffix(target, "."))
+		if err != nil || target == "" || target == record {
+			break
+		}
+		record = target
+	}
+	return record
 }
 
 // removeRecords removes every value that an attempt may have written.
@@ -50,7 +64,7 @@ func (c *CA) removeRecords(ctx context.Context, s state) error {
 			records = append(records, p)
 		}
 	}
-	return c.writeRecords(ctx, records, removeRecord)
+	return c.writeRecords(ctx, records, provider.Remove)
 }
 
 // writeRecords does something to records, zone by zone: of all replicas, one
@@ -87,7 +101,7 @@ func (c *CA) writeRecord(ctx context.Context, p proof, do write) error {
 	if err != nil {
 		return misconfigured(err, "the DNS provider %s cannot be used: %s", rule.Provider, certctl.ErrorMessage(err))
 	}
-	if err := do(ctx, writer, p.Record, p.Value); err != nil {
+	if err := do(writer, ctx, p); err != nil {
 		return &certctl.IssueError{
 			Kind: certctl.FailRetryable, Code: "acme_dns_provider", Resume: true, Cause: err,
 			Message: "the DNS provider " + rule.Provider + " could not write " + p.Record + ": " + certctl.ErrorMessage(err),

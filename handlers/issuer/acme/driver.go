@@ -38,6 +38,9 @@ type Config struct {
 	Secrets Sealer
 	// ExecDir is the folder whose scripts may write TXT records; "": none may.
 	ExecDir string
+	// DNSCommand starts the process of a DNSCall; none: there are no providers of
+	// lego's.
+	DNSCommand []string
 }
 
 // Driver opens issuers of this kind. It is safe for concurrent use.
@@ -45,6 +48,7 @@ type Driver struct {
 	store      Store
 	secrets    Sealer
 	execDir    string
+	dnsCommand []string
 	identities identities
 
 	mu      sync.Mutex // guards servers
@@ -64,7 +68,7 @@ var quiet = sync.OnceFunc(func() { legolog.Logger = stdlog.New(io.Discard, "", 0
 // New returns the driver of one process.
 func New(c Config) *Driver {
 	quiet()
-	return &Driver{store: c.Store, secrets: c.Secrets, execDir: c.ExecDir, servers: map[string]server{}}
+	return &Driver{store: c.Store, secrets: c.Secrets, execDir: c.ExecDir, dnsCommand: c.DNSCommand, servers: map[string]server{}}
 }
 
 // CA is one issuer of this kind.

@@ -25,7 +25,7 @@ type dnsSetting struct {
 
 // providers is the table: a new provider is a file and an entry here.
 func providers() []dnsKind {
-	return []dnsKind{
+	all := []dnsKind{
 		{
 			name: "rfc2136", open: openRFC2136, // secret: tsig_secret
 			config: []dnsSetting{
@@ -46,7 +46,13 @@ func providers() []dnsKind {
 			name: "exec", open: openExec,
 			config: []dnsSetting{{name: "script", required: true, check: checkScript}},
 		},
+		{name: "cloudflare", open: openCloudflare},     // secret: cloudflare_api_token
+		{name: "digitalocean", open: openDigitalOcean}, // secret: digitalocean_token
 	}
+	for _, p := range LegoProviders() {
+		all = append(all, legoKind(p))
+	}
+	return all
 }
 
 func providerKind(name string) (dnsKind, bool) {

@@ -46,12 +46,12 @@ func openExec(c *CA, config map[string]string) (provider, error) {
 	return script{path}, nil
 }
 
-func (s script) Present(ctx context.Context, record, value string) error {
-	return s.run(ctx, "present", record, value)
+func (s script) Present(ctx context.Context, p proof) error {
+	return s.run(ctx, "present", p.Record, p.Value)
 }
 
-func (s script) Remove(ctx context.Context, record, value string) error {
-	return s.run(ctx, "remove", record, value)
+func (s script) Remove(ctx context.Context, p proof) error {
+	return s.run(ctx, "remove", p.Record, p.Value)
 }
 
 func (s script) run(ctx context.Context, args ...string) error {

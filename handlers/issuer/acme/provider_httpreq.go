@@ -27,12 +27,12 @@ func openHTTPReq(c *CA, config map[string]string) (provider, error) {
 	}, nil
 }
 
-func (h httpReq) Present(ctx context.Context, record, value string) error {
-	return h.post(ctx, "/present", record, value)
+func (h httpReq) Present(ctx context.Context, p proof) error {
+	return h.post(ctx, "/present", p.Record, p.Value)
 }
 
-func (h httpReq) Remove(ctx context.Context, record, value string) error {
-	return h.post(ctx, "/cleanup", record, value)
+func (h httpReq) Remove(ctx context.Context, p proof) error {
+	return h.post(ctx, "/cleanup", p.Record, p.Value)
 }
 
 func (h httpReq) post(ctx context.Context, path, record, value string) error {

@@ -43,12 +43,12 @@ func openRFC2136(c *CA, config map[string]string) (provider, error) {
 	return r, nil
 }
 
-func (r rfc2136) Present(ctx context.Context, record, value string) error {
-	return r.update(ctx, (*dns.Msg).Insert, record, value)
+func (r rfc2136) Present(ctx context.Context, p proof) error {
+	return r.update(ctx, (*dns.Msg).Insert, p.Record, p.Value)
 }
 
-func (r rfc2136) Remove(ctx context.Context, record, value string) error {
-	return r.update(ctx, (*dns.Msg).Remove, record, value)
+func (r rfc2136) Remove(ctx context.Context, p proof) error {
+	return r.update(ctx, (*dns.Msg).Remove, p.Record, p.Value)
 }
 
 func (r rfc2136) update(ctx context.Context, change func(*dns.Msg, []dns.RR), record, value string) error {

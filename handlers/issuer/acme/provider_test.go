@@ -36,10 +36,10 @@ func TestAScriptGetsArguments(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := p.Present(t.Context(), "_acme-challenge.example.com", "$(touch x); `id`"); err != nil {
+	if err := p.Present(t.Context(), proof{Record: "_acme-challenge.example.com", Value: "$(touch x); `id`"}); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.Remove(t.Context(), "_acme-challenge.example.com", "v"); err != nil {
+	if err := p.Remove(t.Context(), proof{Record: "_acme-challenge.example.com", Value: "v"}); err != nil {
 		t.Fatal(err)
 	}
 	said, err := os.ReadFile(filepath.Join(dir, "said"))
@@ -49,7 +49,7 @@ func TestAScriptGetsArguments(t *testing.T) {
 	if p, err = openExec(c, map[string]string{"script": "bad"}); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.Present(t.Context(), "r", "v"); err == nil || !strings.Contains(certctl.ErrorMessage(err), "code 3: no such zone") {
+	if err := p.Present(t.Context(), proof{Record: "r", Value: "v"}); err == nil || !strings.Contains(certctl.ErrorMessage(err), "code 3: no such zone") {
 		t.Errorf("error %v", err)
 	}
 }
@@ -88,13 +88,13 @@ func TestAWebServiceWritesTheRecords(t *testing.T) {
 	}))
 	defer server.Close()
 	h := httpReq{client: server.Client(), url: server.URL + "/dns", username: "u", password: "p"}
-	if err := h.Present(t.Context(), "_acme-challenge.example.com", "v"); err != nil {
+	if err := h.Present(t.Context(), proof{Record: "_acme-challenge.example.com", Value: "v"}); err != nil {
 		t.Fatal(err)
 	}
-	if err := h.Remove(t.Context(), "_acme-challenge.example.com", "v"); err != nil {
+	if err := h.Remove(t.Context(), proof{Record: "_acme-challenge.example.com", Value: "v"}); err != nil {
 		t.Fatal(err)
 	}
-	if err := h.Present(t.Context(), "refused.example.com", "v"); err == nil || !strings.Contains(err.Error(), "403") {
+	if err := h.Present(t.Context(), proof{Record: "refused.example.com", Value: "v"}); err == nil || !strings.Contains(err.Error(), "403") {
 		t.Errorf("error %v", err)
 	}
 	const body = ` u:p {"fqdn":"_acme-challenge.example.com.","value":"v"}`
@@ -105,7 +105,7 @@ func TestAWebServiceWritesTheRecords(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := closed.Present(context.Background(), "r", "v"); err == nil || len(said) != 3 {
+	if err := closed.Present(context.Background(), proof{Record: "r", Value: "v"}); err == nil || len(said) != 3 {
 		t.Errorf("a private address was asked: %v", err)
 	}
 }

@@ -40,8 +40,9 @@ type proof struct {
 	Type      string `json:"type,omitempty"`
 	Challenge string `json:"challenge,omitempty"` // URL
 	Token     string `json:"token,omitempty"`
-	Record    string `json:"record,omitempty"` // dns-01: where the value stands
+	Record    string `json:"record,omitempty"` // dns-01: where the value stands, CNAMEs followed
 	Value     string `json:"value,omitempty"`
+	Answer    string `json:"answer,omitempty"` // dns-01: the key authorization, which Value is the digest of
 }
 
 func parseState(raw []byte) (state, error) {

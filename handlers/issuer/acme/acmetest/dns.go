@@ -21,12 +21,13 @@ type DNS struct {
 	mu    sync.Mutex // guards the rest
 	txt   map[string][]string
 	most  map[string]int
-	stale int // answers that do not show what is written yet
+	stale int               // answers that do not show what is written yet
+	names map[string]string // CNAMEs
 }
 
 func startDNS(t testing.TB) *DNS {
 	t.Helper()
-	d := &DNS{TSIGKey: "certctl.", TSIGValue: "c2VjcmV0IG9mIHRoZSB0ZXN0IHNlcnZlcg==", txt: map[string][]string{}, most: map[string]int{}}
+	d := &DNS{TSIGKey: "certctl.", TSIGValue: "c2VjcmV0IG9mIHRoZSB0ZXN0IHNlcnZlcg==", txt: map[string][]string{}, most: map[string]int{}, names: map[string]string{}}
 	var tcp net.Listener
 	var udp net.PacketConn
 	for { // until a port is free for both
@@ -68,6 +69,12 @@ func (d *DNS) ServeDNS(w dns.ResponseWriter, r *dns.Msg) {
 
 func (d *DNS) query(questions []dns.Question, answer *dns.Msg) {
 	for _, q := range questions {
+		if target := d.target(q.Name); target != "" {
+			answer.Answer = append(answer.Answer, &dns.CNAME{
+				Hdr: dns.RR_Header{Name: q.Name, Rrtype: dns.TypeCNAME, Class: dns.ClassINET}, Target: target,
+			})
+			q.Name = target
+		}
 		header := dns.RR_Header{Name: q.Name, Rrtype: q.Qtype, Class: dns.ClassINET}
 		switch q.Qtype {
 		case dns.TypeA:
@@ -119,6 +126,19 @@ func (d *DNS) Remove(name, value string) {
 	if len(d.txt[name]) == 0 {
 		delete(d.txt, name)
 	}
+}
+
+// Delegate makes a name a CNAME.
+func (d *DNS) Delegate(name, target string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.names[dns.CanonicalName(name)] = dns.CanonicalName(target)
+}
+
+func (d *DNS) target(name string) string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.names[dns.CanonicalName(name)]
 }
 
 // TXT returns all records that there are.

@@ -42,6 +42,7 @@ type Options struct {
 	EAB         map[string]string // keys of external accounts, base64url, by id; nil: none are asked for
 	Blocked     []string          // domains that are never issued for
 	Alternates  int               // chains besides the first
+	Resolver    string            // a DNS server that it asks in place of its own
 	ShortLived  bool              // offers the profile shortlived too; which one an order gets that names none is then chance
 }
 
@@ -123,7 +124,11 @@ func (s *Server) pebble(t testing.TB, o Options) http.Handler {
 	authority := ca.New(logger, store, "", "ecdsa", o.Alternates, 1, profiles)
 	s.Roots = x509.NewCertPool()
 	s.Roots.AppendCertsFromPEM(authority.GetRootCert(0).PEM())
-	validation := va.New(logger, address.Port, 0, false, s.DNS.Address, store)
+	resolver := o.Resolver
+	if resolver == "" {
+		resolver = s.DNS.Address
+	}
+	validation := va.New(logger, address.Port, 0, false, resolver, store)
 	front := wfe.New(logger, store, validation, authority, []string{"pebble.letsencrypt.org"}, false, o.EAB != nil, 0, 0)
 	s.management = front.ManagementHandler()
 	return front.Handler()
