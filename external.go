@@ -25,6 +25,36 @@ type ExternalHold struct {
 	Names   Digest
 }
 
+// ExternalSpend asks for one more order of an account, within what its CA gives in
+// a time. All replicas share what an account has.
+type ExternalSpend struct {
+	Account ID
+	Order   ID
+	Uses    []BudgetUse
+}
+
+// BudgetUse is one of the limits that an order comes under.
+type BudgetUse struct {
+	Key  string // what is counted, see Budget*
+	Rate Rate
+	Kept bool // it is counted elsewhere: nothing is spent
+}
+
+// BudgetFull says that a budget is used up; the zero value is none that is.
+type BudgetFull struct {
+	Use   BudgetUse
+	Until time.Time     // when it has room again, by the database's clock
+	After time.Duration // the time until then
+}
+
+// What is counted of an account. All but the first are followed by a name.
+const (
+	BudgetOrders   = "orders"
+	BudgetDomain   = "domain "   // certificates for a registered domain and what is below it
+	BudgetNames    = "names "    // certificates for exactly the same names: their digest
+	BudgetFailures = "failures " // validations of a name that failed
+)
+
 // ChallengeToken is a proof that is fetched over HTTP (RFC 8555 section 8.3).
 type ChallengeToken struct {
 	Token  string

@@ -60,7 +60,7 @@ const (
 	WaitNone        WaitReason = ""
 	WaitBackoff     WaitReason = "backoff" // the last try failed; text and code say how
 	WaitSlot        WaitReason = "slot"    // the issuer's concurrency is used up
-	WaitBudget      WaitReason = "budget"  // the issuer's rate is used up
+	WaitBudget      WaitReason = "budget"  // the issuer's rate, or a budget of its account, is used up
 	WaitIssuerDown  WaitReason = "issuer_down"
 	WaitHolder      WaitReason = "holder_offline"
 	WaitCSR         WaitReason = "csr" // the client must send one

@@ -111,9 +111,12 @@ func (s *Store) FinishAbandon(ctx context.Context, end certctl.AbandonEnd) error
 			return t.abandonLater(ctx, end, issuer)
 		}
 		if len(end.Leaf) > 0 {
-			if err := t.keepOrphan(ctx, end, issuer); err != nil {
-				return err
-			}
+			err = t.keepOrphan(ctx, end, issuer)
+		} else {
+			err = t.returnBudget(ctx, end.Order)
+		}
+		if err != nil {
+			return err
 		}
 		return t.abandoned(ctx, end)
 	})

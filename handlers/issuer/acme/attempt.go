@@ -113,7 +113,7 @@ func (a *attempt) step(ctx context.Context) (step, error) {
 	case stepAccept:
 		return a.accept()
 	case stepValidate:
-		return a.validate()
+		return a.validate(ctx)
 	case stepClean:
 		return a.clean(ctx)
 	case stepFinalize:

@@ -40,7 +40,7 @@ func (a *attempt) proofOf(ctx context.Context, url string, authorization legoacm
 		return p, nil
 	case legoacme.StatusPending:
 	default:
-		return p, authorizationInvalid(p, authorization)
+		return p, a.invalid(ctx, p, authorization)
 	}
 	rule, ok := a.ca.settings.rule(p.Name)
 	if !ok {
@@ -106,7 +106,7 @@ func (a *attempt) accept() (step, error) {
 }
 
 // validate waits until the CA has looked at every proof.
-func (a *attempt) validate() (step, error) {
+func (a *attempt) validate(ctx context.Context) (step, error) {
 	for i, p := range a.state.Proofs {
 		if p.Valid {
 			continue
@@ -121,7 +121,7 @@ func (a *attempt) validate() (step, error) {
 		case legoacme.StatusPending:
 			return "", a.wait("the CA validates " + p.Name)
 		default:
-			return "", authorizationInvalid(p, authorization)
+			return "", a.invalid(ctx, p, authorization)
 		}
 	}
 	return stepClean, nil

@@ -17,6 +17,8 @@ import (
 type Store interface {
 	SaveAttemptState(ctx context.Context, order certctl.ID, n int, worker, externalURL string, state []byte) error
 	HoldExternal(ctx context.Context, hold certctl.ExternalHold) (bool, error)
+	SpendExternal(ctx context.Context, spend certctl.ExternalSpend) (certctl.BudgetFull, error)
+	CountExternalFailure(ctx context.Context, account, order certctl.ID, name string) error
 	PutChallengeTokens(ctx context.Context, order certctl.ID, tokens []certctl.ChallengeToken) error
 	RemoveChallengeTokens(ctx context.Context, order certctl.ID) error
 	ExternalAccount(ctx context.Context, issuer certctl.ID, directory string) (certctl.ExternalAccount, error)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -22,7 +23,7 @@ func (a *attempt) order(ctx context.Context) (step, error) {
 	names := identifiers(a.job.Order.Names)
 	slices.Sort(names)
 	held, err := a.ca.store.HoldExternal(ctx, certctl.ExternalHold{
-		Account: a.account.ID, Issuer: a.ca.issuer.ID, Order: a.attempt.Order, Names: certctl.DigestOf([]byte(strings.Join(names, "\n"))),
+		Account: a.account.ID, Issuer: a.ca.issuer.ID, Order: a.attempt.Order, Names: namesDigest(names),
 	})
 	if err != nil {
 		return "", err
@@ -30,9 +31,9 @@ func (a *attempt) order(ctx context.Context) (step, error) {
 	if !held {
 		return "", &certctl.Pause{After: twinPause, Wait: certctl.WaitTwin, Message: "another order asks this CA for the same names"}
 	}
-	made, err := a.newOrder(names)
+	made, err := a.newOrder(ctx, names)
 	if err != nil {
-		return "", a.session.transport.failed(err, "the CA takes no order for %s", strings.Join(names, ", "))
+		return "", err
 	}
 	if made.Location == "" {
 		return "", a.session.transport.failed(nil, "the CA names no order")
@@ -45,25 +46,68 @@ func (a *attempt) order(ctx context.Context) (step, error) {
 	return stepProve, nil
 }
 
+// namesDigest stands for a set of names, which are sorted.
+func namesDigest(names []string) certctl.Digest {
+	return certctl.DigestOf([]byte(strings.Join(names, "\n")))
+}
+
 // newOrder asks for an order that replaces the predecessor (RFC 9773 section 5),
-// which many CAs count against no limit. A CA that refuses it as a replacement is
-// asked once more without: what it thinks of the predecessor is no reason to have
-// no successor.
-func (a *attempt) newOrder(names []string) (legoacme.ExtendedOrder, error) {
-	options := &api.OrderOptions{Profile: a.ca.settings.Profile, ReplacesCertID: a.replaces()}
-	made, err := a.session.Orders.NewWithOptions(names, options)
-	if err != nil && options.ReplacesCertID != "" && refusesReplacement(err) {
-		options.ReplacesCertID = ""
-		made, err = a.session.Orders.NewWithOptions(names, options)
+// which CAs count against no limit. A CA that refuses it as a replacement is asked
+// once more without: what it thinks of the predecessor is no reason to have no
+// successor. Orders that replace nothing are within the budgets.
+func (a *attempt) newOrder(ctx context.Context, names []string) (legoacme.ExtendedOrder, error) {
+	refusal := func(err error) error {
+		return a.session.transport.failed(err, "the CA takes no order for %s", strings.Join(names, ", "))
 	}
-	return made, err
+	options := &api.OrderOptions{Profile: a.ca.settings.Profile, ReplacesCertID: a.replaces()}
+	if options.ReplacesCertID != "" {
+		made, err := a.session.Orders.NewWithOptions(names, options)
+		switch {
+		case err == nil:
+			return made, nil
+		case !refusesReplacement(err):
+			return made, refusal(err)
+		}
+		options.ReplacesCertID = ""
+	}
+	if err := a.spend(ctx, names); err != nil {
+		return legoacme.ExtendedOrder{}, err
+	}
+	made, err := a.session.Orders.NewWithOptions(names, options)
+	if err != nil {
+		return made, refusal(err)
+	}
+	return made, nil
+}
+
+// renews reports whether the order is for exactly the names of the holder's version
+// so far, of this CA.
+func (a *attempt) renews() bool {
+	old := a.job.Replaces
+	if old.ID.IsZero() || old.Issuer != a.ca.issuer.ID {
+		return false
+	}
+	leaf, err := x509.ParseCertificate(old.Leaf)
+	if err != nil {
+		return false
+	}
+	names := certctl.Names{DNS: leaf.DNSNames}
+	for _, ip := range leaf.IPAddresses {
+		addr, _ := netip.AddrFromSlice(ip)
+		names.IP = append(names.IP, addr.Unmap())
+	}
+	before, now := identifiers(names), identifiers(a.job.Order.Names)
+	slices.Sort(before)
+	slices.Sort(now)
+	return slices.Equal(before, now)
 }
 
 // replaces identifies the holder's version so far, if it is of this CA and has a
-// name in common with what is ordered now.
+// name in common with what is ordered now. CAs without renewal information know no
+// replacements.
 func (a *attempt) replaces() string {
 	old := a.job.Replaces
-	if old.ID.IsZero() || old.Issuer != a.ca.issuer.ID {
+	if old.ID.IsZero() || old.Issuer != a.ca.issuer.ID || a.session.GetDirectory().RenewalInfo == "" {
 		return ""
 	}
 	leaf, err := x509.ParseCertificate(old.Leaf)

@@ -46,6 +46,7 @@ type Settings struct {
 	Chain     string   `json:"preferred_chain,omitempty"` // common name that the topmost certificate names as its issuer
 	Rules     []Rule   `json:"challenges,omitempty"`      // the first that fits proves a name; none: http-01 for all
 	Servers   []string `json:"dns_servers,omitempty"`     // that must show a TXT record; none: the zone's own
+	Budgets   Budgets  `json:"budgets,omitzero"`
 }
 
 // Rule says how names are proven.
@@ -98,6 +99,7 @@ func (s Settings) check() error {
 			bad.Add("/settings/dns_servers/"+strconv.Itoa(i), "must be an address with a port, like 192.0.2.1:53")
 		}
 	}
+	s.Budgets.check(&bad)
 	for i, rule := range s.Rules {
 		rule.check(&bad, "/settings/challenges/"+strconv.Itoa(i))
 	}
