@@ -165,7 +165,10 @@ func (w *acmeWorld) orderFor(name string, dns ...string) (certctl.Certificate, c
 // hurry makes everything due that waits.
 func (w *acmeWorld) hurry() {
 	w.t.Helper()
-	_, err := w.Pool().Exec(w.ctx, `update due set due_at = now() where verb = any('{issue,abandon,revoke}')`)
+	_, err := w.Pool().Exec(w.ctx, `
+		update due set due_at = now() from (
+			select kind, id from due where verb = any('{issue,abandon,revoke}') for update skip locked) all_of_them
+		where due.kind = all_of_them.kind and due.id = all_of_them.id`)
 	w.must(err)
 }
 

@@ -107,7 +107,9 @@ func hintsFor(all []claimed) []certctl.Hint {
 	return hints
 }
 
-// endWaits lets what was claimed be worked on. Only what waited is written.
+// endWaits lets what was claimed be worked on. Only what waited is written, and
+// nothing that somebody is changing at this moment: he holds its row, will want the
+// row in due that is held here, and sets both.
 func (t *tx) endWaits(ctx context.Context, all []claimed) error {
 	ids := map[string][]certctl.ID{}
 	for _, c := range all {
@@ -117,10 +119,14 @@ func (t *tx) endWaits(ctx context.Context, all []claimed) error {
 	}
 	for kind, statement := range map[string]string{
 		dueOrder: `update cert_order set wait = case when state = 'awaiting_csr' then 'holder_offline' else '' end
-			where id = any($1) and (state = any('{ready,processing}') and wait <> '' or state = 'awaiting_csr' and wait = 'backoff')`,
-		dueDeployment: `update deployment set wait = '' where id = any($1) and wait not in ('', 'key')`,
-		dueBinding:    `update binding set wait = '' where id = any($1) and wait <> ''`,
-		dueErasure: `with free as (update key_erasure set wait = '' where id = any($1) and wait <> '')
+			where id = any(array(select id from cert_order where id = any($1) and (state = any('{ready,processing}') and wait <> ''
+				or state = 'awaiting_csr' and wait = 'backoff') order by id for no key update skip locked))`,
+		dueDeployment: `update deployment set wait = '' where id = any(array(
+			select id from deployment where id = any($1) and wait not in ('', 'key') order by id for no key update skip locked))`,
+		dueBinding: `update binding set wait = '' where id = any(array(
+			select id from binding where id = any($1) and wait <> '' order by id for no key update skip locked))`,
+		dueErasure: `with free as (update key_erasure set wait = '' where id = any(array(
+				select id from key_erasure where id = any($1) and wait <> '' order by id for no key update skip locked)))
 			update due set due_at = now() + interval '` + erasureReminder + `' where kind = 'erasure' and id = any($1)`,
 	} {
 		if len(ids[kind]) == 0 {

@@ -351,6 +351,48 @@ func TestClaimsAreSharedAndComeAgain(t *testing.T) {
 	}
 }
 
+// Whoever changes an order locks it first and sets its due row last; the scheduler
+// comes from the other side, and must not wait for him.
+func TestAClaimWaitsForNobody(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, o := w.clientOrder("shop")
+	_, free := w.clientOrder("free")
+	w.exec(`update cert_order set wait = 'backoff'`)
+	w.exec(`update due set due_at = now() - interval '1 second' where kind = 'order'`)
+	other, err := w.Pool().Begin(w.ctx)
+	must(err)
+	defer func() { _ = other.Rollback(context.WithoutCancel(w.ctx)) }()
+	_, err = other.Exec(w.ctx, `select from cert_order where id = $1 for no key update`, o.ID)
+	must(err)
+	ctx, cancel := context.WithTimeout(w.ctx, 10*time.Second)
+	defer cancel()
+	if _, err := w.ClaimDue(ctx, 10, time.Minute); err != nil {
+		t.Fatalf("the claim waits: %v", err)
+	}
+	_, err = other.Exec(w.ctx, `update due set due_at = now() where kind = 'order' and id = $1`, o.ID)
+	must(err)
+	must(other.Commit(w.ctx))
+	if n := w.count(`select count(*) from cert_order where wait = 'backoff' and id = $1`, o.ID); n != 1 {
+		t.Error("the wait of an order was ended under the hands of another")
+	}
+	if n := w.count(`select count(*) from cert_order where wait = '' and id = $1`, free.ID); n != 1 {
+		t.Error("the wait of the other order goes on")
+	}
+	if _, err := w.ClaimDue(w.ctx, 10, time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	if n := w.count(`select count(*) from cert_order where wait = ''`); n != 2 {
+		t.Error("claimed again, it still waits")
+	}
+}
+
 func TestWhatWaitsForSomebodyIsAnnouncedAgain(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
