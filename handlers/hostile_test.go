@@ -93,10 +93,13 @@ func (w *acmeWorld) kill(seed uint64, done func() bool) (deaths int64, ended boo
 	for slot := range uint64(3) {
 		random := rand.New(rand.NewPCG(seed, slot)) //nolint:gosec // a test's
 		wait.Go(func() {
+			again := time.NewTicker(20 * time.Millisecond)
+			defer again.Stop()
 			for life := 0; !stop.Load(); life++ {
 				name := fmt.Sprintf("worker-%d-%d", slot, life)
 				r := w.worker(name, 1+random.Int64N(60))
 				for !stop.Load() && !r.store.dead() {
+					<-again.C
 					w.hurry()
 					_, err := w.Pool().Exec(w.ctx, `update issuer set probe_at = now() where probe_at > now()`)
 					w.must(err)
