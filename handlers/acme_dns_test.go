@@ -107,6 +107,40 @@ func TestAProviderOfLegosWritesTheRecords(t *testing.T) {
 	w.clean()
 }
 
+// Dynamic updates to a real server, signed and not (RFC 2136, RFC 8945).
+func TestDynamicUpdatesReachAServer(t *testing.T) {
+	t.Parallel()
+	server := powerDNS(t)
+	if err := server.Do(t.Context(), http.MethodPost, "/tsigkeys", map[string]any{"name": "certctl", "algorithm": "hmac-sha512", "key": "c2VjcmV0IG9mIHRoZSB0ZXN0IHNlcnZlcg=="}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := server.Do(t.Context(), http.MethodPut, "/zones/example.com./metadata/TSIG-ALLOW-DNSUPDATE", map[string]any{"metadata": []string{"certctl"}}, nil); err != nil {
+		t.Fatal(err)
+	}
+	config := map[string]string{"server": server.Listen, "zone": "example.com", "tsig_key": "certctl", "tsig_algorithm": "hmac-sha512"}
+	w := newACME(t, acmetest.Options{Resolver: server.Listen}, func(s *acme.Settings) {
+		s.Servers, s.Rules = []string{server.Listen}, []acme.Rule{{Type: "dns-01", Provider: "rfc2136", Config: config}}
+	})
+	const theirs = `"what somebody else has there"`
+	change(t, server, "example.com.", "_acme-challenge.shop.example.com.", "TXT", theirs)
+	shop, _ := w.orderFor("shop", "shop.example.com", "*.shop.example.com")
+	w.until("issued", always(w.worker("a", immortal)), w.issued(shop))
+	if left := texts(t, server, "example.com.")["_acme-challenge.shop.example.com."]; len(left) != 1 || left[0] != theirs {
+		t.Errorf("the record holds %v", left)
+	}
+	w.clean()
+
+	delete(config, "tsig_key")
+	unsigned := newACME(t, acmetest.Options{Resolver: server.Listen}, func(s *acme.Settings) {
+		s.Servers, s.Rules = []string{server.Listen}, []acme.Rule{{Type: "dns-01", Provider: "rfc2136", Config: config}}
+	})
+	shop, _ = unsigned.orderFor("shop", "shop.example.com")
+	unsigned.until("refused", always(unsigned.worker("a", immortal)), func() bool { return unsigned.order(shop).ErrorCode == "acme_dns_provider" })
+	if o := unsigned.order(shop); !strings.Contains(o.Message, "refuses the update: REFUSED") {
+		t.Errorf("%q", o.Message)
+	}
+}
+
 // What a provider says when it fails is shown, without secrets.
 func TestAProviderThatFailsSaysWhy(t *testing.T) {
 	t.Parallel()

@@ -1,7 +1,11 @@
 package handlers_test
 
 import (
+	"crypto/rand"
+	"crypto/x509"
 	"fmt"
+	"net"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -295,5 +299,53 @@ func TestProofsFollowADelegation(t *testing.T) {
 	if n := w.pebble.DNS.Most("_acme-challenge.shop.example.com"); n != 0 {
 		t.Errorf("%d values in the zone of the name", n)
 	}
+	w.clean()
+}
+
+// Addresses (RFC 8738) and internationalised names (RFC 5891) are names like others.
+func TestAddressesAndInternationalisedNames(t *testing.T) {
+	t.Parallel()
+	w := newACME(t, acmetest.Options{})
+	key, err := certctl.ECDSAP256.Generate()
+	w.must(err)
+	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{
+		DNSNames: []string{"xn--bcher-kva.example.com"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1).To4(), net.IPv6loopback},
+	}, key)
+	w.must(err)
+	csr, err := certctl.ParseCSR(der)
+	w.must(err)
+	made, err := w.SubmitCertificate(w.ctx, w.admin, certctl.CertificateRequest{
+		Name: "books", Issuers: []string{"pebble"}, CSR: csr,
+		Names: certctl.Names{DNS: []string{"XN--bcher-kva.example.com"}, IP: []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("::1")}},
+	}, certctl.Idempotency{})
+	w.must(err)
+	c := made.Certificate
+	r := w.worker("a", immortal)
+	// Nobody listens on the IPv6 address, so that the CA refuses it, and says so.
+	w.until("refused", always(r), func() bool { return w.order(c).ErrorCode == "acme_connection" })
+	if o := w.order(c); !strings.Contains(o.Message, "::1 could not be validated by http-01") {
+		t.Errorf("%q", o.Message)
+	}
+	_, err = w.CancelOrder(w.ctx, w.admin, w.order(c).ID)
+	w.must(err)
+
+	der, err = x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{
+		DNSNames: []string{"xn--bcher-kva.example.com"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1).To4()},
+	}, key)
+	w.must(err)
+	csr, err = certctl.ParseCSR(der)
+	w.must(err)
+	made, err = w.SubmitCertificate(w.ctx, w.admin, certctl.CertificateRequest{
+		Name: "more-books", Issuers: []string{"pebble"}, CSR: csr,
+		Names: certctl.Names{DNS: []string{"xn--bcher-kva.example.com"}, IP: []netip.Addr{netip.MustParseAddr("127.0.0.1")}},
+	}, certctl.Idempotency{})
+	w.must(err)
+	w.until("issued", always(r), w.issued(made.Certificate))
+	leaf, err := x509.ParseCertificate(w.versions(made.Certificate)[0].Leaf)
+	w.must(err)
+	if leaf.VerifyHostname("127.0.0.1") != nil || leaf.VerifyHostname("xn--bcher-kva.example.com") != nil {
+		t.Errorf("%v, %v", leaf.DNSNames, leaf.IPAddresses)
+	}
+	w.until("settled", always(r), func() bool { return w.count(`select count(*) from external_order`) == 0 })
 	w.clean()
 }

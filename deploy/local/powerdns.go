@@ -37,6 +37,8 @@ cache-ttl=0
 negquery-cache-ttl=0
 query-cache-ttl=0
 zone-cache-refresh-interval=0
+dnsupdate=yes
+allow-dnsupdate-from=127.0.0.0/8
 guardian=no
 daemon=no
 `
