@@ -37,17 +37,21 @@ func powerDNS(t *testing.T) *local.PowerDNS {
 		t.Fatal(err)
 	}
 	t.Cleanup(process.Kill)
-	for _, zone := range []string{"example.com.", "example.net."} {
-		err := p.Do(t.Context(), http.MethodPost, "/zones", map[string]any{"name": zone, "kind": "Native", "nameservers": []string{"ns." + zone}}, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
+	zone(t, p, "example.com.")
+	zone(t, p, "example.net.")
 	return p
 }
 
+// zone makes an empty zone.
+func zone(t *testing.T, p *local.PowerDNS, name string) {
+	t.Helper()
+	if err := p.Do(t.Context(), http.MethodPost, "/zones", map[string]any{"name": name, "kind": "Native", "nameservers": []string{"ns." + name}}, nil); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // texts are the TXT records of a zone, by name.
-func texts(t *testing.T, p *local.PowerDNS, zone string) map[string][]string {
+func texts(t *testing.T, p *local.PowerDNS, name string) map[string][]string {
 	t.Helper()
 	var z struct {
 		RRsets []struct {
@@ -55,7 +59,7 @@ func texts(t *testing.T, p *local.PowerDNS, zone string) map[string][]string {
 			Records    []struct{ Content string }
 		}
 	}
-	if err := p.Do(context.WithoutCancel(t.Context()), http.MethodGet, "/zones/"+zone, nil, &z); err != nil {
+	if err := p.Do(context.WithoutCancel(t.Context()), http.MethodGet, "/zones/"+name, nil, &z); err != nil {
 		t.Fatal(err)
 	}
 	out := map[string][]string{}
@@ -70,9 +74,9 @@ func texts(t *testing.T, p *local.PowerDNS, zone string) map[string][]string {
 }
 
 // change replaces a record set.
-func change(t *testing.T, p *local.PowerDNS, zone, name, kind, content string) {
+func change(t *testing.T, p *local.PowerDNS, within, name, kind, content string) {
 	t.Helper()
-	if err := p.Do(t.Context(), http.MethodPatch, "/zones/"+zone, map[string]any{"rrsets": []any{map[string]any{
+	if err := p.Do(t.Context(), http.MethodPatch, "/zones/"+within, map[string]any{"rrsets": []any{map[string]any{
 		"name": name, "type": kind, "ttl": 60, "changetype": "REPLACE", "records": []any{map[string]any{"content": content}},
 	}}}, nil); err != nil {
 		t.Fatal(err)

@@ -25,6 +25,9 @@ const patience = 90 * time.Second
 
 // acmeWorld is a world with an issuer at a Pebble of its own, and a replica that
 // answers for tokens.
+// testInstallation is what answers to http-01 carry.
+const testInstallation = "the-installation"
+
 type acmeWorld struct {
 	*world
 	pebble  *acmetest.Server
@@ -68,7 +71,7 @@ func newACME(t *testing.T, o acmetest.Options, change ...func(*acme.Settings)) *
 		ID: id, Name: "pebble", Kind: acme.Kind, Settings: encoded, Sealed: sealed, Trust: certctl.TrustPublic,
 	})
 	w.must(err)
-	server := &http.Server{Handler: challenge.Handler(w.Store, testLog(t)), ReadHeaderTimeout: time.Minute}
+	server := &http.Server{Handler: challenge.Handler(w.Store, func(context.Context) string { return testInstallation }, testLog(t)), ReadHeaderTimeout: time.Minute}
 	go func() { _ = server.Serve(w.pebble.Challenges) }()
 	t.Cleanup(func() { _ = server.Close() })
 	return w

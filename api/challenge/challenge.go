@@ -24,9 +24,13 @@ const Prefix = "/.well-known/acme-challenge/"
 // maxToken bounds what is looked up.
 const maxToken = 512
 
-// Handler answers for the store's tokens.
-func Handler(store Store, log zerolog.Logger) http.Handler {
+// Handler answers for the store's tokens. What it answers carries the id of the
+// installation, see certctl.ChallengeHeader; "" while that is not known.
+func Handler(store Store, installation func(context.Context) string, log zerolog.Logger) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if id := installation(r.Context()); id != "" {
+			w.Header().Set(certctl.ChallengeHeader, id)
+		}
 		token, ok := strings.CutPrefix(r.URL.Path, Prefix)
 		if !ok || !isToken(token) {
 			http.NotFound(w, r)

@@ -29,7 +29,7 @@ func (s *tokens) ChallengeAnswer(_ context.Context, token string) (string, error
 func TestOnlyTokensOfOursAreAnswered(t *testing.T) {
 	t.Parallel()
 	store := &tokens{}
-	handler := challenge.Handler(store, zerolog.Nop())
+	handler := challenge.Handler(store, func(context.Context) string { return "an-installation" }, zerolog.Nop())
 	for _, c := range []struct {
 		method, path string
 		status       int
@@ -51,6 +51,9 @@ func TestOnlyTokensOfOursAreAnswered(t *testing.T) {
 		store.asked = 0
 		answer := httptest.NewRecorder()
 		handler.ServeHTTP(answer, httptest.NewRequest(c.method, c.path, http.NoBody))
+		if id := answer.Header().Get(certctl.ChallengeHeader); id != "an-installation" {
+			t.Errorf("%s %s: answered by %q", c.method, c.path, id)
+		}
 		if answer.Code != c.status || answer.Body.String() != c.body || (store.asked > 0) != c.asked {
 			t.Errorf("%s %s: %d %q, asked %d times", c.method, c.path, answer.Code, answer.Body, store.asked)
 		}

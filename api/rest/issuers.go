@@ -17,6 +17,8 @@ type IssuerKinds interface {
 	Trust(kind string) certctl.TrustClass
 	Duplicates(kind string) certctl.Rate
 	Priced(kind string) bool
+	// Preflight looks at what an issuer's CA will look at before it issues.
+	Preflight(ctx context.Context, issuer certctl.Issuer, names certctl.Names) ([]certctl.PreflightCheck, error)
 }
 
 func issuerOf(i certctl.Issuer) gen.Issuer {

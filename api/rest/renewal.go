@@ -67,6 +67,39 @@ func (s *Server) ExplainCertificate(ctx context.Context, r gen.ExplainCertificat
 	return gen.ExplainCertificate200JSONResponse(out), nil
 }
 
+// PreflightCertificate looks at what the CA will look at.
+func (s *Server) PreflightCertificate(ctx context.Context, r gen.PreflightCertificateRequestObject) (gen.PreflightCertificateResponseObject, error) {
+	actor := actorOf(ctx)
+	c, err := s.store.GetCertificate(ctx, actor, r.Certificate)
+	if err != nil {
+		return nil, err
+	}
+	// It asks servers elsewhere: for those who could have it issued.
+	own := certctl.Object{Kind: certctl.ObjectCertificate, Team: c.Team, Owner: c.Owner, Labels: c.Labels}
+	if err := certctl.Authorize(actor.Principal, certctl.VerbIssue, own); err != nil {
+		return nil, err
+	}
+	out := gen.Preflight{Certificate: gen.Ref{ID: c.ID, Name: c.Name}, Ok: true, Issuers: []gen.IssuerPreflight{}}
+	for _, ref := range c.Issuers {
+		i, err := s.store.GetIssuer(ctx, actor, ref.ID.String())
+		if err != nil {
+			return nil, err
+		}
+		checks, err := s.Issuers.Preflight(ctx, i, c.Names)
+		if err != nil {
+			return nil, err
+		}
+		one := gen.IssuerPreflight{Issuer: refOf(ref), Ok: true, Checks: each(checks, func(p certctl.PreflightCheck) gen.PreflightCheck {
+			return gen.PreflightCheck{Name: p.Name, Check: p.Check, Ok: p.OK, Message: p.Message, Remedy: p.Remedy}
+		})}
+		for _, check := range checks {
+			one.Ok = one.Ok && check.OK
+		}
+		out.Ok, out.Issuers = out.Ok && one.Ok, append(out.Issuers, one)
+	}
+	return gen.PreflightCertificate200JSONResponse(out), nil
+}
+
 func renewalInfoOf(a certctl.RenewalAdvice) gen.RenewalInfo {
 	return gen.RenewalInfo{
 		WindowStart: a.Window.Start, WindowEnd: a.Window.End, PolicyAt: a.PolicyAt, RecalledAt: a.RecalledAt,

@@ -58,6 +58,45 @@ func TestPlanAndExplanation(t *testing.T) {
 	w.as(http.MethodPost, "/api/v1/certificates/mail/renew/preview", nil).want(http.StatusOK)
 }
 
+// A preflight asks servers elsewhere, so that it is for those who may issue; our own
+// CA asks nobody.
+func TestPreflights(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.as(http.MethodPost, "/api/v1/certificates", map[string]any{"name": "own", "dns_names": []string{"own.example.com"}, "issuer": "local", "key_mode": "csr"}).want(http.StatusCreated)
+	w.as(http.MethodPost, "/api/v1/issuers", map[string]any{"name": "le", "kind": "acme", "trust": "public", "settings": map[string]any{
+		"directory": "https://127.0.0.1:1/directory", "terms_of_service_agreed": true,
+	}}).want(http.StatusCreated)
+	w.as(http.MethodPost, "/api/v1/certificates", map[string]any{"name": "address", "ip_addresses": []string{"127.0.0.1"}, "issuer": "le", "key_mode": "csr"}).want(http.StatusCreated)
+	type preflight struct {
+		OK      bool
+		Issuers []struct {
+			OK     bool
+			Checks []struct {
+				Name, Check, Message, Remedy string
+				OK                           bool
+			}
+		}
+	}
+	var own, address preflight
+	w.as(http.MethodGet, "/api/v1/certificates/own/preflight", nil).want(http.StatusOK).into(&own)
+	if !own.OK || len(own.Issuers) != 1 || len(own.Issuers[0].Checks) != 0 {
+		t.Errorf("%+v", own)
+	}
+	w.as(http.MethodGet, "/api/v1/certificates/address/preflight", nil).want(http.StatusOK).into(&address)
+	if address.OK || len(address.Issuers) != 1 || len(address.Issuers[0].Checks) != 2 {
+		t.Fatalf("%+v", address)
+	}
+	for _, check := range address.Issuers[0].Checks {
+		if check.OK || check.Remedy == "" || !strings.Contains(check.Message, "private network") {
+			t.Errorf("%+v", check)
+		}
+	}
+	viewer := w.member("watcher", "", "viewer")
+	w.do(http.MethodGet, "/api/v1/certificates/own/preflight", viewer, nil).want(http.StatusForbidden)
+	w.as(http.MethodGet, "/api/v1/certificates/none/preflight", nil).want(http.StatusNotFound)
+}
+
 func TestWindowsOfPolicies(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

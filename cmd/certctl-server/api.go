@@ -56,7 +56,7 @@ func (s *server) startAPI(t *tasks, conn *bus.Conn) error {
 	s.observe.Store(&observe)
 	router, err := rest.New(rest.Config{
 		Store: s.store, Signer: remoteSigner{conn}, Seal: s.sealSecret, Feed: feed, Metrics: s.metrics.handler(),
-		Ready: s.ready(conn), Issuers: issuer.Kinds{}, Targets: targetKinds{}, CAFingerprint: s.caFingerprint(),
+		Ready: s.ready(conn), Issuers: issuer.Kinds{Installation: s.installation}, Targets: targetKinds{}, CAFingerprint: s.caFingerprint(),
 		BusURLs: s.busURLs(), Version: version, Log: s.log.With().Str("part", "api").Logger(), Now: time.Now,
 	})
 	if err != nil {
@@ -89,6 +89,21 @@ func (s *server) startAPI(t *tasks, conn *bus.Conn) error {
 	}
 	t.run("revocation lists", s.serveHTTP(plain, pki.Handler(published)))
 	return nil
+}
+
+// installation returns the installation's id, "" before another role has set the
+// database up.
+func (s *server) installation(ctx context.Context) string {
+	if known := s.known.Load(); known != nil {
+		return *known
+	}
+	id, _, err := s.store.Installation(ctx)
+	if err != nil {
+		return ""
+	}
+	text := id.String()
+	s.known.Store(&text)
+	return text
 }
 
 // serveHTTP serves until the context ends, and lets what is under way finish.

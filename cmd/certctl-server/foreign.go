@@ -55,6 +55,6 @@ func (s *server) startChallenges(t *tasks) error {
 	if err != nil {
 		return certctl.Wrap(certctl.Invalid, err, "proofs for ACME CAs cannot be served on %s", s.config.ACMEHTTPListen)
 	}
-	t.run("challenges", s.serveHTTP(plain, challenge.Handler(s.store, s.log.With().Str("part", "challenges").Logger())))
+	t.run("challenges", s.serveHTTP(plain, challenge.Handler(s.store, s.installation, s.log.With().Str("part", "challenges").Logger())))
 	return nil
 }

@@ -34,6 +34,7 @@ type server struct {
 
 	announcer atomic.Pointer[bus.Announcer] // absent until the bus is there
 	observe   atomic.Pointer[func([]certctl.Event)]
+	known     atomic.Pointer[string] // the installation's id, once it is
 }
 
 // serve runs the roles until ctx ends. Everything that can be wrong with

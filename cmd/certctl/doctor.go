@@ -9,7 +9,14 @@ import (
 	"time"
 )
 
-type doctorCmd struct{}
+type doctorCmd struct {
+	All         doctorAllCmd         `cmd:"" default:"1" help:"Look for what is wrong anywhere."`
+	Certificate doctorCertificateCmd `cmd:"" help:"Look at what its CAs will look at before they issue: CAA records, addresses, the answer on port 80, the zone."`
+}
+
+type doctorAllCmd struct{}
+
+type doctorCertificateCmd struct{ nameArg }
 
 // finding is one line of doctor's report.
 type finding struct {
@@ -21,7 +28,7 @@ type finding struct {
 // Run looks at what an operator would look at first: can the API be reached,
 // is it ready, are agents there, is anything degraded, refused, about to
 // expire or set aside. It changes nothing.
-func (doctorCmd) Run(s *session) error {
+func (doctorAllCmd) Run(s *session) error {
 	client, ctx, cancel, err := s.connect()
 	if err != nil {
 		return err
@@ -44,12 +51,59 @@ func (doctorCmd) Run(s *session) error {
 			findings = append(findings, client.none(ctx, look.name, look.path, look.bad, look.query))
 		}
 	}
+	return report(s, findings, 14)
+}
+
+// Run has the API look, and changes nothing.
+func (c doctorCertificateCmd) Run(s *session) error {
+	client, ctx, cancel, err := s.connect()
+	if err != nil {
+		return err
+	}
+	defer cancel()
+	answer, err := client.call(ctx, http.MethodGet, item(certificatesPath, c.Name)+"/preflight", nil, nil)
+	if err != nil {
+		return err
+	}
+	if s.globals.Output != "table" {
+		if err := s.showOne(answer); err != nil || answer["ok"] == true {
+			return err
+		}
+		return errUnhealthy
+	}
+	var findings []finding
+	issuers, _ := answer["issuers"].([]any)
+	for _, issuer := range issuers {
+		checks, _ := issuer.(object)["checks"].([]any)
+		if len(checks) == 0 {
+			findings = append(findings, finding{cell(issuer, "issuer.name"), true, "asks nobody before it issues"})
+		}
+		for _, check := range checks {
+			name, text := cell(check, "name"), cell(check, "check")+": "+cell(check, "message")
+			if name == "" {
+				name = cell(issuer, "issuer.name")
+			}
+			if remedy := cell(check, "remedy"); remedy != "" {
+				text += "; " + remedy
+			}
+			findings = append(findings, finding{name, check.(object)["ok"] == true, text})
+		}
+	}
+	width := 14
+	for _, f := range findings {
+		width = max(width, len(f.name))
+	}
+	return report(s, findings, width)
+}
+
+// report prints findings, and fails when one is not well.
+func report(s *session, findings []finding, width int) error {
 	for _, f := range findings {
 		mark := "ok  "
 		if !f.ok {
 			mark = "BAD "
 		}
-		fmt.Fprintf(s.out, "%s %-14s %s\n", mark, f.name, f.text)
+		fmt.Fprintf(s.out, "%s %-*s %s\n", mark, width, f.name, f.text)
 	}
 	if slices.ContainsFunc(findings, func(f finding) bool { return !f.ok }) {
 		return errUnhealthy

@@ -3,6 +3,7 @@
 package issuer
 
 import (
+	"context"
 	"encoding/json"
 	"slices"
 
@@ -26,6 +27,9 @@ type Descriptor struct {
 	Reasons []certctl.RevocationReason
 	// Validate refuses settings that cannot work, with a field for each.
 	Validate func(settings json.RawMessage) error
+	// Preflight looks at what the CA will look at before it issues; nil: nothing
+	// but certctl itself decides.
+	Preflight func(ctx context.Context, installation string, issuer certctl.Issuer, names certctl.Names) ([]certctl.PreflightCheck, error)
 }
 
 // kinds is the table: a new kind is a package and one line here.
@@ -44,11 +48,17 @@ var kinds = []Descriptor{
 		// Let's Encrypt's limit per exact set of names. A CA that gives more has it
 		// raised in its issuer.
 		Duplicates: certctl.Rate{Count: 5, Per: certctl.Duration(7 * certctl.Day)},
+		Preflight: func(ctx context.Context, installation string, issuer certctl.Issuer, names certctl.Names) ([]certctl.PreflightCheck, error) {
+			return acme.Preflight{Installation: installation}.Run(ctx, issuer, names)
+		},
 	},
 }
 
 // Kinds is the table as the API asks it.
-type Kinds struct{}
+type Kinds struct {
+	// Installation returns its id, see certctl.ChallengeHeader; nil: nobody asks.
+	Installation func(context.Context) string
+}
 
 // Validate refuses an unknown kind, or settings that its kind refuses.
 func (Kinds) Validate(kind string, settings json.RawMessage) error {
@@ -57,6 +67,19 @@ func (Kinds) Validate(kind string, settings json.RawMessage) error {
 		return err
 	}
 	return descriptor.Validate(settings)
+}
+
+// Preflight looks at what an issuer's CA will look at before it issues for names.
+func (k Kinds) Preflight(ctx context.Context, issuer certctl.Issuer, names certctl.Names) ([]certctl.PreflightCheck, error) {
+	descriptor, err := find(issuer.Kind)
+	if err != nil || descriptor.Preflight == nil {
+		return nil, err
+	}
+	installation := ""
+	if k.Installation != nil {
+		installation = k.Installation(ctx)
+	}
+	return descriptor.Preflight(ctx, installation, issuer, names)
 }
 
 // Secrets returns the names of a kind's secret settings.

@@ -102,6 +102,9 @@ func TestCommandLine(t *testing.T) {
 		t.Errorf("events %s", events)
 	}
 	s.ok("", "doctor")
+	if text := s.ok("", "doctor", "certificate", "shop"); !strings.Contains(text, "asks nobody before it issues") {
+		t.Errorf("preflight %s", text)
+	}
 	s.ok("", "certificates", "archive", "mail")
 	if !strings.Contains(s.ok("", "completion", "bash"), "complete") {
 		t.Error("no completion")

@@ -1378,6 +1378,14 @@ type IssuerList struct {
 	NextCursor string   `json:"next_cursor,omitempty,omitzero"`
 }
 
+// IssuerPreflight defines model for IssuerPreflight.
+type IssuerPreflight struct {
+	// Checks None for a CA of our own
+	Checks []PreflightCheck `json:"checks"`
+	Issuer Ref              `json:"issuer"`
+	Ok     bool             `json:"ok"`
+}
+
 // IssuerRequest defines model for IssuerRequest.
 type IssuerRequest struct {
 	Concurrency int `json:"concurrency,omitempty,omitzero"`
@@ -1547,6 +1555,27 @@ type PlanFinding struct {
 
 	// Name Of the certificate or issuer
 	Name string `json:"name,omitempty,omitzero"`
+}
+
+// Preflight defines model for Preflight.
+type Preflight struct {
+	Certificate Ref               `json:"certificate"`
+	Issuers     []IssuerPreflight `json:"issuers"`
+
+	// Ok All checks are
+	Ok bool `json:"ok"`
+}
+
+// PreflightCheck defines model for PreflightCheck.
+type PreflightCheck struct {
+	// Check directory, rule, caa, address, http or dns
+	Check   string `json:"check"`
+	Message string `json:"message"`
+
+	// Name That is to be proven; absent: the CA itself
+	Name   string `json:"name,omitempty,omitzero"`
+	Ok     bool   `json:"ok"`
+	Remedy string `json:"remedy,omitempty,omitzero"`
 }
 
 // Principal defines model for Principal.
@@ -2860,6 +2889,9 @@ type ServerInterface interface {
 	// PauseCertificate Stop renewing and installing it
 	// (POST /api/v1/certificates/{certificate}/pause)
 	PauseCertificate(w http.ResponseWriter, r *http.Request, certificate CertificatePath)
+	// PreflightCertificate Look at what its CAs will look at before they issue
+	// (GET /api/v1/certificates/{certificate}/preflight)
+	PreflightCertificate(w http.ResponseWriter, r *http.Request, certificate CertificatePath)
 	// RedeployCertificate Install the current leaf once more
 	// (POST /api/v1/certificates/{certificate}/redeploy)
 	RedeployCertificate(w http.ResponseWriter, r *http.Request, certificate CertificatePath)
@@ -4278,6 +4310,32 @@ func (siw *ServerInterfaceWrapper) PauseCertificate(w http.ResponseWriter, r *ht
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.PauseCertificate(w, r, certificate)
+	}))
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		handler = siw.HandlerMiddlewares[i](handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// PreflightCertificate operation middleware
+func (siw *ServerInterfaceWrapper) PreflightCertificate(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "certificate" -------------
+	var certificate CertificatePath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "certificate", mux.Vars(r)["certificate"], &certificate, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "certificate", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.PreflightCertificate(w, r, certificate)
 	}))
 
 	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
@@ -6910,6 +6968,8 @@ func HandlerWithOptions(si ServerInterface, options GorillaServerOptions) http.H
 
 	r.HandleFunc(options.BaseURL+"/api/v1/certificates/{certificate}/explain", wrapper.ExplainCertificate).Methods(http.MethodGet)
 
+	r.HandleFunc(options.BaseURL+"/api/v1/certificates/{certificate}/preflight", wrapper.PreflightCertificate).Methods(http.MethodGet)
+
 	r.HandleFunc(options.BaseURL+"/api/v1/certificates/{certificate}/pause", wrapper.PauseCertificate).Methods(http.MethodPost)
 
 	r.HandleFunc(options.BaseURL+"/api/v1/certificates/{certificate}/resume", wrapper.ResumeCertificate).Methods(http.MethodPost)
@@ -8338,6 +8398,45 @@ type PauseCertificatedefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response PauseCertificatedefaultApplicationProblemPlusJSONResponse) VisitPauseCertificateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PreflightCertificateRequestObject struct {
+	Certificate CertificatePath `json:"certificate"`
+}
+
+type PreflightCertificateResponseObject interface {
+	VisitPreflightCertificateResponse(w http.ResponseWriter) error
+}
+
+type PreflightCertificate200JSONResponse Preflight
+
+func (response PreflightCertificate200JSONResponse) VisitPreflightCertificateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PreflightCertificatedefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response PreflightCertificatedefaultApplicationProblemPlusJSONResponse) VisitPreflightCertificateResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -11315,6 +11414,9 @@ type StrictServerInterface interface {
 	// PauseCertificate Stop renewing and installing it
 	// (POST /api/v1/certificates/{certificate}/pause)
 	PauseCertificate(ctx context.Context, request PauseCertificateRequestObject) (PauseCertificateResponseObject, error)
+	// PreflightCertificate Look at what its CAs will look at before they issue
+	// (GET /api/v1/certificates/{certificate}/preflight)
+	PreflightCertificate(ctx context.Context, request PreflightCertificateRequestObject) (PreflightCertificateResponseObject, error)
 	// RedeployCertificate Install the current leaf once more
 	// (POST /api/v1/certificates/{certificate}/redeploy)
 	RedeployCertificate(ctx context.Context, request RedeployCertificateRequestObject) (RedeployCertificateResponseObject, error)
@@ -12423,6 +12525,32 @@ func (sh *strictHandler) PauseCertificate(w http.ResponseWriter, r *http.Request
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(PauseCertificateResponseObject); ok {
 		if err := validResponse.VisitPauseCertificateResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// PreflightCertificate operation middleware
+func (sh *strictHandler) PreflightCertificate(w http.ResponseWriter, r *http.Request, certificate CertificatePath) {
+	var request PreflightCertificateRequestObject
+
+	request.Certificate = certificate
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.PreflightCertificate(ctx, request.(PreflightCertificateRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "PreflightCertificate")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(PreflightCertificateResponseObject); ok {
+		if err := validResponse.VisitPreflightCertificateResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {
@@ -14392,239 +14520,244 @@ func (sh *strictHandler) GetReadyz(w http.ResponseWriter, r *http.Request) {
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"7H1rcxy3sehfQe25VYnvWZEU9YhN1vlAy3LME9mSJSWqW4mLxs707iCcASYAhquNSv/9FhqY52Jeu7NL",
-	"KvYXm9qZwaPR3eh3f5oFIkkFB67V7OLTLAIagsQ/X76nK/P/EFQgWaqZ4LOL2fsIiFj8EwL9B0Uk3DFl",
-	"fp/PVBBBQs37epPC7GKmtGR8Nfv8eT57JQJqP2+O9iECCUQXYxKmOsf6PJ+lVNIEtFvkVaCF/Nk3sCAh",
-	"CwnTs/mMmV/+lYHczOYzThMzJDUf1uZK6MdXwFc6ml08Pjube/ZxtdQgt+d6zeMNgTsDQkLNK0RHTBHB",
-	"oW1uHKc691LIhOrZxSzLWDjzzr0Crq+/8x8IfoMzpVRHlYnMR7P5TMK/MiYhnF1omcEOE78xw25N/RNN",
-	"gAi5x/RNmCeMF/9uXczPQ1bSBLlbyp5Tv9NUw88tKICnrswbLYvIn5WLAJ4ls4u/z1LgoZlobvCS3ZmX",
-	"AsGXMQss/DSC7xf/ulYSVv5l/YXxkIilI65W0LgB2sDz1E8MMojYnTnU5qz5E0MBijCuNFBcRszuAH9s",
-	"W0k+ZHUhISxpFuvZxZLGCoqVLISIgXJcyguQmi1ZQDXshqhBOcCk6FpZ2C5IW1/WHssQSSpFwpTvtK61",
-	"IgkNIsaBMHNcRIkEFiLcEIgV/EGRiPJQXRhmL26BrCOqCdMkoorcwkaRpZBzQnlIJKQxDZCdK8CP14a9",
-	"n5DrJI0Z4JtBG20ElTWOPf5MKuHhyxw+6psAHxrsM7dMSldAFrAUsnUddrAWcD/zXwzfQRqLTXIUBmHo",
-	"icax/ccdSLZkEJa/499SmD9uFjS4nc1nS8rszypLQSoI21jJS3OHvWIJ0z40gaSNbmP8xHtqFj/pR5aY",
-	"fTw+c+jq/lksgnENK5DlKgxttJKMPUu8cVtWhP9rOcPn3iN8+TFlEtS3Fje2J4Y1KE3uQBp5hwAPVTce",
-	"gR3vpnjJc+eGVMMjzXCp2yv6HqllayUGPGQdASfC4BTTRIG8A4Vkq6McSbZXlFPfKNr6QcQhSC9CA4nw",
-	"Yct0xcMxwsZYAQd/30e6uQ4hSYUGHmz+ApvtyX+kt6AINbwNqAbD5P6VGUyIqExiUAVJWMG5XFll4Edm",
-	"5BZkPB/Cv6+XP1IdRC1chS2rArTSLI6ROSO3QSG+bYnLR3bcUYRyrVQGcrd7luG3k16xdjm73K7FYnaf",
-	"3MhXncz+lvG26d2jERLXK7qA2DPdLWz+547GGVwSGsckyZQmiTtYL7s249SmZsjc62t4cr69CGTl9ia4",
-	"qDymUtKNW6LSyL99hPzWyAcbK0AE5nQqylKNmTcR1Yz6CId9dP3dSI7SdZ0RigLBUW61V0aq92NKxpeM",
-	"MxU5ibl1OXejuXfLLXpFzJhzQx2UpBKW7CNZMx0RSrSkzMgW5P/ucLM+PvNSib07W+/UJZOq9R63n47c",
-	"9mtkhS2XVqcuVDwcg2KvZQjyCJrhmjLN+OqGpqkUdzSu/hYoy1ZpaEZNpQhAKScLGD5n78llZsXrgPIA",
-	"UFb0yoFvRMyCzW4sPsVvJ2XxbyQo4EEHdEG1ATZ133phK3jM0Egjlkv3F4c7kC1QkYwHLKXxjoDJP58Y",
-	"Nm7UXW7A6pL2WYJYshh2hQp+PClM3kIifMz2KlaCSHyIEpOZWM2tLG3+HVJIBCdckFjwFUjkkkaOgqQF",
-	"gHawsezpHVDpk+bew0dt9G+c1nFnBZLRmPAsWbRK2v9qFS6fPfHB5x2O6UGYd9XJzEoo35BMZTQ2qnsb",
-	"EOwS29bwtVeUece4T7f5SehurUqxJi0PVKYMe85UH3vOVAd/zlQPgy75a4j2gIZBL4SVpKHjxHfiFv9K",
-	"BGdaSPy7MH/9Mu8XBt9TuYId7bIav52U5uxydmFCxWL2mBxo0nn1aqBt2Ose7T75X7lm8fbk33ahcYbf",
-	"7IDGH6hPmDW/2o0axmVolTBN/kg1SYTS5PmZ+qplIUZ8aN/93Od/kaBSwRUgMb2RYhFDYv4MBNdGhr/4",
-	"NKNpGjPr8jlN7Rv//U9l/T/lVP9HwnJ2Mfuv09IDdWqfqtN8XJyx6dmhmqypImsp+ArZtwRrgETNQgsS",
-	"CvLHt9+/IN88ffanrxBublz0GL25dpp+KkUKUjO7lUCign9D9dDzmBdGnjHfsHCAVDmfxVTpG8NORg1u",
-	"j/XT9gMr5bc8yqWAnkN5C8vZ54J5jVjX5yqn+bs12lRlD6dTuDXOq0dRSmJONP88dyf4wr704A/y1iLb",
-	"7wfsP2ALoPZjfsWs6lg/48JgUfzRtS9H8p+bBot51UXgd13XtoVztS/1rTUNIgcMQ2b4FY3fVNbtRML6",
-	"VnLUY3zLNNhx/qNuqQYKjL3hqjDYOlUvOFbuImgQJk3pgsVs6xC3lts8JuDOo3EQRruAWLUfWvvyyg0j",
-	"LZsLkAYjFui8bjd2oaNI3eq0vocSqLtpPY/QjTwKiAqUcpEbxQeM6+dPZ9tWrrkzY3hBZsQs3wPnURlA",
-	"fWHJSHKhzVlNKkp+FVNaUfMvsFEjqXSRNe2jz57XKMf80wM9io66KvQWG1xzldCfnvlIXbEV7//4+dM+",
-	"kl1YxcWNVi6qFTyTsFxkAQfkuFpDknqWSTMdCcn0ZhDxg5RC3gQi9GMtfNQgOY1vMhl7X1hSFmc+f6EE",
-	"LTd0EcOcSKrhBo3JEM5JwlQg+JKtMgmhUYxKrXF7dGcWHsf2rFtjEOsDquAmyxWYgVwLlKIrP7yqZFxh",
-	"CyLTgUja+JWWG7fBrdgwa5cxKEOoPXCU/LUgC7O2oSwM7RO+yVV6y25URM+fPff7HW/BaJC0Mi1xQRn+",
-	"E1OayrGy51rIWxhADHxWvFubyEseVSqoE8iS8RVIc4/rytZ3vT250Dc0D4sbKMIKnXvFB39jzqmNBlVE",
-	"Zaj8mNd+IanMAmvYvWPH8UH6W2bNP1twxlgY/9Sx0P5L0ppChkjpjUUWRhQ7q5ujY727yarFnnpiJcs9",
-	"5lay3Cw6n0lFzT0dhIp67OxVIOwjp7pRvBDI4ttrbY0WDQG1Em/VcwiVyC4rkhV2kGFmjZZ17XYs467m",
-	"ytLz6WqOXevO3HLtDruX7SYUWsD3kyCKY/q852KMMrsbXGmux4zUtmoySMPEzlYcQrLYVK+vNuYaUE7l",
-	"ps157cKg0H1K1vQOLgklUcZDCaGOCFsSulDWq15zVfd6q+dNQhi5/RBoiO60baPohqwjFkQE7kBuMFiJ",
-	"MJUHDoZmAyHdkKUUCeFiXdvDsIsilJsbmfEhnpj5bCXFOrefu3efNs2Nr5cEaBAhgIm4w3gFDGItHRXl",
-	"ykS2iKEBby+snT8nF9fC0RdiKeU1UAOHs/g18tj6FeEe1xLOWP2iYsGo6MpA82AAB/PzJsy/x4BFgoRN",
-	"FhCLtUMbLizORDTWak4yHoNSGPTiiAFPKTL/KYIex+K+OWPJQvAJpBhuF1DOhaE4ptHUjrGINs6akqUE",
-	"+DdsAd93RaZUM/C6wX4Qa2vJp3ZDTOFsEJr5Lp2ZOwKSE5qBgFirOckt/pSTSGRy3mQCnaal3BU7nuBL",
-	"m0NxprOMqxSCXFDOxYD6r7ewKUOTZ/MZXS5ZzNBv8CKifNUMWjWMSSl8/nr5OgVps0rQvHXHYljBB6aj",
-	"UNI194oWjs94PMMYm4xU7ewRlzlTSmxahwSSGhZFGMczUZVNFYwgz+vgwju9VURUW8DV193xVr5rubSr",
-	"jDwxHUlQkYjD2qGdnTxukuK7yGxdLB09OZpEVEfUROUIyRExUoo4FpnuYYoVEjw7OTvzscV15Ln3vheS",
-	"pCDSeAiB+USsF+/e7iYJBEo2gyOfPXvyfJxMagbxiSkv6rdtQwZxTuFRKuXCCvkjhC2nxXgMNru4U0Ku",
-	"bjCKYaSZN6EsvqFhKEGpsR8PVFhZuvMEeOUOh6nzpjSHuYXNTdJmcJrCGN1qN95BVxdr7jVNmNsrc+kk",
-	"23JV5SYZ5G7isKbxjYscG+yjYmMM0xGVTkv32WxcaMhArcnFknRZtbM0HE00mWSjMLLfPl5Jz8yRd16L",
-	"uKoBvoKa8zLgpeaqq2yrh5FNYUNu6NgHsiTXk8dsXFbnzdAQHVC8IksGcYhBRBuCsfewMULDJeFZHBNI",
-	"UjMEhpKdzJqXi59b1oTtZ92h2M/O5jMzETU3rYvlGcNca3M93X+uViZbDWuaYE8+ljxSEipn/Lp/vulV",
-	"pOdPW2ctUbTgws3EkZYvd5Dpe0fa5tJ7DlhhyXWKSkHeoOWFCEnMWxBaMrooNR8Xomjk0JUV0HmIDxxG",
-	"EKpujUh/Qq5IgKqETdkyr9jEJHXhfAtrm6a6Am3TGc1IMRgR3ymVTBKx5pUII6ZsylWI5K4IOlDMm3xb",
-	"y+oFwxbXr5/x2b5E8rmb5Q0Vh+tH9KsF868IikhIqwi7X9WvNpnAaFNmV5f2nxyYjkDOEewVA5MZo4iC",
-	"PCG/Wsut+pUYIVbZb62yi1oKsTmm5jBULPQl+TUXdn8lypxGIiRs89hdJeLBFtJ5u44wUDwey/APyeAP",
-	"xdD9DHwHtj015++S0nM9P68hUNfjDmlAqzj3t+X7kdttvUQmNQSNuySGXwofIjDcgzDD6y3LRzMfRRct",
-	"0CCaF9eF4TwnxApmF+4GcVmSEtCUo+AOJI2Ri1DuLg2CPnpFwsxGr5oLQJJAKI0MCjZzzGknxf1UMQFV",
-	"f7MTdvi2JsLaSQ1C+19DncpJa6jYtlrl9cOvIxGDuckZnxPBiWJ8Fee5XOqSxMyckorE2qZZuXoEVAmb",
-	"Ju0RuouU/eF3Qpnm77VeYCBfi0qMD+saaOWpE0n8ZWzMQ4WIb+QTo8sNWatN3MZIJ89ahQzHmDIww+0V",
-	"47e+sToiztrc7w3saPeuv5AQAte52dQfOTlGyf7nWreEoXBYjxpJy0z1+uoxK9AiTGPPZiG1uOPKGvLB",
-	"fRD5Dmj4CrSz4uwf+RwyFVAZHia2koV1HOv9YFvh4n5bViUKaZtbuIdGEWc21bh0jZzPz87ODCeRNNDW",
-	"IjIuhjKN6WYktO5ALgYGmuCrxQp6Q+FLbJjC4FLBrcPZWywT/YA+lHFaxw9ijZUYOKwBdbQlUakEGqrS",
-	"MetuWOuhqGgZl84PhooKjWODD8KGjDaDlP0+9/flwHWv+7aLsc/DiKZTX8aQXgPwmmelVDVzBdecwgBn",
-	"HgohnpSoJW7eQWludoPe7WUmUbyyYQRnmHvo5Cd836zFCE4xLMc4d7YcO02PiAV2O5ok3kDyIi6jP4Ki",
-	"7lrpf38XDprBIXhnV5zlDlfuqOgycwHV/Q0V9N3Ftp3XKRr70ZaJvw1aa5cYN4DF1qtqFZFz+WxlWHkv",
-	"780x9Dpnrvsx33bhciRzTSYK4u6Wd6e6Dwp1a4frIKF8k1vrCkuRogm43G2myYrdgbos2JkrX2ZLs6DF",
-	"6IR8MF+qLIgItUrgvNQQra5p9UqrbLqok6YZC41PhR64rXDYVTrValRESuoL9LkiYWbjHwwTf4zRyU+e",
-	"Pw9774bGwbhl2Vl85/MSMyp2c5vfukSL3kyBXE85kgmlnnkzqhzTzvYXLW6B7zBdhQv2VyithcDihIVP",
-	"sLLnuT2Y9tP2pVUOv3SXMYC+cXmPzdSV7evQ1q0rCsT2h5y3+bc7rr79dLXaEueFHTAvheOui3LbXfob",
-	"ljHyQBfL0frWjk9usFqU93FRvdP3NKSatlNTi7tpaOh/2zmIIrK+d4zuzBBkOW3pcco8duFzAyIAWl31",
-	"KH3skeeav2ld7tViqmUxoXypBc7k1Yfz/buTakWYKW5zi3mHu8hffkxjygs6buD3CLlvRBi+k1Zt1OVw",
-	"UHxvozQ9sKhY4kaY2apb/9zl5Riwl67Amp1CZcr4lp7wtHq12TwAJIeI78i/ZxCHL6UU0pdnBLGn3Oz/",
-	"vnv9E0mFoUxpqzQ8/+bs8VfjNKDGyu1U5Qfepdojn8Rmln+z8Gf2Ax9rTgMejjNjRlS2oMgRs55bL4Bu",
-	"9VRqtWdpAcdEEQjVIWsn044EUzDTdg4yETe1E+xYUmBXdGoqWHGoCI2VsFpTRJWtOUuJBq4jo3gYTSpm",
-	"y8IytI2QO2BafRkVF5GylqiASrmphP0nl4QLDhc2rYQ0FPyJ/KclUveH9u+L5a3usj9n7qQaTMxFy/vs",
-	"fQY+cxJmYE2feTgMZh4/stknRfC7UaGZTbqNqdKYROCVplDW9dSbh02loNqGrEG6kQKRcV3Nma0MFkE8",
-	"jl2aK6nVl1bJL6kFsic0jkESXLkN6OdCk1WGzo/WoFFog6kdaE7oQtyBS08pgLumTCuvnXQ70N0WcPTD",
-	"Ms89ZppwsZ55C4vWHGm44hwG+THNC/woQVdO3IpmbwHzw7exTdoHoc882FhQ8apvlh+Axjb9qj5+q8Ay",
-	"olqEG8M77ZbI5td19470DjPocvcOqx7UpvclYDBI+U38edDDLWwuyDoSyLptK5Qh+/kRx+4omdOSrM/Q",
-	"YRELcQshoTr3VQxPCx8bnS7DfrG65ruuZip5UruYMowSI0nWLI7JAi4IFzcO6+auBUJo/giw1v68aIEz",
-	"R9sgctXSi9vlZd7KQGK2ygCmL5VFKdHNZX4vyrgOg02uKjC+FP34i+9em1dRs+baqKsj8yM66iys/WXr",
-	"UKhw0Q1kQYPbC7JmPBTrucujM/B0+lDflVmUm3d1tQ3xVbfSzgnyajCHYAE7UHodRriMeU7PQpIgZtb6",
-	"9HA4QoUpb/viiwrO/XWU24/Td3jXSSqk3k1APkY0aN2IUQfMm5c/zi1l58Wvq0bh5+ePnz7tzPm998ze",
-	"ewpMpEqthQy3JjnfAtd8tpZMw2seb6ydE4uIBOrxuec0/vLi3X89PieMkwVV8PzpvNq0CKMK1sIKevWT",
-	"enb+9PzrrwdNLdkd1ZAbxbewwcZIiww763QFSDeKP/kCjP3z31tI50ONeRyqcl0XVOcvNMVG2B3Lsjy+",
-	"REvBg0xK4MHG73jfKThBrPmN8ldb/hCxGAzChQIUakOUqzVy3aGRD1XXbacnuXwTFb5c8N9W7fDRTYcF",
-	"aWjZzTbBub2sXmdGIwt8+vVLGkSWkVfihL1mEDnEmu0y3RRonV9Pozw37U6O3AE2QaZif96hE8HspMVx",
-	"9wZUWEqbwjrnaPZw1jk7wY655HU6r0cDeKOnKjxgV5LLyaFRV/wwru5R1NIVmjEBJQXSXT4DRJ+2fJ3e",
-	"sia+K3coETcGrzr2twl77N2bk32Rp5AtYhbMCoHE3+li617sEMP/VzD+Pg9taNyQ2KfEz2wfXLXtadwh",
-	"I1VmDnot5O3IrzpKPVcqnPi8h2PrOndluCtQN2j077cCWpjbu6GoAV0O0AiDz9Gm974oUK+1FHgnBtKb",
-	"SinE35H0PxFJi5irCdDXRVPVULWBQ51IOoVcUzLbw4k2xRw71swrSa4sBkUzLSrZcu6fCeUZjb2JcvWi",
-	"6OVAj6MBse9HNHdMp9YOpLtaL9rxY9YqYPWVx9s1lVDlGXZ5t7yRGRI+vlUaINsDEwfYZ732l4iqS6KA",
-	"xhBeOC+A4CiIrunm0jrzLqz3lAtMk7CmVqIFfkaYvszLOF+UvkF0CBSq9Z3IgqioF5eHEHYTaf5WW4eE",
-	"n2gCb7MYxhYzx3Jxu+aeP/PhVQh8M+2AXLUkUiaUxS2hL6n/90wy/4M1i8OgUTy42qhrG+DCGVL2T0Tk",
-	"ohm76A+QbYrjLmmpMqUPM17nnrFmFB4W0R5hsHJl1j/3Grj7U2tioXaMszpkNk5PBfgRDpyhOZHD67Mn",
-	"9HZw2GBXupCQbMX8clBvtcs1xWIqLkgkzMyH1TqXHuluXGWu1qDtHfOMRqcMtWyb2QqjmsXE4dR8fHZR",
-	"2QTbBYlXSnK5U+lVc5CWJ0kxslxh9+yi0pXeyVnanIB5DX+bd2hT0MvUQnNJFj7uscypvE2eeOMwpmQJ",
-	"E+TvdSC97PagD8BAM0RXxXp3ivtrIy3oNJkm8iam/DvqkfjC5p0TUt1TJbnNr6UG6H9u9Erzcvdp26K/",
-	"b+sJ4F343g3G2kOEOjp1OMuuN7St6nwUkhQb7z5IZ/XPZ53b3XphVO1G1YAQU3RxoE5P411CUsRjrSUt",
-	"togOp4mDm52rE1xTEG0J+wMSbqVT8oCCin4MMH+3lDarmou2Tig3MtwxsL5MgYWiMd2GhgneuDQLmfvF",
-	"qFiPXNcof1mniqayS7G1Ahg7plAWYUG5DUSBvGOu2ZWrqq2sjOEe/DKdJ+fY4D2YZ7+bvormHU1PnU8w",
-	"fqcNAlwQxu9ozMK5kVxuliLj4ZwEgi9jFug5CYEzCOdkJTgYOZLeURb7GkJhJgzHhnqeQHhd13YbQsqI",
-	"fIUyU8eXoMSVpu0d5RIINz2lcz0Jd0zH0MEy+9iL/b5aidacRsv55cEtPlskbTEX7KRdVjGhYY07m/sb",
-	"iGE20C1sbjJzL/qpCYt8yBuaWT85xvgV/xIh3JTt22yZv1QKDQGuo5uonu5cKdssmcYrIZmOEv+ysYvP",
-	"o/T82fO8pc+j9MnXT22Xn0fnZ0+/dn8+OfvTufvz6dk3+HZ4/uzZ4296Vv/cc0ftxsnMZzcyN5Z1kUpp",
-	"VUMzzY2EOxEUgeI+j0Wmisiu6ayou2i/hh+5tjOjigD4Yjjqp18Z3I/VNQh3UOk0Mowl+ENKMDjDPi6Q",
-	"NrbzH8FCfucN98kbdqbzXOOYnLYxrMQAxpMHLEUypifux5vq9rZFDpHJYEhOsJm2MV7xtW8Pb51uPrIC",
-	"jVhqm/mS0A1ZgLWVzsnC5idKwCAsRbRYYQHTrbIww4u7PA4H+D5d0YQd6sxsZW65gdorw7wFGk5VhnAX",
-	"F8qSxbqZqz9Vm5D24hatHTEmjFzouJ57HD/2TDoCYthNR2RGILjKkpb97ZgpX63f+fux53qTbA1ZaQ24",
-	"kvFU7UHqMSyVI6pgwLyKK+2YNoU45/jI4aQ5O8GuPSBdQZf2uuc9xZHP2koFb4e3fHM2hMcfPM/moPkU",
-	"5jA2vhR2CG73DG4bWumkIzn4LdjC0LshS1lisX6fG7ERLenhJYoFLW35Hg9sY/bW0NIWze3F4Vq5hR9I",
-	"HNa7QWiEP32KRoyXRGnKQ0VcVQObMbxb87hqlqw/l9XM8OLKVgIUS5fDK2xGsK11882f/vTkq6IWrW0c",
-	"aLYSUUUWWPzViI/bRWkNcRR3zLZ/FUssjEzegTIBvrW1dmuVZXMCtpz+miosvmGTpu3BFEFPWPXB288b",
-	"s8m6277bdwiNsTKFyOLQQZLpEVnQNk+7e6YXV7gNtOGaA1tTjol4eV/aSrHggS3dMYv5Bng4og28/QZL",
-	"h4xIxWlD0zcx5T4H5GaEmcX5Xz0X83JsAm3VLeobb5SSmJeV3DY6d3l157NCxa/jwSvb90EsiU2PIC+u",
-	"8kIzIgHCuBaGvwRAEqB8HdnuacO2XSrGnl1jdMmOaVdOv7VDOJBU9j+3R105qV86cKXI7WzGCYKs9ur3",
-	"N4foiULd3jbNtLjBlfqtIuWEffPsZsI39/vNOq/G2l8A19Yqr3yKlDoc9z/g+94KISNtgaFkS3+qwpKy",
-	"WKD9Ly+hsf2KpMFWkc2xBbzHhblNCKp/Mr1VG2Rr7Wcn5z2r37V467GM+P2G+Qr1FFDppe1p1LQqszik",
-	"tlaZZ0el7RiMq1Db2mIThvOxSXmSR8hZ26ppCeQF03Jrpatsix32sIIajdd0eJOZkly79d2d+ZxHyGaK",
-	"hCgRYsWhfP1kyWKwZb2sGOdKXmEfb8pkTeXKXRT2EV6bqZDa62/YZqxtvdqLPlJJpoxsT0Kx5rmM3wir",
-	"+oPC4khYdE3TW7AdLC7zxu2j+rZPxdebDNuDR0KGjFO5IbmckeMR6lWHxqLyCqh0LD97Nv9yboThNhLL",
-	"AiXcMctstqpFewvu4DFckMRiFIdLEmVSbi7K5peu6lte2ESk5lTNi1gH/qL2oyE1p9W2hQDOj18naVQx",
-	"3X2KivU3K/JUNhlnlC3Cw92BVoJMy5X3I8gkweENnNs9SvwtKBHf7eg736Myf2OBlZH8q6x6bhvmltEF",
-	"qI+RqbITjRyqzYwUcSwyrzmK6jK2H3IbSmLvst7ldBSRK4Lm6xPmHO2PuQmwMuNXc+L8mBDOicJSaoHg",
-	"SyYT84O528EF8KksNTKAK7JGeQDYBsFbVGHq1jgDU1YaCF42rGlU7rYgrDQRG9jQpiSJadSFgsAOqSvc",
-	"iVs4uCm6WjYy99VkXKUQYFejaihu7ddb2LwQSSpFwhSW/V8uWcwQKC+KkqwqS0EqsFVoA0OO5vnr5WsM",
-	"rLUnnEp2x2JYwQemI6wQ6RVWa+m9VSKxUuhFXsASrZlF/2usyFJ0GrskeO2U73Kxntfftc3PGCcxM6ID",
-	"F7WXy9arOBCa5muAmOdCsXlS7t7QIcH82rWFVg5Tp0cZ8Gl3N/rrlmyjh4jjBQ1ud0MQtPl5gjNiJYgW",
-	"VnZ3GonbvrdeTYlnzXHqjqBeLOyss2hWU9U1sMKQHjNBGwAdm29ckcfJ5uyptB8CDQ0OHrpZW+PgXCdB",
-	"KRJCSRpTPuT0On0p6AKKNfQ6wjxVyzSDttDt1Ea2t2TlOTI2zNUiMnZUtpfiUN3NIUgeQu9rD+u9td+W",
-	"l7TKtd5hBbPbSvi63KUyIq9ws6GlgAsdGTHBR6xdpUm2nnVVWY/ylmRUFnJI2J32Wh9JZpwzvpoTpUWa",
-	"Qkj+uNgYHAOpBP9q7pAEf2VaQbz8ygg0SRrDIMmlvU6KtkJXfTV/swzHYQe2VoPYhoyixxItLd7t7SII",
-	"YTPNVt6Wc9qMh9incjO3BPjYO39hSWvxlZoRc9PFktzV9mk7iMebCp6MIYUPZhseOlhHm6GdkPMDqeBc",
-	"vqUKz/ulnV9PIr851n9A4a3OOyZQw0aIdIOby9SF664WM24/u8YZuSomI+1QtCgpup2oxFYcQrLYDLme",
-	"2vreom1hu+vtJaEkyngoIdRR01w5qrth45RHbr8qATTa6W5cVwZsClJh/paizAZCurFMhIu1X1LqliXk",
-	"5kZmfFgxnZUUa1vztHj36Xz7HsFuvNj/t2hpXEp2PZ13W2DdMPGGFb/IQBmosCY0UMM2D0H8uveK1Oe+",
-	"somVXiAO5udNmH+P4o6TghYQi7VDm1xgMFcuVoLArp9l0xl7SnWRaSzuTxHiNCCaqS4ltvkv7IaYwtls",
-	"vY9L6zkys+aERrB4kCobqjvhbT7KZ7F7PWpr3WgNxvz67Fj1o+czHUlQ5sppuCQeN3HsHXaPFUuHKA7Z",
-	"8AzLVt+IZ1aEdTfv8D7bJ2dnPnp3IkcD4YUkKYg0hl3j4CpyznaAkag17K+2DLJE4tEEsHAWxo/Z3qPY",
-	"CsL804FLcEJdy/JLlNqUZnFMIqgmzVZmahrjqwRn/VQeEb4o+HWRO7NwRVi6yzWvtjfJGsPeNqBn/l69",
-	"vNGaqCr03zIj1HviQwXSoGX40sbSNftetFYnxN2WM5ebnNvTKEBfLsAnvZTtT8clwbwTCVhOqSizlqU5",
-	"UVb0wJbMlJOXNqGL3MJmuzHy8MayCxF6e8rWgrHP/BwwFAllfHwJ5NHtaV2yV7Ws8NOOYhQjCzJb2h5W",
-	"WmlEH1ZzXlRnEnrA2xIvvnsLVXcs82aP3byEOMsT1mbu+Ktr9aHx+yIEe/cqgbtYqvatQXLghozjanJN",
-	"Xn/+IIFQeXVEiyrFomtFtnpcHhZbplCXHd4dTlu2ExxXudyNST3sdjP3X5fdn5Tbhs4+XPhb6QnwNyXZ",
-	"DCvJOLaEY0RZe7LALlyzUj35RkX0/Nnzh1eFsZYt7a8fNT7KxHwyVg8fHpnSUfAxzWQqFLTXRBt1fs6a",
-	"ogZ6UUfdQqUlv6sdzE7plx1BBukta8fE/oKPhfPdg9m1U69iTe815eh9kjifnHfsHuDjRpji1mxdzGTX",
-	"pgsuHNmiRfqbRNpMf5ECVxckYTzTYOM1Q7p5JJaPEsF1ROx/3U9rgFuPDF25IL7xuikl9UTLnrdJ3zf/",
-	"Fj4b6PXVT1fE3C+X5K/vX7RZaJ731o1AeFRWtQ1o22slM1fPO3O2rs8eUOl1fXNy9eaaWLEecQGtpfbt",
-	"YuxI63T2+TMqYb6cO7Q/zm0s6jwPBZ5bdX1DKA+dB6caeKtcF2Ss0H3yD/4PfkVSqiOSUkkT0KiCU41A",
-	"Q8ek3aAL0mVa4RPM5dSKsPCEvGeJDTz+BzcwxjS/J0+efPPVZVHEwcYla/ioicqCiFBFfv3mLPzVDPPr",
-	"k+fRrycES3O5YZzXltjqX8plDj599qevToghOpXnJZGUrgBLk8exWJNfKyTz68k/zInFLABuub0Vl2ZX",
-	"KQ0ieHR+cuZKhVo4q4vT0/V6fULx8YmQq1P3rTp9df3i5U/vXuI3ZWEvZHyBNryuCEyYPT45sy8ZGqEp",
-	"m13MnpycnTyZoQkyQqQ4pSk7vXt8WkaOOoVN5AEv1yFmZSl9ZV8xH7vTUbOLv/tZSvnK6QvLNT7Pe9/E",
-	"1K8hL+JK0ETy85DX30hQwINhL78y8vKgN98DTX6eff7FUKdKBXeV9s/PzlxjKZ3bb1Lb/IkJfvpPd3Va",
-	"nttbVNdsFFk7Ul6zLonBOOt3ceZO/2jF8k6LyADDIbIkQScTHi6h+elqasTxv+exxL+Yd+tYcmpLCOJ1",
-	"I3ztvV1nPYX+CLSi/lMwTrBrR578uxDh5oS8j4AoQ8P2mWETt7BRZAXOxW2e2VxaQleU8ZOiyGGOmi9x",
-	"MVdOYHcRht8649Qkp2BnKNqN1vmxazDVQIHHE08OoQ8DPkSCbESGDM2Abh2JhGhBFhAzuNsDNdzlMbv4",
-	"+y9VRPkWkNdRXrZM6EcWc/SP8Hi72UvR6uRBsJgjEHe9Gc3BCbwkQS+Vzwtarh+NrV5T9ro5DIlt9bk5",
-	"MpVtda/yHIfhVQi/OVGRWBs2hs1JgimO6Ed6C4RWDmk0cZ1+YuFny4tjsDaE+kna8NzqSY6jsuvvfPTw",
-	"dJv9f2fE3/1BYte7A1A+4f8/t3KbP4POr4txEMCv3lAdHeHWb8NAy3mngC4NifVIDQfpaaWhlJ9dXNkX",
-	"fofvK8CqFWwczp42anQNla8KN0weD4HDlWEr2KnmhDx9fOYKoRSvYBSONlx2W7T6CdYIqxe1qlQ7nGnB",
-	"Oqa/OUpP6aArYzosqgLFg0t/xWYlOoINsQWmJpfGfoI1WWSK1GuG7YZrp0UHJD9Z55jwk6u8sg8OHOg8",
-	"7NI8J/GOrdxdvWY6YpxQZy2a/ESuLJ1hKzK2Gkn50mbqtZ+BS+WzFOlKm+/NYqcnyEbG4ZGp8ii8/R3N",
-	"wxldXqNtVDf2vA3X7Tpu83zvi7Rf1fkeM2sGvFgmDYX/EQKQgS9xsXwrIcK+80vZo7zYUbuR7M31X2z1",
-	"n3tXYYteF4c2UuGWj6PEOkN1jdSCAFS/BmtXeSD11Q5+T7qrnbxHcb2FzcHU1oYWkZ+Hh3QG6qjFWX0R",
-	"Cmr/9hdZfHta9Xu0c317jC+q7x4GZb/N4tt7uqPt1MpA3oOtrzkQiU9JChLDc+eEcVctcoLLO1skTJMs",
-	"NWLa4/nZ2VnNJVU5ytrP2wdq/VntR2m3ie+MxuQQklRo4MHGEMKhRLVyhfeECUVak8+2TbUrNLmAPPvr",
-	"spI5aFDh/Oz8GGt5X8aBW4ekXY6aO7+mDbuw4fm2ZbFt0omNtSOsd4yge1UpcuFbinv1tHjPrWUKLlVJ",
-	"vLGJdZX0wSXjYRXx3V4bSN9kYK0yUIN73bsg9M5WGB7wJjqx5c+DfZDD/IQYKzix8/EnmsAYL2X/iy9t",
-	"GexvbUTMELAClcEgDeNKBhG7O7TWUEG74wijw66NeZsRD72aefkHyzYCkSRMawhPyE+iQqwrYQj2/ONH",
-	"81IslN621W0JDg/10qks8Z4E5iqQPEjyFgIja4SXGFXiqudQCWW2c52rv3xPV30cHd/5PL+fG8BJPJTU",
-	"o+P6xZzqk1OWYFm+VnHnGp/XEfAQ+GPnedio84UhyHujxaFhtNpsFjkPfGRKq/HY8qnyr06Nz90N+zCu",
-	"yrdtziOPEphfSpdbdSuVphsM6MLqE/uD183UUBS3rok2X+WBQXN2LOJ4X6+6uSuNfD6I73P70s675TYo",
-	"nDIFeTE1G0FtPWprK1RjSSYDTcq4cnVP1SWJ8fw9TdY3oEnZrKBaqWT7iv8r5u1Mig4DROLljwiJI4gD",
-	"tkHxsd14A5DWVgd7IMhra5V1o+8grny6qPQNaDFhMB66XKppOM8BbBh2E/dkwPhiWN61veMwYt7Wk02w",
-	"Oll+uJMg0uknO17nhf9XvpgQq4aq30PffguJuIPf70mrOGiR5tIRGt20TYnfF18wde0ktWWGBog9LyKb",
-	"lnxwXPlAh1mUfsAUuNF+tY+PUkge5bU2SmRp5ntsocSblz/OK9UejUz69Oybjplc1sJ/j0PMEgu2gyjg",
-	"DiSNiU3+U5cu82ISP8orszFqy8QznkcwcViD0qQsrLofyinZfs1ZBfnFu7cP9pZ78e7tqBtuOrP4a+t2",
-	"8bMplGhdNThtS5aqB2Dyfgc8tCL1u7clOn3UJNgE8d7cyzZ5SHrzZSq48V3lkyOwsdE29EPeduXeD26V",
-	"rYDZHPsEIjL2ZbPJu95zfmmffzEq+suyz1wbTUP1lb2PxJXOYgqz9GwjOswRhHDuclaw3FKaArdtOPY9",
-	"MqtlD6XM1/bt3xpR4rYPTo8WuI4U564AkdaQpHubFE+xIlP7lf7GPP6Pspw5I0SZTD2FcI+kyLBhTliX",
-	"9Pc9H+l6t3YFONo3pj+lQwS11jvRfnZS2IGErvIis1UGWnCiKolMZyKoVixHnQMdlInYX+8runW1IQSH",
-	"9bHNm8dxetaa9B4YeZDrduKNuyKnMKRzWBMu1pNgxmlaabHk5+r2Bdcd5wFzi77TPpt2rkbzoZaoOqYh",
-	"wZi6W9hMItqhx8N1H3OxWqGw97zINAnFVFeJypLuxIgs+f2y7zqrPwss3IktQKitZrn/qXSHP9q4sy/j",
-	"ch8dAjkdt65VE2qLg6z0SZgurzaOScZtblpYVN3fGytck5cOvBBx/C0Nbr8IzGi0rPlPFPv+LGyJXy0I",
-	"5QSojBlIFPz2xYUCpwbq4n8rcfDhaeMHcwrsxC4OrroX3UZG2NFCoOGjGLTus798BzR85d47eHzwYW2b",
-	"+UYOfiAfhLy1lvY1VUSBJlSxsHowBZw7jqU3Aec7pgIqw3JjDz4Lx624LmcOhsUphtt0WinM8y8IHu8l",
-	"WlyxWtIgiAzzZuzlwpie2ZbLGV4HrHJNTB24PyIb4PCFhY7occE4+LCGGjnCVX9tw7icBLXspEAtN+We",
-	"JiLAQ0ht/QLbRPSNxN2wu7TCG+56ifvl3U50jZ8Nr9qH5VUHZcG4FZmTG0J7KwmroUT9GlXqYRkxZg2D",
-	"E22uAi2GpQ69Y3xYwj3WEBmUDYSxEg+E/TisULYQqYaP2qLgI6Wlq9A9IvTFoualdR5dBQGkmmyNSaiN",
-	"sHX/QjHJtsey17vLzQuwmiAaQQyOPcKxHyGW7U2VERCahUyTWKywZUhtSRU6deToIdFTWcZNtJLqW/fO",
-	"Fy03200c53ayQG2pklMcRnfxALve2aHMT2bwe0posZP3FA+owO5gRQS2j6nosbXI1Cj6GVhloDjUL6LK",
-	"wDA0rsDENiTrZibfu3e2YNDEAaGg0o/zDiShiqwhjrFZzOxi9q8M5CbvCnIxo/hki80XLfi+tHgJC6iD",
-	"Myx3Hq4HmYixhbe5TNYMAVokaFufy6NUxCxg0M/Avs+70x2CgdnB74mBuZ15TiVnavcfj/gtrDC7zpLk",
-	"PD/UmFp7QsepbtPz6Sf7RyeDe8nD4sQ7KfunvH56mBNySnVU0vGyijflgVZJe1y3lWNyzpe8meXVDeFV",
-	"RmXYFZL+Z3zhgGzGTtByC9vlTeG3BR2hH9C6GbHFpLnYmUtEt55cbKaphSBJFkREwiPbsJRQTVwRwO5y",
-	"EbjcUwkxUNXpJsQXjgNaN5kPwj/k3cKx/ri55sIMUMWephZopf7GSuSGXKZLKWflINANVdsqp/tWv3bv",
-	"/DbKaNvdHkeXYAVk81PKf+m7gO0qD5USj4Pf0wXsdvagL2C7ksZlUB7dNn2dfrJ/DEldL452pB6Bn41I",
-	"WJ/oVvRno1fxuO36O8hGz46AiBjzNlUojSd5vMYEMg/wbOb2VPB7EAzkWOc2eSjUW5tfb47wD+hIzRtV",
-	"juILg+LPv2iCmRzwV+o2r7bqqriNBvqwSMDfwe4Bu3UZtUUAesHv2kadbGgSd6lFr1PgV2+ux0nv+aAj",
-	"XAHoShNBtp8jraV29/uIqXL0fr/5gDSjXXOLphfDcSWHc5S/YnfwQLSB4yQ2oTIg8uMtUMX+4EGTwiLd",
-	"SkJyOlP02RFzfyeUp1x+mFGJPTliPbA9DSgPIO6oq4vPf8NgtgBoCK4+qKZ52fBu5vamfO2LdkUW+zgO",
-	"00irYBtZwrxY6oHMCMX492RJKPf35RkTfGW/y7M+/VT8jddAUVzMpyZWj3kcYRVfHlRZrM5y/HpdnUhS",
-	"FaDT8sWpam5JEYPC4I6QKbqI+xFAYEXBHkbqXvptmGvddo/FbQvY5udU/NTPbfHFg/FaHP3eOK3d25fH",
-	"ZyvH5yE0w2fxryF22/KAx3JZ/O6hWG5rCN2mXxxor2fHwMhDW2/rHKHdfDsdDB8GOzna4R3fhOvnEoX3",
-	"P6a8SxnPU6rNaz3xEz+INVlSSajhgC2xUCHFfkUlKIvdf3OGrf9ZkiUYPGGjJ9w/i9gJxjWsUEGcf9rK",
-	"6o43tsAVU0TbOFPfEtyj9qCNpu2teyaWG1h9cxUP950NzQE4X0wXEM/JLWz+547GGVwS5crRJZnSmMm6",
-	"xPQf33rw49pyGCZX1tf15Hx7XXg4NhPzovKYSkk33lCW6bP6Y9papwmxeIIyMCzJYlvuG/JcfkW0IIFI",
-	"hofObD3tDmG2m8vf/W0IvtVdb44V+mxLM6QlpHeOIKwtf3bAuhn5HPcWEF3d55cnII+j09NP+NdmiLzc",
-	"xICRUhB+9lCEZi/698kDh9j42fEQ99BytJ+ltMvTE4P1IbGjI5/q8QXsPi5z5/hcnyBQvvcAhIDR+cFF",
-	"ay2P9IqCq9K2uolPLs2flXgA3Aj+f5+tKdM2OsJhNd42yvqlA8GXTCb405KyGP/gQt+oLE2FtO9ab5h5",
-	"9suQEOyzSUvp2A8PLuFUkMcVEgUJtuG60pRXQ2mLQiRtWDrGh1jO2582A3ldnT+o1hB7FnaG1y+FTKie",
-	"XcyyDN+8n9Ns7YpYeWNCF6UvPtr1RUmAa6OImkfbtcFbTjoPpe5kRvlLD0cdmZyzyIxzy1mUFmlqpVga",
-	"O6YhktQIgPfLQOwpHEc/SqgqevTM84LzmDdcFrHTETBJ1vQOWjpk9qhNrqvoA23G55b38Nq/5haOasdX",
-	"soBVxm3f18fHWMS3ON9DaOFqxbHeHq5ksSGUhEDDmPH+FJ38197wpJ2x+MCRM8N69k5hJYvEGi8mNEpG",
-	"zuoLNIiQNRCmxgF7qKzxW4e7S+FDIWAlRHjpmiy7vpwQkpUARWoywBDwDwsk/s2D/wdqLSdkhfVDy/Jj",
-	"VnogQpKIKlKIEGOOwIzR0ZJFi/R38IvYon/GNYtdHwWLuntQgu3R1S0Mv3fvPABZeHhprb8wHj6UGlwW",
-	"gMcRY3VxWPnB57/0SadFF7ZDyJZ28Hsy47udfXn2+/Lotkl2UH89Z/DescFetVve/Zvpq3jcJpseZKNn",
-	"R0DEQ9vja0yg3Qw/FfweBAM51rkd3+Lu5wsys8zdEcf2Qp1RA18s0pvmRLEVh9CoizoCsowBNLmFjVMr",
-	"V9hBCwtApIxzCE/IFbc/lzIgXdMNWUcshrx7cQ6UJeggAoW9Ru9soQnBudNT82ZxAeVcYHs/ttzMXfs/",
-	"CG5tb2WzPqozCdiUBqinG7Ihfdz+AZEAU6a6Kjs6OB4sK+1DJJL8PFSEdTkWEDO4q4Uer7arPw2qvb17",
-	"we3pxbx3IBmNfz6gn+Y/oSz394yXtfoN+SoEW68FPP+119Lzt8Kk/rB0rnxdLXSYewIOcpEOAOmwlrZu",
-	"E7u1sx0P4Snbze7bW0orO2DR5nUkfId1G9kbe39vLjJNtcIhBLSOBE1YK718iMRVcj27r1Si/yeySWpt",
-	"CeuvM8LVAmLBV4po0ZY3FAGNddTFQn6wbxwQKm4GD0iujQQJ6gBCji1IhoBKpTAAweK5qisP38Lq3/3A",
-	"+vd/FrSuYkaxLUeOLR0wMkDshNArfOE3C58EtGSB6oLQj+6VXhhhUeqiW/CI2zafYX9u80aKxJBSpkhS",
-	"LLt18xKovee8yuMbofRKwrufX82J3Qze3WLNScyUBg5SkRACFsIloWSRuaqlzGmGTLlKwdS8tpI0hBBH",
-	"MIeObYA1vbWq49WbayIyjOpQIO9YAF5t7y2u98BVqTctqBrYYPtnZ0+ONR0X+mCc1urftmF7L4r8uztX",
-	"Bt/4/VQm4VjSobj/QOpDfJotgEqQZjQjvOJhOnE3k/HsYnaKQq0b65NP9HMmBfjI0I7i4odqHZ62g5Cw",
-	"DE+mN0QLsgKNDirXLswNUPQXbX76CuhdXt64MWkhI25/Vfai4kU4Ds5eOj7yVKtaZ7TmODaLGyGNlT6r",
-	"+6yUNXVjFc6z7YF+EiFUZnX2l+33vqOQ5OGJSguJ/jnC61/nm/Cst7Ca2YSccrmEZjoSkmlWHSkv4rQ9",
-	"Eh52Qo0IapO3wvKrIlfO9xnwwuuIPdsr4GlGAG9/XpYIQQgYNn8LmyrgrOzrm1iQkNnm8OXrrsq5HyPT",
-	"mOqlkAlhWkFcRcaShj7/8vn/BwAA//8=",
+	"7H17c9w2su9XQc25VdncQ0vycxOpzh+K42x81rEd27uuW7spBSJ7hliRwCwAajzr8ne/hQb4Bl8znLGc",
+	"5J9EHpJ4NBqNRj9+/XERinQtOHCtFucfFzHQCCT++ewdXZn/R6BCydaaCb44X7yLgYjrf0Gov1JEwi1T",
+	"5vdgocIYUmre19s1LM4XSkvGV4tPn4LFCxFS+3mztfcxSCC6aJMw1dvWp2CxppKmoN0gL0Mt5M++hgWJ",
+	"WESYXgQLZn75dwZyuwgWnKamSWo+rPWV0g8vgK90vDi/f3YWeOZxudQg23294smWwK0hIaHmFaJjpojg",
+	"0NU3tlPteylkSvXifJFlLFp4+14B18+/9y8IfoM9ramOKx2ZjxbBQsK/MyYhWpxrmcEOHb82zba6fklT",
+	"IELu0X2T5injxb87B/PzmJE0Se6GsmfXbzXV8HMHC+CqK/NGxyDyZ+UggGfp4vwfizXwyHQUGL5kt+al",
+	"UPBlwkJLP43k+8U/rpWElX9Yf2U8ImLpNlcnaVwDXeR55N8MMozZrVnUZq/5E7MDFGFcaaA4jITdAv7Y",
+	"NZK8yepAIljSLNGL8yVNFBQjuRYiAcpxKE9BarZkIdWwG6OGZQOzsmtlYLswbX1YewxDpGspUqZ8q/Vc",
+	"K5LSMGYcCDPLRZRI4VpEWwKJgq8UiSmP1LkR9uIGyCammjBNYqrIDWwVWQoZEMojImGd0BDFuQL8eGPE",
+	"+wl5nq4TBvhm2LU3wsoYpy5/JpXwyGUOH/RViA8N95lTZk1XQK5hKWTnOGxjHeR+7D8Yvod1IrbpUQSE",
+	"2U80Sew/bkGyJYOo/B3/lsL8cXVNw5tFsFhSZn9W2RqkgqhLlDwzZ9gLljLtYxNIu/Ztgp94V83yJ/3A",
+	"UjOP+2eOXd0/i0EwrmEFshyF2RudW8auJZ64HSPC/3Ws4RPvEj77sGYS1HeWN9odwwaUJrcgjb5DgEeq",
+	"n4/AtndVvOQ5cyOq4Z5mONT2iH7A3dIaiSEP2cTAiTA8xTRRIG9B4bbVcc4k7RHlu2/S3vpRJBFIL0MD",
+	"ifFhR3fFwynKxlQFB3/fR7t5HkG6Fhp4uP0rbNud/0RvQBFqZBtQDUbI/TsznBBTmSagii1hFedyZJWG",
+	"75mWO5jxwRj5/Xz5E9Vh3CFV2LKqQCvNkgSFM0obVOK7hri8Z9udtFGeK5WB3O2cZfjtrEesHc4up2sx",
+	"mN07N/pVr7C/Ybyre/dogsb1gl5D4unuBrb/c0uTDC4ITRKSZkqT1C2sV1ybdmpdMxTu9TE8fNAeBIpy",
+	"exKcVx5TKenWDVFplN++jfzG6Adbq0CEZnUql6WaMG8yqmn1HjZ77/n3EyVK33FGKCoERznVXhit3s8p",
+	"GV8yzlTsNObO4dxOlt4dp+glMW0GZndQspawZB/IhumYUKIlZUa3IP93h5P1/pl3l9izs/NMXTKpOs9x",
+	"++nEab9CUdhxaPXehYqHU1jslYxAHuFmuKFMM766ouu1FLc0qf4WKitWaWRaXUsRglJOFzByzp6Ty8yq",
+	"1yHlIaCu6NUDX4uEhdvdRPwav51VxL+WoICHPdQF1UXYtfvWS1vBE4ZGGrFcur843ILsoIpkPGRrmuxI",
+	"mPzzmWnjWt3lBKwOaZ8hiCVLYFeq4Mez0uQNpMInbC8TJYjEh6gxmY5VYHVp8++IQio44YIkgq9AopQ0",
+	"ehSkHQS0jU0VT2+BSp829w4+aHP/xm6ddFYgGU0Iz9LrTk37353K5eOHPvq8xTY9DPO22pkZCeVbkqmM",
+	"Jubq3kUEO8SuMXzjVWXeMu6727wUuv9WpVhzL4+8TBnxnKkh8ZypHvmcqQEBXcrXCO0BDYNeBCtJIyeJ",
+	"b8UN/pUKzrSQ+Hdh/volGFYG31G5gh3tshq/nXXP2eHsIoSKwezROdC09+jVQLu41z3avfO/cc2Sduff",
+	"9bFxht/swMbvqU+ZNb/aiRrBZfYqYZr8iWqSCqXJkzP1dcdAjPrQPfvA53+RoNaCK8DN9FqK6wRS82co",
+	"uDY6/PnHBV2vE2ZdPqdr+8Z//0tZ/0/Z1f+RsFycL/7rtPRAndqn6jRvF3tsenaoJhuqyEYKvkLxLcEa",
+	"IPFmoQWJBPnTmx+ekm8fPf7z10g31y56jF4/dzf9tRRrkJrZqYQSL/hXVI9dj6Aw8kz5hkUjtMpgkVCl",
+	"r4w4mdS4XdaP7QdWy+94lGsBA4vyBpaLT4XwmjCuT1VJ8w9rtKnqHu5O4cYYVJei1MScav4pcCv41L50",
+	"5xfyxjLbHwvsX2BLoO5lfsHs1bG+xoXBovijb15uy39qGiyCqovA77quTQv76h7qG2saRAkYRczIK5q8",
+	"rozbqYT1qeSsx3jLNNiz/pNOqQYLTD3hqjRoraqXHCt3EDQ2Jl3Ta5aw1iK2httcJuDOo3EQQXsNiepe",
+	"tO7hlRPGvWwOQBpOGKDzul3ZgU7a6vZO63sogbqT1vMI3ciTiKhAKRe5UXzAuH7yaNG2cgXOjOElmVGz",
+	"fA+cR2XE7otKQZIrbc5qUrnkVzmlkzX/Cls1cZdeZ0376OMntZ1j/umhHkVHXZV611scc3WjPzrzbXXF",
+	"Vnz44yePhrbstb24uNbKQXWSZxaRiyLggBJXa0jXnmHSTMdCMr0dtflBSiGvQhH5uRY+aJCcJleZTLwv",
+	"LClLMp+/UIKWW3qdQEAk1XCFxmSIApIyFQq+ZKtMQmQuRuWtsd26MwtPE3vWrTFK9AFVcJXlF5iRUguU",
+	"ois/varbuCIWRKZDkXbJKy23boKt2DBrlzEsQ6hdcNT8tSDXZmxjRRjaJ3ydq/UNu1IxffD4id/veAPm",
+	"Bkkr3RIXlOFfMaWpnKp7boS8gRGbgS+Kd2sdebdHdRfUN8iS8RVIc47rytR3PT250Fc0D4sbqcIKnXvF",
+	"R39j1qlrD6qYykj5Oa/7QFKZJda4c8e246P0d8yaf1p0xlgYf9eJ0P5D0ppCxmjpjUEWRhTbq+ujZ7y7",
+	"6arFnAZiJcs55lay3CwaLKSi5pwOI0U9dvYqEfbRU10rXgpkyc1zbY0WDQW1Em81sAiVyC6rkhV2kHFm",
+	"jY5x7bYs047mytDz7mqOXevObLl2x53LdhIKLeD7aRDFMn3aczDmMrsbXWl+j5l426rpIA0TO1txiMj1",
+	"tnp8dQnXkHIqt13OaxcGhe5TsqG3cEEoiTMeSYh0TNiS0Gtlveo1V/WgtzpoboSJ04+ARuhOaxtFt2QT",
+	"szAmcAtyi8FKhKk8cDAyE4joliylSAkXm9ocxh0UkdxeyYyP8cQEi5UUm9x+7t591DQ3vloSoGGMBCbi",
+	"FuMVMIi1dFSUIxPZdQINentp7fw5uboWTT4QSy2vwRrYnOWvics2fBEecC1hj9UvKhaMyl0ZaB4M4Gj+",
+	"oEnzHzBgkeDGJteQiI1jGy4sz8Q00SogGU9AKQx6cZsBVyk2/ymCHqfyvlljySLwKaQYbhdSzoXZcUyj",
+	"qR1jEW2cNSVLCfAfaBHfd0SuqWbgdYP9KDbWkk/thJjC3iAy/V04M3cMJN9ohgJiowKSW/wpJ7HIZNAU",
+	"Ar2mpdwVO33DlzaHYk0XGVdrCHNFOVcD6r/ewLYMTV4EC7pcsoSh3+BpTPmqGbRqBJNS+PzV8tUapM0q",
+	"QfPWLUtgBe+ZjiNJN9yrWjg54/EMY2wy7mpnj7jIhVJq0zokkLURUYRxXBNVmVQhCPK8Di683duLiOoK",
+	"uPqmP97KdyyXdpWJK6ZjCSoWSVRbtLOT+82t+DY2UxdLt5/cnkRWR9bEyxFuR+RIKZJEZHpAKFa24NnJ",
+	"2ZlPLG5iz7n3g5BkDWKdjNlgPhXr6ds3u2kCoZLN4MjHjx8+maaTmkZ8asrT+mnb0EGcU3jSlfLaKvkT",
+	"lC13i/EYbHZxp0RcXWEUw0Qzb0pZckWjSIJSUz8eeWFl6507wCN3PE2dN6XZzA1sr9Iug9McxuhOu/EO",
+	"d3Wx4V7ThDm9MpdO0tarKifJKHcThw1Nrlzk2GgfFZtimI6pdLd0n83GhYaMvDW5WJI+q3a2jiZvmkyy",
+	"SRw5bB+vpGfmzBvUIq5qhK+wZlAGvNRcdZVpDQiyOWzIjTv2gSzJ9eQxG5fVezI0VAdUr8iSQRJhENGW",
+	"YOw9bI3ScEF4liQE0rVpAkPJThbNw8UvLWvK9uP+UOzHZ8HCdETNSetieaYI11pfj/bvq1PIVsOaZpiT",
+	"TyRP1ITKHr8Z7m/+K9KTR529lixaSOFm4kjHlzvo9IMttaX0ng1WRHJ9R61BXqHlhQhJzFsQ2W10Xt58",
+	"XIii0UNXVkHnET5wHEGoujEq/Qm5JCFeJWzKlnnFJiapc+db2Ng01RVom85oWkrAqPjuUskkERteiTBi",
+	"yqZcRbjdFUEHinmTt29Zg2RoSf36Gp/tu0k+9Yu8sepwfYl+tWT+FUkRC2kvwu5X9atNJjC3KTOrC/tP",
+	"DkzHIAMke8XAZNoooiBPyK/Wcqt+JUaJVfZbe9nFWwqxOaZmMVQi9AX5NVd2fyXKrEYqJLRl7K4a8WgL",
+	"adB9RxipHk8V+IcU8IcS6H4BvoPYnlvy92np+T0/xxCo3+MOaUCrOPfb+v3E6XYeIrMagqYdEuMPhfcx",
+	"GOlBmJH1VuSjmY+iixZoGAfFcWEkzwmxitm5O0FclqQENOUouAVJE5QilLtDg6CPXpEos9Gr5gCQJBRK",
+	"o4CCbYA57aQ4nyomoOpvtsMe39ZMXDurQWj/Y6j3ctIZKta+Vnn98JtYJGBOcsYDIjhRjK+SPJdLXZCE",
+	"mVVSsdjYNCuHR0CVsGnSHqW7SNkffyaUaf5e6wUG8nVcifFh/QZaeepUEj+MjXmokPGNfmLucmPGahO3",
+	"MdLJM1YhoymmDMxwe8H4ja+tnoizLvd7gzu6vetPJUTAdW429UdOTrlk/2ujO8JQOGwmtaRlpgZ99ZgV",
+	"aBmmMWczkFrccWUMeeM+inwPNHoB2llx9o98jpgKqYwOE1vJojqPDX7QvnBxvy2rEoXUlhbuobmIM5tq",
+	"XLpGHgRnZ2dGkkgaamsRmRZDuU7odiK1bkFejww0wVeLEQyGwpfcMIfBpcJbh7O3WCH6Hn0o024dP4oN",
+	"IjFw2ADe0ZZErSXQSJWOWXfCWg9F5ZZx4fxgeFGhSWL4QdiQ0WaQst/n/q5suO51b7sYhzyMaDr1ZQzp",
+	"DQCveVbKq2Z+wTWrMMKZh0qIJyVqiZN3VArMbNC7vcwkqlc2jOAMcw+d/oTvm7EYxSmB5RTnTsux0/SI",
+	"WGJ3s0nqDSQv4jKGIyjqrpXh93eRoBkcQnb2xVnucOROii4zB1Dd31Bh311s2zlO0dSPWib+LmptXGLc",
+	"CBFbR9UqIufy3sqw8kHZm3Po81y47id8u5XLicI1nSmIu1/fnes8KK5bOxwHKeXb3FpXWIoUTcHlbjNN",
+	"VuwW1EUhzhx8mYVmQYvRCXlvvlRZGBNqL4FBeUO0d017r7SXTRd10jRjofGpuAe2Lxx2lO5qNSkiZe0L",
+	"9LkkUWbjH4wQv4/RyQ+fPIkGz4bGwrhh2V586/MMMyp2c5vfuESLwUyB/J5yJBNKPfNmEhzTzvYXLW6A",
+	"79BdRQoOI5TWQmCxw8InWJlzYBeme7V9aZXjD91lAqCvXN5jM3WlfRxa3LoCIHY45LzLv91z9O13V6sN",
+	"MSjsgDkUjjsuymn33d8QxshDXYSj9Y0dn1whWpT3cYHe6XsaUU27d1OHu2ls6H/XOogisn6wjf7MEBQ5",
+	"Xelxyjx24XMjIgA6XfWofeyR55q/aV3uVTDVEkwoH2rBMzn6cD5/t1KdDDPHaW4573AH+bMP64TyYh83",
+	"+HuC3jchDN9pqzbqcjwpfrBRmh5aVCxxE8xs1al/6vNyjJhLX2DNTqEyZXzLQHhaHW02DwDJKeJb8h8Y",
+	"JNEzKYX05RlB4oGb/d+3r16StTA7U1qUhiffnt3/etoNqDFy21X5gXeodslnsZnl31z7M/uBTzWnAY+m",
+	"mTFjKjtY5IhZz50HQP/1VGq1J7SAE6JIhGqTtZXpZoI5hGm3BJlJmtoOdoQU2JWdmhesJFKEJkrYW1NM",
+	"lcWcpUQD17G5eJibVMKWhWWozZA7cFp9GBUXkbKWqJBKua2E/acXhAsO5zathDQu+DP5T0umHg7t35fL",
+	"O91lf8ncSjWEmIuW99n7DH0CEmVgTZ95OAxmHt+z2SdF8Lu5QjObdJtQpTGJwKtNoa7rwZuHbQVQbUs2",
+	"IF1Loci4rubMVhqLIZkmLs2R1OlLq+SX1ALZU5okIAmO3Ab0c6HJKkPnR2fQKHTR1DYUEHotbsGlpxTE",
+	"3VCmlddO2g50twCOflrmucdMEy42Cy+waM2RhiPOaZAvU1DwR0m6suNONnsDmB/e5jZpH0Q+82BjQMWr",
+	"vl5+BJrY9Kt6+50KywS0CNeGt9uWyua/6+4d6R1l0OfuHYce1HXvS8FwkPKb+POghxvYnpNNLFB021Io",
+	"Y+bzE7bdA5nTkazP0GGRCHEDEaE691WMTwufGp0uo2G1uua7rmYqeVK7mDKCEiNJNixJyDWcEy6uHNcF",
+	"rgRCZP4IEWs/KErgBGgbRKlaenH7vMytDCRmUQYwfakEpUQ3l/m9gHEdR5v8qsD4UgzzL7773LyKN2uu",
+	"zXV1Yn5ED87Cxg9bh0qFi24g1zS8OScbxiOxCVwenaGnuw8NHZkF3LzD1TabrzqVbkmQo8EcQgTssNPr",
+	"NMJhBPl+FpKECbPWp7sjESpCue2LLxCch3GUu5fTt3jP07WQejcF+RjRoHUjRp0wr5/9FNidnYNfV43C",
+	"Tx7cf/SoN+f3s2f2fqbARKrURsio1cmDFrmCxUYyDa94srV2TgQRCdX9B57V+OvTt/91/wFhnFxTBU8e",
+	"BdWiRRhVsBFW0auv1OMHjx58882oriW7pRpyo3iLG2yMtMiwsk5fgHQD/MkXYOzv/7OFdN7VmMexV67n",
+	"xa7zA02xCXbHEpbHl2gpeJhJCTzc+h3vOwUniA2/Un605fcxS8AwXCRA4W2IcrVBqTs28qHquu31JJdv",
+	"4oUvV/zbVzt8dNVjQRoLu9mlOHfD6vVmNLLQd79+RsPYCvJKnLDXDCLHWLNdppsCrfPjaZLnptvJkTvA",
+	"ZshUHM47dCqY7bRY7sGACrvT5rDOuT17OOucK4IjYZmwVezDuowhvFE+hHOeG2KeXmJpvgzTi8YqYkWX",
+	"T00HezsbxI2P35tkyAvliBu0JeDMuqmyY4Z9XfrVYyS8MWUVybirIMqFRANt/TABAJNkSF/AygzyJZTu",
+	"SB6hEHZlMQ2CvfgUkbGirdF4NdyhLe6maiS5MCyyN7LrhIWLQk3z1/9oaQs9l5P/FYy/ywM+GnoDVm/x",
+	"H0F3DoN8HifRREMCB70R8mbiVz0A2BXcF59PdSradV/evwJ1ha6QYduopbk9MQtk7LKBRnJAzjaDp2jB",
+	"ep0A6b0cSK8qAJF/MOlvkUmLSLQZ2NfFmNVYtcFDvUw6h7ZXCtvDKXxFHzsiCZZbroTIopkWlRxC98+U",
+	"8owm3vTBOlR82dD9eERGwBGNQPNd9kfuu1qF3ult1nDBhkADd02wVHneYV5DcGLeiE9ulWbZ7nDNEbcA",
+	"r1UqpuqCKKAJROfONyI4KqIbur2wLs5ze5XhApNHrAGaaIGfEaYvcnDr89Jjim6SwuBwK7IwLlD08sDK",
+	"/k2av9VVN+IlTeFNlsBUiHcE0ds1I/+xj68i4Nt5G+SqI700pSzpCAha+3/PJPM/2LAkChuQytWrYZvg",
+	"wpmX9k/P5KIZ0ekPG26q4y6Vq9KljzNe5f7CZmwiQotPMOM58PlPg2b/4YSjRKgdo88OmaM0gIs/wa01",
+	"NlN0PGp9Sm9G2zf6kqiEZCvm14MGMUA3FCFmXOhMlJkPq+ifHu1uGl5ZZyj7jtlXkxOpOqbNLO6qZglx",
+	"PBVMz7kqS4O70PkKUJlblcFrDu7lWRKvrFTYPeeqDDDolSxdrtG8soHNxrSJ+WXCpTkkC8//VOFUniYP",
+	"vdEpc4qEGbIae5he9scVjOBA00Qfjr9bxf1vIx3sNNtN5HVC+ffUo/FFzTMnonoAO7rL26dG3P9c65WS",
+	"7u7TrkH/0FUpwTvwvcuudQdO9dQvcZZdb8Bf1SUrJCkm3r+QzheS9xrY2Xpp1ONNmJwRMRWstOnQ8GGG",
+	"3PhK6ibEOgSIjTwccCXUzwH0J+Qj7SWJ9Xb4vSztUUVMQqiF3AZEZgkEJKQ0IA7AKiCx1muzgkabDuZg",
+	"kHcuVd8WiMGbPi8N+IZ3nl6amxMkS28Y202X0SeFaDsicQOp4MjZlwPxuloFrrEHmaLXB6qwNt0VK0Uy",
+	"1R7XYe3qcVa6nWn76iXXHMdCSfsDHg2VCuUjgEz9HGD+7oAUrPJma4VyM9YtAxtDIBCgHdPcaJSiTkez",
+	"iLlfzCX+nqvW5odTq9yFdwE5LIixY+pyEY6XW9kUyFvmisw5NHtltVj34Jf5fIXHJu/BImr691dRNKfp",
+	"C/Zdvd5qwwDnhPFbmrAoMLrx1VJkPApIKPgyYaEOSAScQRSQleBgbir0lrLEV4gNM9A4FrL0JKDouj2l",
+	"oQZPyBMqM+R8vnquNO2u5Ngh/j0pfdVEV6YT6BGZQ+LFfl9FgDar0bF+eVCZz9pNOwxSO9kvqpzQsPee",
+	"Bf7CfZiFdwPbq8wciP7dhOA68opmNj4FY2uLf4kIrsqyiRZecy2FhhDH0b+pHu2MUG+GTJOVkEzHqX/Y",
+	"WD3r3vrB4yd5Ka1764ffPLLVte49OHv0jfvz4dmfH7g/H519i29HDx4/vv/twOifeM6o3SSZ+exK5ubY",
+	"vq1S2m3REHgl4VaERYKGTz3KVBFROZ+dfhf7ipFHrtzTJPANX+xUffUrjfu5ukbhnl06jw5jN/whNRjs",
+	"YR8nW5fY+U2IkD9kw+eUDTvv8/zGMfvexsAlQxhP/r0U6ZRa1B+uqtNrqxwik+GYXHzTbaO94mvfHN44",
+	"o8ZE5Cex1DbjLKVbc+tGa3xArm1esAQM8zNX8hUCB7fgmMaDKt2PRnjXHVjJDvhOrYxJ11A3ItMboNFc",
+	"8J+7OOmWLNFN29Jc5Xm6QWU6K9HMGBvTczwPuBbtmvSEXLGrntifUHCVpR3z2xGhooqb+8ey5/cm2RkU",
+	"1RnSJ5O5yvLUo6QqS1ThgKDKK92cNoc65+TI4bQ528GutVcdkFJ3vYEBUPKzLojudgDVt2djZPzB89sO",
+	"msdkFmPbl6iwe/jkWIShnqT8N2AB2XdjlhLatJFtQVPrq4kuUC3oKId5f2T5wDdmL7X23F4SrlNa+InE",
+	"YbMbhSZEbMxRAPWCKE15pIhDE7GZ+rsVbaxmp/tzyJ2HBRE4xdLlzgubiW8xpr79858ffl1gQNuCnWYq",
+	"MVXkGkGXjfrYBoM2m6M4Y9oefIQ2mZg0ByXwRGdJ+050c7MCtozFhioEvbFgBXZhirA6RFvx1tHHLE7v",
+	"fN7niAP2HUITRIQRWRI5SjI9AX3A4iP09/T0EqeBNlyzYBvKMQE2rwddAeke161FD7gCHo3XCdw3CNkz",
+	"IQWui01fJ5T7XNzbCWYW5+H3HMzLqYnrVce7r71Jl8QczrVtdO6LGwgWxRW/zgcvbL0VsSQ2AYc8vcwB",
+	"nkQKhHEtjHwJgaRA+Sa2VQvHTbu8GHtmjfFLO6Y7uvutbcKRpDL/wC51ZaV+6eGVIqe6GYkKUldKgvuL",
+	"sgzEObenTTMtrnCkfqtI2eFQP7uZ8M35frXJUZCHgadtjYDKp7hTx/P+e3zfi8wz0RYYSbb0J8MsKUsE",
+	"2v9y6Jr2K5KGLXDbqcD50wIpZyTVv5huYfK0xn528mBg9LuCJh/LiD9smK/snoIqg3t7nmtaVVgc8rZW",
+	"6WfHS9sxBFdxbeuKTRgvx2aVSR4lZ2PRClPIgQpza6VDlMbKlohcSJMNHV/cqdyu/ffdneWcR8lmikSo",
+	"ESLSVz5+smQJWDg9q8Y5qDmsn0+ZrF25cheFfYTH5lpI7fU3tAVr2wacCL6q1G9LM2V0exKJDc91/Ebg",
+	"3lcKQckQ7FDTG7CVYy5MI7HIZNcF0cs8c8n1psD28JGQEeNUbkmuZ+R8hPeqQ3NReQQUW+/s5Oxx8OWc",
+	"CONtJFYESrhlVti0UNq9QFe4DOcktRzF4YLEmZTb87LorENbzAGFxNqsqnkR6y+c1340W83daruCTIPj",
+	"45NNwpXYB8xvuEiYB1FomlG2SEBwC1oJYy5HPswgs6QfNHhu9zyEN6BEcruj73yPihiNAVZa8o+y6rnd",
+	"N8z5GLlQO+2RQ5V3kiJJRKY7YpCL7BHIbSipPcsGh9MD3likZdQ7zCXan3ITYKXHrwPi/JgQBUQhhGEo",
+	"+JLJ1PxgznZwAXwqWxsdwIEbUh4Clh/xwnbMXZJqZFJUg8HLQlENxHxLwkrxvpGFpMotMc91odhgh7wr",
+	"3IobOLgpugrXmvtqMq7WEGI1sWoobu3XG9g+FelaipQpLLexXLKEIVGeFlDIKluDVGDRn0OzHc3zV8tX",
+	"GFhrV3gt2S1LYAXvmY4RmdWrrNYSyKubxGqh5zlwLFozi7rziPlTVPi7IHjslO9ysQnq79qig4yThBnV",
+	"gYvay2XJY2wITfM1QgS5UmyelLM3+5BgBvfGUiunqbtHGfJpdzb6kXHa7CGS5JqGN7sxCNr8fLkmShAt",
+	"rO7ubiRu+l5EpJLP2jkrVT1/kAt78U3NaKp3DcSw0lM66CKgE/ONI/I4+cIDFS4ioJHhwUMXSWwsnKvg",
+	"KUVKKFknlI9ZvV5fCrqAEg2DjjAPWqBm0BW6vbaR7R15n24bG+FqGRkrmdtDcezdzTFIHkLvK8vsPbXf",
+	"lIe0ym+944Dqu6CzXXZcGZFXuNnQUsCFjo2a4NusfeA3rWd91Q3ivBQglYUeEvUnVtdbkhnnjK8CorRY",
+	"ryEif7reGh4DqQT/OnBMgr/aPK6vjUKTrhMYpbl0I/Foq3TVR/N3K3Acd2BJQ0hsyCh6LNHS4p3eLooQ",
+	"FrHtlG25pM14hPVht4HdgPe9/ReWtA5fqWkxN10syW1tnrZyf7Kt8MmUrfDeTMOzDzbxdmwF8nxBKjyX",
+	"T6ki837pltez6G9O9B9QeavLjhmuYRNUutFFnerKdV9ao5vPrnFGDidnoh2KFlC+7UQltuIQkevtmOOp",
+	"q9402hba1aYvCCVxxiMJkY6b5spJVUUbqzxx+lUNoFHGeuuqoWAxnorwtzvKTCCiWytEuNj4NaV+XUJu",
+	"r2TGx8E1raTYWKzh4t1HQfscwSrYWHe7KCVeanYDFa87aN0w8UYVv8hIHaiwJjRYwxbtQf767EjwD3zA",
+	"nJUaPI7mD5o0/wHVHacFXUMiNo5tcoXBHLmINYLVdstiT3aV6irTVN6fI8RpRDRTXUvs8l/YCTGFvVlE",
+	"mQvrOTK95huNIDyVCgjVJBUYdoTKWzDJZ7E7Dry1bnQGY35zdizc9mChYwnKHDkNl8T9Jo+9xarNYukY",
+	"xTEbrmFZYh/5zKqw7uQdX9/+5OzMt9+dytFgeCHJGsQ6gV3j4Cp6TjvASHDw28bcJvHcBBCaDePHbM1f",
+	"LMFi/unIJTihxBrbL1BrU5olCYmhmjRb6alpjK9uOOun8qjwBaTcee7MwhEhOJwrGm9Pkg2GvW1BL/w1",
+	"snmjJFhV6b9hRqn3oXHjHrQCX9pYuma9mU78S5xt2XM5ycCuRkH6cgA+7aUsOzwtCeatSMFKSkWZtSwF",
+	"RFnVA0uhU06e2YQucgPbdkHy8QWdr0XkreVcC8Y+80vASKSU8ekg25PLQrtkrypw9aMeMIqJkN92b48D",
+	"75pQ/9isF9WZhAHydsSL71662C1L0KxtnUP3szxhbeGWvzpWHxu/K0Kwd8eh3MVStS8GyYELoU5DfZu9",
+	"7sNBAqFy/E3LKsWgazBuAy4Pyy1zXJcd3x3utmw7OO7lcjchdbfLPH1+5H9/Um4XO/t44e+lJ8BfDGg7",
+	"DvRzKkhoTFl3ssAuUrOCz32lYvrg8ZO7h/NZy5b240dNjzIxn0y9h4+PTOmBFF1nci0UdKPuTVo/Z01R",
+	"I72ok06h0pLfV4Zpp/TLniCD9Q3r5sRhSNHC+e7h7NqqV7lm8Jhy+32WOJ9cduwe4ONamOPU7BzMbMem",
+	"Cy6cWARI+ouz2kx/sQauzknKeKbBxmtGdHtPLO+lguuY2P+6nzYANx4dunJAfOt1U0rqiZZ90KV9X/1H",
+	"+Gygzy9fXhJzvlyQv7172mWheTKIG4H0qIyqTWhbzSczR89bs7auviVQ6XV9c3L5+jmxaj3yAlpL7dtF",
+	"27HW68WnT3gJ8+Xcof0xsLGoQR4KHNjr+pZQHjkPTjXwVrmiV4gBf/JP/k9+SdZUx2RNJU1B4xWcaiQa",
+	"OibtBF2QLtMKn2Aup1aERSfkHUtt4PE/uaExpvk9fPjw268vChAHG5es4YMmKgtjQhX59duz6FfTzK8P",
+	"n8S/nhCE5nLNOK8tsehfymUOPnr8569PiNl0Ks9LImu6AgS/TxKxIb9WtsyvJ/80K5awELiV9lZdWlyu",
+	"aRjDvQcnZw6M1tJZnZ+ebjabE4qPT4Rcnbpv1emL50+fvXz7DL8pgb1Q8IXayLoiMGFx/+TMvmT2CF2z",
+	"xfni4cnZycMFmiBjZIpTumant/dPy8hRd2ETecDL8wizspS+tK+Yj93qqMX5P/wipXzl9KmVGp+CwTcx",
+	"9WvMizgSNJH8POb11xIU8HDcyy+MvjzqzXdA058Xn34xu1OtBXe1HB6cnbnSZTq336xteTEm+Om/3NFp",
+	"Ze4gbLOZKIp23HlNXBLDcdbv4syd/taK4Z0WkQFGQmRpik4mXFxC89XV1Kjj/8hjiX8x79a55NRCCOJx",
+	"I3xl9V1FS4X+CLSi/kswTrAuTJ78ey2i7Ql5FwNRZg/bZ0ZM3MBWkRU4F7d5ZnNpCV1Rxk8KkMOcNZ/h",
+	"YC6dwu4iDL9zxqlZVsH2UJT5rctjV8KswQL3Z+4cIh8HvI8F2YoMBZoh3SYWqcWbTRjc7sEa7vBYnP/j",
+	"lyqjfAco6ygvi3IMM4tZ+nu4vP3ipSimcydEzBE2d73c0cE3eLkFvbs8KPZyfWksek1ZTekwW6xVSenI",
+	"u6xVH82zHEZWIf0ComKxMWIMy9+EcyzRT/QGCK0s0uTNdfqRRZ+sLE7A2hDqK2nDc6srOW2XPf/etx8e",
+	"tcX/90b93Z8kdrw7EOUj/v9Tp7T5C+j8uJhGAfzqNdXxEU79Lg60kncO6tKIWI/UeJKeVkqW+cXFpX3h",
+	"D/q+AEStYNN49rSB0TVWvyrcMHk8BDZXhq1gLaQT8uj+mQNCKV7BKBxtpGxbtXoJG6TV0xoq1Q5rWoiO",
+	"+U+O0lM66siYj4uqRPHw0t+wHI6OYUsswNTs2thL2JDrTJE6ZthuvHZa1Njyb+ucE1465JV9eOBA62GH",
+	"5lmJt2zlzuoN0zHjhDpr0ewrcmn3GRa7Y6uJO1/aTL3uNXCpfHZHOmjzvUXs/BuykXF45F15FNn+lubh",
+	"jC6v0ZZCnLreRur2Lbd5vvdBOnzV+QEza0a8WCYNRb8JBcjQl7hYvpUQ0dD6rdm9HOyo20j2+vlfLfrP",
+	"Z7/CFrUuDm2kwikf5xLrDNW1rRaGoIZvsHaUB7q+2sY/093Vdj5wcb2B7cGurY1bRL4enq0z8o5arNUX",
+	"cUEdnv51ltycVv0e3VLfLuPT6ruHYdnvsuTmM53RtmtlKO/h1lcciMSnZA0Sw3MDwrhDi5zh8M6uU6ZJ",
+	"tjZq2v3g7Oys5pKqLGXt5/aCWn9W91LaaeI7kzk5gnQtNPBwazbCoVS1coSfiROKtCafbZtqBzR5DXn2",
+	"10Ulc9CwwoOzB8cYy7syDtw6JO1wVOD8mjbswobn26LYtgwslm6PEe8YSfeiAnLhG4p79bR4z41lDilV",
+	"SbyxiXWV9MEl41GV8d1cG0zfFGCdOlBDen12ReitRRge8aYtePjzaB/kOD8hxgrO7Hx8SVOY4qUcfvGZ",
+	"hcH+zkbEjCErUBmOumFcyjBmt4e+NVTY7jjK6LhjI+gy4qFXM4d/sGIjFGnKtIbohLwUlc26EmbDPvjw",
+	"wbyUCKXbtrqW4nBXD53KED+TwlwlkodJ3kBodI3oAqNKHHoOlVBmO9el+rN3dDUk0fGdT8HnOQGcxkNJ",
+	"PTpuWM2pPjllKcLydao7z/F5nQEPwT+2n7vNOl8Yg7wztzg0jFbLGaPkgQ9MaTWdWz5W/tV743Nnwz6C",
+	"q/Jtl/PIcwnMD6WLFm6l0nSLAV2IPrE/eV1PjYti65jo8lUemDRnx9oc7+qom7vukU8H8X22D+28Wm5j",
+	"h1OmIAdTsxHU1qO2sUo1QjIZalLGlcM9VRckwfX3lPHfgiZlsYIqUkn7iP8b5u3Myg4jVOLlT0iJI6gD",
+	"tkDxsd14I5jWooPdEea1WGX97DtKKp9eV+oGdJgwGI9cLtU8kucANgw7ic9kwPhiRN5ze8ZhxLzFk00R",
+	"nSxf3FkY6fSjba/3wP8bv56Rq8Zev8e+/QZScQt/nJP24qDFOteO0OimbUr8vvyCqWsnawszNELteRrb",
+	"tOSD88p7Os6i9COmwE32q324t4b0Xo61UTJLM9+jxRKvn/0UVNAejU766Ozbnp5c1sJ/T2PMkgvaQRRw",
+	"C5ImxCb/qQuXeTGLH+WFmRi1MPGM5xFMHDagNCmBVfdjOSW7jzl7QX769s2dPeWevn0z6YSbzyz+yrpd",
+	"/GIKNVqHBqctZKm6Aybvt8Ajq1K/fVOy0wdNwm2Y7C29bJGHdDBfpsIb31c+OYIYm2xDP+RpV8794FbZ",
+	"CpnNss+gImNdNpu8613nZ/b5F3NFf1bWmeva01B9Ze8lcdBZTGGWni1EhzmCEAUuZwXhltZr4LYMx75L",
+	"Zm/ZY3fmK/v2721T4rQPvh8tcd1WDBwAkdaQrvc2KZ4iIlP3kf7aPP5NWc6cEaJMpp5DucetyLBgTlTX",
+	"9PdeHwnLhK1iXdmJDTZTN8oZvr5SJGISQi3kNiDfv3xrdQmpzLgCYlG+Yq3X987uE0wwUISiChqQtZCa",
+	"fHNmuIxpRWgUSVAKlIOkNR1cvn7+lcpjNU/ID4jdJxSQTSwQwwyBA1FMqcxneXudT+aL4ahixN2xFQVm",
+	"8AwavBA3xLRpNUGFRRs3LElI4p6UaOhbS+V9+Uu62sB9AbT2jfnX7BBB0/VKx5+cln8gpb5UlCyKRYfM",
+	"qWq685mgqoj4eKdFB3gq5Aw84arBdTEEh82xzefHcarXikAfmHnwVO/lG6eCzeGo4bAhXGxm4QxzJhUl",
+	"vPxag33BVV+6w9JiaLXP5u2rUdyqI2qTaUgxZvMGtrNcHdCj5qrbuVjASFg9UmSaRGIeVUWCytL+xJss",
+	"/UOZ7FurvwgEhsUSM9Sipe6/Kv3htTau8cs43CeH2M4nrWtoVV26YKUOx3x520lCMm5zH6OiqsPeXOGK",
+	"CPXwhUiS72h480VwRqMk0m9R7fuLsBDSWhDKCVCZMJCo+O3LCwVPjbT1/L3kwbtn7TmY02kncXFw01BR",
+	"zWaCnTYCGt1LQOsh+973QKMX7r2Dx58f1naeT+TgC/JeyBvrydlQRRRoQhWLqgtT0LlnWQYTvL5nKqQy",
+	"Kid257O83IjreuZoWpxiOFevlcI8/4Lo8U6iRR/RuEZRZJy3bC8X2fzCthzOeJy5yjExd2LIhGyTwwNX",
+	"HdGjh3kWUY01coar/trFcfkW1LJ3B2q5Lec00wY8hNY2rLDNtL9xczfsLp30htvBzf3sdqd9jZ+NR4VE",
+	"+N5RWVZuRGblxuy9lYTV2E39Cq/U4zKuzBhGJ3JdhlqMS017y/g4QAfEqBmVbYaxOHdE/DiuUBboVsMH",
+	"bVnwntLSIcBPCK2yrHlhnZOXYQhrTVptEmojuN2/UE2y5dfs8e5yP0NEq0QjiOGxe9j2PeSyvXdlDIRm",
+	"EdMkESssSVMbUmWfuu3o2aKnsozL6dyqb9w7X7TebCdxnNPJErUDhalYjH5wCjvexaHMT6bxz5QwZTsf",
+	"AKeo0O5gIBXtZSpquF1natL+GYliUSzqF4FiMY6NKzSxBe/6hckP7p0WDZo8IBRU6r3egiRUkQ0kCRYj",
+	"Wpwv/p2B3OZVZ84XFJ+0xHxR4vFLi8exhDq4wHLr4WrciQRLxJvDZMOQoAUAgPW53FuLhIUMhgXYD3n1",
+	"w0MIMNv4ZxJgbmaeVcmF2uePd/0OVpi9abdkkC9qQq09oWdV2/v59KP9o1fAPeNRseK9O/tljs8f5Rt5",
+	"TXVc7uNllW/KBa1u7WnVfI4pOZ/xZhZhP4VXGZVRX8rDX/CFA4oZ20HHKWyHN4ffFnSMfkDrZsQSpuZg",
+	"Zw7owHpyMeZKC0HSLIyJhHs2+IpQTRzIZD8cCQ73VEICVPW6CfGF45DWdeaj8I95NXrEtzfHXJQBXrHn",
+	"wZqt4LusRG7IZbrUclaOAv1UtaWY+k/15+6d3wdMu53tce4SrKBsvkr5L0MHsB3loSAXsPHPdAC7md3p",
+	"A9iOpHEYlEvX3l+nH+0fY6ARiqWdeI/AzyYAIsx0KvrRDqp83HX8HWSiZ0dgRIx5myuUxgNOUBMCmYd4",
+	"FhlgLvrdCQFyrHWbPRTqjcVvMEv4FTpS80Kok+TCqPyGL3rDzE74S3WTo/k6lMDJRB8XCfgH2T1kty6j",
+	"rghAL/ldWbKTLU2TvmvRqzXwy9fPp2nveaMTXAHoShNhtp8jrQMb/l3MVNn6sN98RBrbrrlr86vhOJLD",
+	"OcpfsFu4I7eB4yTO4WVA5MtbsIr9wcMmhUW6cwvJ+UzRZ0fMLZ9Rn3L5h5gj1s5BHKDtaUh5CEkPbjM+",
+	"/x2T2RKgobj6qLrOYen7hdvr8rUv2hVZzOM4QmNdJdtEiPxiqAcyIxTtfyZLQjm/L8+Y4IOVL9f69GPx",
+	"Nx4DBXid75pYXeZpG6v48qCXxWovx8eD62WSqgK9Ll+cC9NNigQUBndETNHrZJgBBCJWDghS99Lvw1zr",
+	"pnssaVvQNl+n4qdhaYsvHkzWYuufTdLauX15crayfJ6NZuQs/jXGblsu8FQpi9/dFcttjaG77hcHmuvZ",
+	"MTjy0NbbukToNt/OR8O7IU6OtnjHN+H6pUTh/U8o77uM5ynV5rWB+IkfxYYsqSTUSMCOWKiIYj2skpTF",
+	"7L89CxYp/cDSLMXgCRs94f5ZxE4wrmGFF8TgYyurO9laADWmiLZxpr4huEfdQRtN21t/Tyw3sPr6Kh7u",
+	"2xuaA7C/hF5DEpAb2P7PLU0yuCDKwR2mmdKYybrE9B/fePDj2nAYJlfWx/XwQXtcuDg2E/O88phKSbfe",
+	"UJb5s/oT2okDhlw8A8wQS7PEwslDnsuviBYkFOn40JnW0/4QZju5/N3fh+JbnfX2WKHPFpphXVJ65wjC",
+	"2vAXB8TNyPv4bAHR1Xl+eQrytH16+hH/2o7Rl5scMFELws/uitLsZf8hfeAQEz87HuMeWo/2i5RufXpm",
+	"st4lcXTkVT2+gj0kZW6dnBtSBMr37oASMDk/uCjd5tFeUXFV2qKb+PTS/FnJB8CN4v+PxYYybaMjHFfj",
+	"aaOsXzoUfMlkij8tKUvwDy70lcrWayHtu9YbZp79MiYE+2xWKB374cE1nArzOKBayAEMlaa8GkpbAJF0",
+	"cekUH2LZ73DaDOS4Ol+pzhB7FvWG1y+FTKlenC+yDN/8PKvZWXWz8saMLkpffLSru5MC1zmWaBt7vmOl",
+	"81DqXmGUv3R3riOzSxaZcW4li9JivbZaLE2c0BDp2iiAn1eA2FU4zv0opaqoARXkBQ0wb7gEsdMxMEk2",
+	"9BY6KrAOXJtc1do7WuzRDe/ulRfOLRzVisLkGlYZt3WF7x9jEN9hf3ehRLBVxwZrBJPrLaEkAholjA+n",
+	"6OS/DoYn7czFB46cGVcTeg4rWSw2eDChUTJ2Vl+gYYyigTA1jdhjdY3fO91dCh8qASshogsHYe3qvkJE",
+	"VgIUqekAY8g/LpD4d0/+H6m1nJAV4oeW8GNWeyBCkpgqUqgQU5bAtNFT8keL9R/kF4ll/4xrlrg6HZZ1",
+	"99gJtgZcvzL8zr1zB3Th8dBaf2U8uisYXJaAx1FjdbFY+cLnvwxpp0WVv0Polrbxz2TGdzP78uz35dK1",
+	"t+yo+o3O4L1jAcdqNcbPb6av8nGXbnqQiZ4dgREPbY+vCYFuM/xc9LsTAuRY63Z8i7tfLshMdRfweVdW",
+	"acQXi/SmgCi24hCZ66KOgSwTAE1uYOuulSus0IYAEGvGOUQn5JLbn0sdkG7olmxilkBeHTsnyhJ0GIPC",
+	"Wra3FmhCcO7uqXkxwpByLrB8JFtuA1deEkJXcsiMj+pMAhY9Auqp+WO2Pk7/gEyAKVN9yI6OjgfLSnsf",
+	"izRfDxUjLsc1JAxua6HHqzb60yjs7d0Bt+dX896CZDT5+YB+mt8CLPcPjJdY/Wb7KiTboAU8/3XQ0vP3",
+	"wqR+t+5c+bg69mHuCTjIQTqCpONKJrtJ7FYueTqF5yxnvG9tKa1sg0UZ4Yn0HVdtZG/u/aO4yDxohWM2",
+	"0CYWNGWd++V9LC7T54vPlUr0/0Q2C9aWsP46o1xdQyL4ShEtuvKGYqCJjvtEyI/2jQNSxfXgIclzo0GC",
+	"OoCSYwHJkFBrKQxBEDxX9eXhW1r9Z5hY//ltUesyYRTLcuTc0kMjQ8ReCr3AF3639ElBSxaqPgr95F4Z",
+	"pBGCUhfVqCectnkP+0ub11KkZitliqTFsDsnL4Hac857eXwtlF5JePvzi4DYyeDZLTacJExp4CAViSBk",
+	"EVwQSq4zh1rK3M2QKYcUTM1rK0kjiLAFs+hYZlrTG8jLvxKRYVSHAnnLQvDe9t7geA+MSr3tYNXQBts/",
+	"Pnt4rO640AeTtPb+bYv4DrLIf/pzZfCNP1ZlFoklHYv7F6TexMfFNVAJ0rRmlFdXkRmfZDJZnC9OUal1",
+	"bX30qX7OpAAfGNpRXPxQrcJTOwgJYXgyvSVakBVodFC5cmGugaK+aPPTF0Bvc3jjRqeFjtj+qqxFxYtw",
+	"HOy9dHzkqVa1ymjNdmwWN1IakT6r86zAmrq2CudZu6GXIoJKr87+0n7vewppHp6otJDonyO8/nU+Cc94",
+	"C6uZTcgph0topmMhmWbVlnIQp3ZLuNgpNSqoq6FdflXkyvk+A154HTlsqp+1IoDbn5cQIUgBI+ZvYFsl",
+	"nNV9fR0LErEIXZzl6w7l3M+R64TqpZApYVpBUmXGcg99+uXT/w8AAP//",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,
