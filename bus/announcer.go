@@ -210,11 +210,16 @@ func (a *Announcer) tellBells(ctx context.Context) error {
 	return err
 }
 
+// tellEvents publishes the events of one batch while those of the batch before are
+// taken off the table's list.
 func (a *Announcer) tellEvents(ctx context.Context) error {
 	a.mu.Lock()
 	waiting := a.events
 	a.events = nil
 	a.mu.Unlock()
+	var recording errgroup.Group
+	recording.SetLimit(1)
+	var failure error
 	for chunk := range slices.Chunk(waiting, batchMost) {
 		var events []certctl.Event
 		for _, w := range chunk {
@@ -226,9 +231,12 @@ func (a *Announcer) tellEvents(ctx context.Context) error {
 		if len(events) == 0 {
 			continue
 		}
-		if _, _, err := a.relay.Publish(ctx, events); err != nil {
-			return err
+		result := a.relay.send(ctx, events)
+		recording.Go(func() error { return a.relay.record(ctx, result) })
+		if result.err != nil {
+			failure = a.relay.conn.unreachable(result.err, "events cannot be published")
+			break
 		}
 	}
-	return nil
+	return errors.Join(failure, recording.Wait())
 }
