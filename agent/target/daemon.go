@@ -144,6 +144,10 @@ func (d *daemon) reload(ctx context.Context) error {
 	return signalProcess(d.PIDFile, program, d.signal)
 }
 
+// commLength is how much of its program's name the kernel keeps of a process
+// (TASK_COMM_LEN, less the end).
+const commLength = 15
+
 // signalProcess signals the process in a pid file's first line, if it is the
 // program that it should be.
 func signalProcess(pidFile, program string, signal syscall.Signal) error {
@@ -157,7 +161,7 @@ func signalProcess(pidFile, program string, signal syscall.Signal) error {
 		return certctl.Errorf(certctl.Invalid, "%s holds no process id", pidFile)
 	}
 	comm, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "comm"))
-	if err == nil && !strings.HasPrefix(string(comm), program) {
+	if err == nil && !strings.HasPrefix(string(comm), program[:min(len(program), commLength)]) {
 		return certctl.Errorf(certctl.Conflict, "process %d of %s is %s and not %s", pid, pidFile, strings.TrimSpace(string(comm)), program)
 	}
 	if err := syscall.Kill(pid, signal); err != nil {
