@@ -12,8 +12,9 @@ type IssueJob struct {
 	Issuer   Issuer
 	Sealed   []byte // the issuer's secrets
 	Policy   RenewalPolicy
-	Previous *Attempt // an attempt whose lease has run out: resume it
-	Replaces Version  // the holder's newest version; zero for the first
+	Previous *Attempt  // an attempt whose lease has run out: resume it
+	Replaces Version   // the holder's newest version; zero for the first
+	ReadAt   time.Time // when it was read, by the database's clock
 }
 
 // AttemptStart records what is about to be asked, before it is.

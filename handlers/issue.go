@@ -78,10 +78,7 @@ func (h *Issue) Handle(ctx context.Context, hint certctl.Hint) error {
 	if err != nil || len(jobs) == 0 {
 		return err
 	}
-	now, err := h.store.Now(ctx)
-	if err != nil {
-		return err
-	}
+	now := jobs[0].ReadAt
 	works := h.prepare(ctx, jobs, now)
 	starts := make([]certctl.AttemptStart, len(jobs))
 	byOrder := make(map[certctl.ID]work, len(jobs))

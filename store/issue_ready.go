@@ -32,7 +32,7 @@ func (s *Store) ReadyOrders(ctx context.Context, ids []certctl.ID) ([]certctl.Is
 		}
 		jobs = make([]certctl.IssueJob, len(orders))
 		for i, o := range orders {
-			jobs[i].Order = o
+			jobs[i].Order, jobs[i].ReadAt = o, t.now
 		}
 		return t.completeJobs(ctx, jobs)
 	})
