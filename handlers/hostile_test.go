@@ -49,7 +49,7 @@ func TestManyCertificatesThroughAHostileCA(t *testing.T) {
 	}
 	seed := time.Now().UnixNano()
 	t.Logf("seed %d", seed)
-	deaths, done := w.kill(uint64(seed), func() bool { //nolint:gosec // any number
+	deaths, done := w.kill(uint64(seed), max(5*time.Minute, time.Duration(many)*5*time.Second), func() bool { //nolint:gosec // any number
 		return w.count(`select count(*) from cert_order where state = 'issued'`) == many
 	})
 	if !done {
@@ -85,7 +85,7 @@ func TestManyCertificatesThroughAHostileCA(t *testing.T) {
 
 // kill lets three workers at once do what is due until a condition holds, each of
 // them dying after some steps and followed by another. It returns how many died.
-func (w *acmeWorld) kill(seed uint64, done func() bool) (deaths int64, ended bool) {
+func (w *acmeWorld) kill(seed uint64, most time.Duration, done func() bool) (deaths int64, ended bool) {
 	w.t.Helper()
 	var died atomic.Int64
 	var stop atomic.Bool
@@ -112,7 +112,7 @@ func (w *acmeWorld) kill(seed uint64, done func() bool) (deaths int64, ended boo
 			}
 		})
 	}
-	deadline := time.After(3 * time.Minute)
+	deadline := time.After(most)
 	ticker := time.NewTicker(200 * time.Millisecond)
 	defer ticker.Stop()
 	for !ended {
