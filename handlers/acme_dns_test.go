@@ -73,16 +73,6 @@ func texts(t *testing.T, p *local.PowerDNS, name string) map[string][]string {
 	return out
 }
 
-// change replaces a record set.
-func change(t *testing.T, p *local.PowerDNS, within, name, kind, content string) {
-	t.Helper()
-	if err := p.Do(t.Context(), http.MethodPatch, "/zones/"+within, map[string]any{"rrsets": []any{map[string]any{
-		"name": name, "type": kind, "ttl": 60, "changetype": "REPLACE", "records": []any{map[string]any{"content": content}},
-	}}}, nil); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // A provider of lego's writes to a real PowerDNS, in a process of the server's
 // program: a wildcard with its base, also where the record leads to another zone.
 // What others have in a record stays.
@@ -95,8 +85,8 @@ func TestAProviderOfLegosWritesTheRecords(t *testing.T) {
 	})
 	w.dns = []string{serverProgram(t), "dns-provider"}
 	const theirs = `"what somebody else has there"`
-	change(t, server, "example.com.", "_acme-challenge.plain.example.com.", "TXT", theirs)
-	change(t, server, "example.com.", "_acme-challenge.far.example.com.", "CNAME", "_acme-challenge.far.example.net.")
+	records(t, server, "_acme-challenge.plain.example.com.", "TXT", theirs)
+	records(t, server, "_acme-challenge.far.example.com.", "CNAME", "_acme-challenge.far.example.net.")
 
 	plain, _ := w.orderFor("plain", "plain.example.com", "*.plain.example.com")
 	far, _ := w.orderFor("far", "far.example.com", "*.far.example.com")
@@ -126,7 +116,7 @@ func TestDynamicUpdatesReachAServer(t *testing.T) {
 		s.Servers, s.Rules = []string{server.Listen}, []acme.Rule{{Type: "dns-01", Provider: "rfc2136", Config: config}}
 	})
 	const theirs = `"what somebody else has there"`
-	change(t, server, "example.com.", "_acme-challenge.shop.example.com.", "TXT", theirs)
+	records(t, server, "_acme-challenge.shop.example.com.", "TXT", theirs)
 	shop, _ := w.orderFor("shop", "shop.example.com", "*.shop.example.com")
 	w.until("issued", always(w.worker("a", immortal)), w.issued(shop))
 	if left := texts(t, server, "example.com.")["_acme-challenge.shop.example.com."]; len(left) != 1 || left[0] != theirs {

@@ -15,8 +15,8 @@ import (
 	"github.com/certctl/certctl/handlers/issuer/acme/acmetest"
 )
 
-// Two hundred certificates (two dozen in the short form) with mixed challenges, from a CA that refuses half of
-// the good nonces, takes its time, and whose server resets connections, is busy and
+// Two hundred certificates (two dozen in the short form) with mixed challenges, from
+// a CA that refuses half of the good nonces, takes its time, and whose server resets connections, is busy and
 // loses answers, by workers that die at random between two steps: all are issued,
 // once each, and nothing is left over anywhere.
 func TestManyCertificatesThroughAHostileCA(t *testing.T) {

@@ -14,7 +14,7 @@ import (
 	"github.com/certctl/certctl/handlers/issuer/acme/acmetest"
 )
 
-// records replaces a record set.
+// records replaces a record set of example.com.
 func records(t *testing.T, p *local.PowerDNS, name, kind string, contents ...string) {
 	t.Helper()
 	var all []any

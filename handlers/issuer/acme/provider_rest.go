@@ -48,7 +48,11 @@ func (r rest) call(ctx context.Context, method, path string, body, answer any) e
 		return certctl.Wrap(certctl.Unavailable, err, "the answer of %s cannot be read", r.name)
 	}
 	if response.StatusCode/100 != 2 {
-		return certctl.Errorf(certctl.Unavailable, "%s answers with status %d: %s", r.name, response.StatusCode, certctl.Clip(strings.TrimSpace(string(said)), 200))
+		code := certctl.Unavailable
+		if response.StatusCode == http.StatusNotFound {
+			code = certctl.NotFound
+		}
+		return certctl.Errorf(code, "%s answers with status %d: %s", r.name, response.StatusCode, certctl.Clip(strings.TrimSpace(string(said)), 200))
 	}
 	if answer == nil || len(said) == 0 {
 		return nil
@@ -184,7 +188,7 @@ func (d digitalOcean) find(ctx context.Context, p proof) (domain string, there [
 		}
 		query := url.Values{"type": {"TXT"}, "name": {p.Record}, "per_page": {"200"}}
 		err = d.call(ctx, http.MethodGet, "/domains/"+url.PathEscape(name)+"/records?"+query.Encode(), nil, &records)
-		if err != nil && strings.Contains(err.Error(), "status 404") {
+		if certctl.ErrorCode(err) == certctl.NotFound {
 			continue // not a domain of the account
 		}
 		if err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -80,6 +81,20 @@ func TestTheDocumentedIssuerIsValid(t *testing.T) {
 	for name := range issuer.Secrets {
 		if !strings.Contains(strings.Join(Secrets, " "), name) {
 			t.Errorf("there is no secret %s", name)
+		}
+	}
+	for _, p := range LegoProviders() {
+		removes := "the value"
+		if p.Whole {
+			removes = "the record"
+		}
+		if !regexp.MustCompile("(?m)^\\| `" + p.Name + "` \\| " + regexp.QuoteMeta(p.Title) + ` \|.*\| ` + removes + ` \|$`).Match(text) {
+			t.Errorf("the row of %s is not what the table says", p.Name)
+		}
+		for _, name := range slices.Concat(p.Settings, p.Optional, p.Secrets, p.More) {
+			if !strings.Contains(string(text), "`"+name+"`") {
+				t.Errorf("%s of %s is not documented", name, p.Name)
+			}
 		}
 	}
 	for _, provider := range providerNames() {
