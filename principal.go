@@ -108,6 +108,7 @@ var permissions = map[Role]map[ObjectKind][]Verb{
 		ObjectAgent:       {VerbRead, VerbUpdate},
 		ObjectDeadLetter:  {VerbRead, VerbUpdate, VerbDelete},
 		ObjectFreeze:      {VerbRead, VerbCreate, VerbDelete},
+		ObjectChannel:     {VerbRead, VerbCreate, VerbUpdate, VerbDelete},
 		ObjectAPIKey:      nil, ObjectPrincipal: nil, ObjectJoinToken: {VerbRead},
 	},
 	RoleAgentEnroller: {ObjectAgent: {VerbRead, VerbEnroll}, ObjectJoinToken: {VerbRead, VerbCreate, VerbEnroll, VerbDelete}},

@@ -21,6 +21,7 @@ const (
 // SweptKinds are those that are swept row by row, in this order.
 var SweptKinds = []RetentionKind{
 	RetainOrders, RetainDeployments, RetainDeadLetters, RetainIdempotency, RetainNonces, RetainJoinTokens,
+	RetainNotifications,
 }
 
 // Keep is how long something is kept after it has served. Zero stands for the
@@ -71,6 +72,8 @@ var retentionBounds = map[RetentionKind]struct{ usual, least Keep }{
 	RetainIdempotency: {Keep(7 * Day), Keep(time.Hour)},
 	RetainNonces:      {Keep(time.Hour), Keep(time.Minute)},
 	RetainJoinTokens:  {Keep(30 * Day), Keep(Day)},
+
+	RetainNotifications: {Keep(90 * Day), Keep(Day)},
 }
 
 // Complete returns the retention with defaults in place of what is absent or

@@ -43,7 +43,10 @@ func (t *tx) appendEvents(ctx context.Context) error {
 	sequences, bodies, sums := make([]int64, n), make([][]byte, n), make([][]byte, n)
 	for i := range t.pending {
 		e := &t.pending[i]
-		e.ID, e.Time = certctl.NewID(t.now).WithOrder(i), t.now
+		e.Time = t.now
+		if e.ID.IsZero() {
+			e.ID = certctl.NewID(t.now).WithOrder(i)
+		}
 		body, err := e.Canonical()
 		if err != nil {
 			return err
@@ -67,7 +70,7 @@ func (t *tx) appendEvents(ctx context.Context) error {
 		return err
 	}
 	t.effects.Events = t.pending
-	return nil
+	return t.notify(ctx, t.pending)
 }
 
 // number gives each noted event its place in its object's history. Heads are

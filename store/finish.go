@@ -244,8 +244,9 @@ func (t *tx) tellOrphans(ctx context.Context, orphans []*finishing) error {
 // issuedData is what events say of a leaf.
 func issuedData(f *finishing) map[string]any {
 	return map[string]any{
-		"certificate": f.order.Certificate, "name": f.name, "order": f.order.ID, "holder": f.order.Holder, "version": f.version,
-		"serial": f.leaf.Serial, "fingerprint": f.leaf.Fingerprint, "not_after": f.leaf.NotAfter, "issuer": f.order.Issuer,
+		"certificate": f.order.Certificate, "name": f.name, "order": f.order.ID, "holder": f.order.Holder,
+		"holder_kind": f.order.HolderKind, "version": f.version, "serial": f.leaf.Serial,
+		"fingerprint": f.leaf.Fingerprint, "not_after": f.leaf.NotAfter, "issuer": f.order.Issuer,
 		"authority": f.end.Authority, "spki": f.leaf.SPKI,
 	}
 }

@@ -41,6 +41,9 @@ var sweeps = map[certctl.RetentionKind]string{
 	certctl.RetainDeadLetters: sweepAll(`
 		select id from dead_letter where coalesce(replayed_at, discarded_at) < $1 and id > $2 order by id limit $3 for update skip locked`,
 		`dead_letter x using doomed where x.id = doomed.id`),
+	certctl.RetainNotifications: sweepAll(`
+		select id from notification where closed_at < $1 and id > $2 and id < uuid7_floor($1) order by id limit $3 for update skip locked`,
+		`notification x using doomed where x.id = doomed.id`),
 	certctl.RetainIdempotency: sweepAll(`
 		select principal_id, key from idempotency where created_at < $1 and principal_id > $2 order by created_at limit $3 for update skip locked`,
 		`idempotency x using doomed where x.principal_id = doomed.principal_id and x.key = doomed.key`),
