@@ -45,6 +45,7 @@ var owned = []struct {
 	{"github.com/go-acme/lego", tree{"handlers/issuer/acme"}},
 	{"github.com/miekg/dns", tree{"handlers/issuer/acme"}},
 	{"github.com/letsencrypt", tree{"handlers/issuer/acme/acmetest"}},
+	{"github.com/wneessen/go-mail", tree{"handlers/notifier"}},
 	{"github.com/alecthomas/kong", tree{"cmd"}},
 	{"testing", tree{"store/storetest", "bus/bustest", "handlers/issuer/acme/acmetest", "handlers/issuer/issuertest", "agent/target/targettest"}},
 }
@@ -65,7 +66,7 @@ var directions = []struct {
 	{tree{"handlers/issuer/local"}, tree{"", "handlers/issuer", "handlers/ca"}},
 	{tree{"handlers/issuer"}, tree{"", "handlers/egress"}},
 	{tree{"handlers/egress"}, tree{""}},
-	{tree{"handlers/notifier"}, tree{""}},
+	{tree{"handlers/notifier"}, tree{"", "handlers/egress"}},
 	{tree{"handlers"}, tree{"", "bus"}},
 	{tree{"agent/target", "agent/probe", "agent/discover"}, tree{""}},
 	{tree{"agent"}, tree{"", "bus"}},
