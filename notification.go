@@ -52,11 +52,15 @@ type Delivery struct {
 // DeliveryEnd says how a delivery went: the i-th error is of the i-th
 // notification, nil where the channel took it.
 type DeliveryEnd struct {
-	Delivery Delivery
-	Errs     []error
-	RetryAt  time.Time // not before, if the channel said so
-	Draw     float64   // in [0,1), spreads the next try
+	Delivery   Delivery
+	Errs       []error
+	RetryAfter time.Duration // that the channel asks for; 0: it does not say
+	Draw       float64       // in [0,1), spreads the next try
 }
+
+// ErrNotTried is the error of a notification for which a delivery had no time: it is
+// told with the next one, and nothing has failed.
+var ErrNotTried = &Error{Code: Unavailable, Message: "there was no time to try it"}
 
 // MaxDelivery is how many notifications one delivery takes.
 const MaxDelivery = 500

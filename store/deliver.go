@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"time"
 
 	"github.com/certctl/certctl"
@@ -122,6 +123,7 @@ func (s *Store) FinishDelivery(ctx context.Context, end certctl.DeliveryEnd) err
 			switch err := end.Errs[i]; {
 			case err == nil:
 				taken = append(taken, n.ID)
+			case errors.Is(err, certctl.ErrNotTried):
 			case certctl.GivesUp(n.Tries+1, err):
 				given, reasons = append(given, n.ID), append(reasons, certctl.Clip(certctl.ErrorMessage(err), 1000))
 				t.eventOutcome(channel.Team, certctl.AggregateChannel, channel.ID, certctl.EventNotificationFailed, certctl.OutcomeFailure,
@@ -139,7 +141,7 @@ func (s *Store) FinishDelivery(ctx context.Context, end certctl.DeliveryEnd) err
 		}
 		wait := time.Time{}
 		if failures > 0 {
-			wait = maxTime(t.now.Add(certctl.Backoff(failures, end.Draw)), end.RetryAt)
+			wait = t.now.Add(max(certctl.Backoff(failures, end.Draw), min(end.RetryAfter, certctl.Day)))
 		}
 		if err := t.put(ctx, `
 			update channel set busy_until = null, failures = $2, message = $3, wait_until = $4,

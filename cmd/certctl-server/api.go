@@ -19,6 +19,7 @@ import (
 	"github.com/certctl/certctl/bus"
 	"github.com/certctl/certctl/handlers"
 	"github.com/certctl/certctl/handlers/issuer"
+	"github.com/certctl/certctl/handlers/notifier"
 )
 
 // remoteSigner asks the signer role, across the bus.
@@ -56,7 +57,7 @@ func (s *server) startAPI(t *tasks, conn *bus.Conn) error {
 	s.observe.Store(&observe)
 	router, err := rest.New(rest.Config{
 		Store: s.store, Signer: remoteSigner{conn}, Seal: s.sealSecret, Feed: feed, Metrics: s.metrics.handler(),
-		Ready: s.ready(conn), Issuers: issuer.Kinds{Installation: s.installation}, Targets: targetKinds{}, CAFingerprint: s.caFingerprint(),
+		Ready: s.ready(conn), Issuers: issuer.Kinds{Installation: s.installation}, Targets: targetKinds{}, Channels: notifier.Kinds{}, CAFingerprint: s.caFingerprint(),
 		BusURLs: s.busURLs(), Version: version, Log: s.log.With().Str("part", "api").Logger(), Now: time.Now,
 	})
 	if err != nil {

@@ -63,6 +63,7 @@ type Config struct {
 
 	Shutdown time.Duration `help:"How long a stop may take." default:"15s"`
 
+	SMTP      smtpSettings      `embed:""`
 	Retention retentionSettings `embed:""`
 	retention certctl.Retention // complete
 }
@@ -117,6 +118,9 @@ func (c *Config) complete() error {
 			WithRemedy("set CERTCTL_DATABASE_URL to a PostgreSQL connection string, or run ./task up to try certctl on one machine")
 	}
 	if err := c.checkDebugListen(); err != nil {
+		return err
+	}
+	if err := c.SMTP.check(); err != nil {
 		return err
 	}
 	if c.WorkerOrders < 1 {

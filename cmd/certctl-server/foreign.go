@@ -43,6 +43,7 @@ func (s *server) startForeign(t *tasks, conn *bus.Conn) {
 	router.Handle(certctl.HintRevoke, revoke.Handle, bus.HandleOptions{Concurrency: 2, Batch: 16, Deadline: foreignDeadline})
 	router.Handle(certctl.HintAbandon, abandon.Handle, bus.HandleOptions{Batch: 4, Deadline: foreignDeadline})
 	router.Handle(certctl.HintRenewalInfo, renewalInfo.Handle, bus.HandleOptions{Concurrency: 2, Batch: certctl.MaxHintIDs, Deadline: foreignDeadline})
+	s.handleNotifications(router)
 	t.run("foreign issuers", router.Run)
 }
 
