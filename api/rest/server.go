@@ -28,6 +28,7 @@ type Store interface {
 	RevocationStore
 	RolloutStore
 	GuardStore
+	ChannelStore
 }
 
 // Signer does what needs a key: it runs in the signer role, across the bus.
@@ -50,6 +51,7 @@ type Config struct {
 	Ready         func(context.Context) (ok bool, checks map[string]string)
 	Issuers       IssuerKinds
 	Targets       TargetKinds
+	Channels      ChannelKinds
 	CAFingerprint string // of the root that agents pin
 	BusURLs       []string
 	Version       string

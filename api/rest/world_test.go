@@ -17,6 +17,7 @@ import (
 	"github.com/certctl/certctl/agent/target"
 	"github.com/certctl/certctl/api/rest"
 	"github.com/certctl/certctl/handlers/issuer"
+	"github.com/certctl/certctl/handlers/notifier"
 	"github.com/certctl/certctl/store"
 	"github.com/certctl/certctl/store/storetest"
 	"github.com/rs/zerolog"
@@ -70,7 +71,7 @@ func newWorld(t *testing.T) *world {
 	_, err = w.CreateIssuer(t.Context(), certctl.Actor{Principal: principal}, certctl.IssuerRequest{Name: "local", Kind: certctl.IssuerLocal})
 	w.must(err)
 	router, err := rest.New(rest.Config{
-		Store: w.Store, Signer: noSigner{}, Seal: w.seal, Feed: w.feed, Issuers: issuer.Kinds{}, Targets: targets{},
+		Store: w.Store, Signer: noSigner{}, Seal: w.seal, Feed: w.feed, Issuers: issuer.Kinds{}, Targets: targets{}, Channels: notifier.Kinds{},
 		Metrics:       http.HandlerFunc(func(out http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(out, "up 1\n") }),
 		Ready:         func(context.Context) (bool, map[string]string) { return true, map[string]string{"database": "ok"} },
 		CAFingerprint: "ab", Version: "test", Now: time.Now, Log: zerolog.Nop(),

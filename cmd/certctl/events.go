@@ -16,7 +16,7 @@ import (
 
 type eventsCmd struct {
 	List    eventListCmd    `cmd:"" default:"withargs" help:"List events, or follow them."`
-	Readers eventReadersCmd `cmd:"" help:"Credentials to read events from the bus."`
+	Readers eventReadersCmd `cmd:"" aliases:"credentials" help:"Credentials to read events from the bus."`
 }
 
 const eventsPath = "/api/v1/events"

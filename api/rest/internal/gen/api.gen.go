@@ -134,6 +134,30 @@ func (e CertificateRequestSharing) Valid() bool {
 	}
 }
 
+// Defines values for ChannelRuleSeverity.
+const (
+	ChannelRuleSeverityCritical ChannelRuleSeverity = "critical"
+	ChannelRuleSeverityError    ChannelRuleSeverity = "error"
+	ChannelRuleSeverityInfo     ChannelRuleSeverity = "info"
+	ChannelRuleSeverityWarning  ChannelRuleSeverity = "warning"
+)
+
+// Valid indicates whether the value is a known member of the ChannelRuleSeverity enum.
+func (e ChannelRuleSeverity) Valid() bool {
+	switch e {
+	case ChannelRuleSeverityCritical:
+		return true
+	case ChannelRuleSeverityError:
+		return true
+	case ChannelRuleSeverityInfo:
+		return true
+	case ChannelRuleSeverityWarning:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for IssuerRequestTrust.
 const (
 	IssuerRequestTrustPrivate IssuerRequestTrust = "private"
@@ -476,6 +500,30 @@ func (e DeploymentStateQ) Valid() bool {
 	}
 }
 
+// Defines values for NotificationStateQ.
+const (
+	NotificationStateQDelivered NotificationStateQ = "delivered"
+	NotificationStateQDiscarded NotificationStateQ = "discarded"
+	NotificationStateQFailed    NotificationStateQ = "failed"
+	NotificationStateQPending   NotificationStateQ = "pending"
+)
+
+// Valid indicates whether the value is a known member of the NotificationStateQ enum.
+func (e NotificationStateQ) Valid() bool {
+	switch e {
+	case NotificationStateQDelivered:
+		return true
+	case NotificationStateQDiscarded:
+		return true
+	case NotificationStateQFailed:
+		return true
+	case NotificationStateQPending:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for OrderStateQ.
 const (
 	OrderStateQAwaitingApproval OrderStateQ = "awaiting_approval"
@@ -677,6 +725,30 @@ func (e ListDeploymentsParamsState) Valid() bool {
 	case ListDeploymentsParamsStateSuperseded:
 		return true
 	case ListDeploymentsParamsStateVerified:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ListNotificationsParamsState.
+const (
+	ListNotificationsParamsStateDelivered ListNotificationsParamsState = "delivered"
+	ListNotificationsParamsStateDiscarded ListNotificationsParamsState = "discarded"
+	ListNotificationsParamsStateFailed    ListNotificationsParamsState = "failed"
+	ListNotificationsParamsStatePending   ListNotificationsParamsState = "pending"
+)
+
+// Valid indicates whether the value is a known member of the ListNotificationsParamsState enum.
+func (e ListNotificationsParamsState) Valid() bool {
+	switch e {
+	case ListNotificationsParamsStateDelivered:
+		return true
+	case ListNotificationsParamsStateDiscarded:
+		return true
+	case ListNotificationsParamsStateFailed:
+		return true
+	case ListNotificationsParamsStatePending:
 		return true
 	default:
 		return false
@@ -1067,6 +1139,70 @@ type CertificateStatus struct {
 	State   string       `json:"state"`
 }
 
+// Channel defines model for Channel.
+type Channel struct {
+	CreatedAt   time.Time `json:"created_at"`
+	DeliveredAt time.Time `json:"delivered_at,omitempty,omitzero"`
+
+	// Digest All that came up since the last one is told at once, at a time of day
+	Digest Digest `json:"digest,omitempty,omitzero"`
+
+	// Failures Deliveries in a row that failed
+	Failures int        `json:"failures,omitempty,omitzero"`
+	ID       certctl.ID `json:"id"`
+	Kind     string     `json:"kind"`
+
+	// Message Why the last one failed
+	Message   string                 `json:"message,omitempty,omitzero"`
+	Name      string                 `json:"name"`
+	Rules     []ChannelRule          `json:"rules"`
+	Settings  map[string]interface{} `json:"settings,omitempty,omitzero"`
+	Team      string                 `json:"team"`
+	UpdatedAt time.Time              `json:"updated_at,omitempty,omitzero"`
+}
+
+// ChannelList defines model for ChannelList.
+type ChannelList struct {
+	Items      []Channel `json:"items"`
+	NextCursor string    `json:"next_cursor,omitempty,omitzero"`
+}
+
+// ChannelRequest defines model for ChannelRequest.
+type ChannelRequest struct {
+	// Digest All that came up since the last one is told at once, at a time of day
+	Digest Digest `json:"digest,omitempty,omitzero"`
+
+	// Kind email, slack, teams, mattermost, discord, telegram, pagerduty, opsgenie or webhook
+	Kind string `json:"kind"`
+	Name string `json:"name"`
+
+	// Rules What it is told: all that any of them selects; absent: warnings and worse
+	Rules    []ChannelRule          `json:"rules,omitempty,omitzero"`
+	Secrets  map[string]string      `json:"secrets,omitempty,omitzero"`
+	Settings map[string]interface{} `json:"settings,omitempty,omitzero"`
+	Team     string                 `json:"team,omitempty,omitzero"`
+}
+
+// ChannelRule Selects events; what is left out selects all
+type ChannelRule struct {
+	Events []string `json:"events,omitempty,omitzero"`
+
+	// Labels Of the certificate
+	Labels map[string]string `json:"labels,omitempty,omitzero"`
+
+	// Owner Of the certificate
+	Owner string `json:"owner,omitempty,omitzero"`
+
+	// Severity At least; absent: warning, or info where events are named
+	Severity ChannelRuleSeverity `json:"severity,omitempty,omitzero"`
+
+	// Team Of the object; only in channels of the default team, which otherwise hear of all
+	Team string `json:"team,omitempty,omitzero"`
+}
+
+// ChannelRuleSeverity At least; absent: warning, or info where events are named
+type ChannelRuleSeverity string
+
 // Credentials defines model for Credentials.
 type Credentials struct {
 	ExpiresAt time.Time `json:"expires_at"`
@@ -1137,6 +1273,15 @@ type DeploymentItems struct {
 type DeploymentList struct {
 	Items      []Deployment `json:"items"`
 	NextCursor string       `json:"next_cursor,omitempty,omitzero"`
+}
+
+// Digest All that came up since the last one is told at once, at a time of day
+type Digest struct {
+	// At HH:MM
+	At string `json:"at"`
+
+	// Zone Time zone, such as Europe/Berlin; absent: UTC
+	Zone string `json:"zone,omitempty,omitzero"`
 }
 
 // Duplicates How many leaves with the same names it gives; absent: what its kind says. With such a limit, several agents share a key unless the certificate says per_agent.
@@ -1487,6 +1632,36 @@ type NameRules struct {
 type Nonce struct {
 	ExpiresAt time.Time `json:"expires_at"`
 	Nonce     []byte    `json:"nonce"`
+}
+
+// Notification defines model for Notification.
+type Notification struct {
+	Channel     Ref       `json:"channel"`
+	CreatedAt   time.Time `json:"created_at"`
+	DeliveredAt time.Time `json:"delivered_at,omitempty,omitzero"`
+	DueAt       time.Time `json:"due_at,omitempty,omitzero"`
+
+	// Ends The event ends a trouble that the channel was told of
+	Ends  bool       `json:"ends,omitempty,omitzero"`
+	Event certctl.ID `json:"event"`
+	ID    certctl.ID `json:"id"`
+
+	// Message Why the last try failed
+	Message string `json:"message,omitempty,omitzero"`
+
+	// Name Of the event; absent once the event is not kept any more
+	Name     string     `json:"name,omitempty,omitzero"`
+	Object   certctl.ID `json:"object,omitempty,omitzero"`
+	Severity string     `json:"severity"`
+	State    string     `json:"state"`
+	Title    string     `json:"title,omitempty,omitzero"`
+	Tries    int        `json:"tries,omitempty,omitzero"`
+}
+
+// NotificationList defines model for NotificationList.
+type NotificationList struct {
+	Items      []Notification `json:"items"`
+	NextCursor string         `json:"next_cursor,omitempty,omitzero"`
 }
 
 // Order defines model for Order.
@@ -2164,6 +2339,12 @@ type CertificatePath = string
 // CertificateQ defines model for CertificateQ.
 type CertificateQ = string
 
+// ChannelPath defines model for ChannelPath.
+type ChannelPath = string
+
+// ChannelQ defines model for ChannelQ.
+type ChannelQ = string
+
 // Compromised defines model for Compromised.
 type Compromised = bool
 
@@ -2223,6 +2404,9 @@ type NameQ = string
 
 // Newest defines model for Newest.
 type Newest = bool
+
+// NotificationStateQ defines model for NotificationStateQ.
+type NotificationStateQ string
 
 // ObjectQ defines model for ObjectQ.
 type ObjectQ = certctl.ID
@@ -2446,6 +2630,18 @@ type ListCertificateVersionsParams struct {
 	Holder HolderQ `form:"holder,omitempty" json:"holder,omitempty,omitzero"`
 }
 
+// ListChannelsParams defines parameters for ListChannels.
+type ListChannelsParams struct {
+	// Cursor next_cursor of the page before
+	Cursor Cursor `form:"cursor,omitempty" json:"cursor,omitempty,omitzero"`
+
+	// Limit Items a page
+	Limit Limit `form:"limit,omitempty" json:"limit,omitempty,omitzero"`
+
+	// Team Only this team
+	Team TeamQ `form:"team,omitempty" json:"team,omitempty,omitzero"`
+}
+
 // ListDeadLettersParams defines parameters for ListDeadLetters.
 type ListDeadLettersParams struct {
 	// Cursor next_cursor of the page before
@@ -2550,6 +2746,27 @@ type ListIssuersParams struct {
 	// Team Only this team
 	Team TeamQ `form:"team,omitempty" json:"team,omitempty,omitzero"`
 }
+
+// ListNotificationsParams defines parameters for ListNotifications.
+type ListNotificationsParams struct {
+	// Cursor next_cursor of the page before
+	Cursor Cursor `form:"cursor,omitempty" json:"cursor,omitempty,omitzero"`
+
+	// Limit Items a page
+	Limit Limit `form:"limit,omitempty" json:"limit,omitempty,omitzero"`
+
+	// Team Only this team
+	Team TeamQ `form:"team,omitempty" json:"team,omitempty,omitzero"`
+
+	// Channel Name or id
+	Channel ChannelQ `form:"channel,omitempty" json:"channel,omitempty,omitzero"`
+
+	// State Only in this state
+	State ListNotificationsParamsState `form:"state,omitempty" json:"state,omitempty,omitzero"`
+}
+
+// ListNotificationsParamsState defines parameters for ListNotifications.
+type ListNotificationsParamsState string
 
 // ListOrdersParams defines parameters for ListOrders.
 type ListOrdersParams struct {
@@ -2755,6 +2972,12 @@ type RevokeCertificateJSONRequestBody = RevokeRequest
 // RollBackCertificateJSONRequestBody defines body for RollBackCertificate for application/json ContentType.
 type RollBackCertificateJSONRequestBody = RollbackRequest
 
+// CreateChannelJSONRequestBody defines body for CreateChannel for application/json ContentType.
+type CreateChannelJSONRequestBody = ChannelRequest
+
+// UpdateChannelJSONRequestBody defines body for UpdateChannel for application/json ContentType.
+type UpdateChannelJSONRequestBody = ChannelRequest
+
 // CreateReaderJSONRequestBody defines body for CreateReader for application/json ContentType.
 type CreateReaderJSONRequestBody = ReaderRequest
 
@@ -2913,6 +3136,24 @@ type ServerInterface interface {
 	// ListCertificateVersions Versions of one
 	// (GET /api/v1/certificates/{certificate}/versions)
 	ListCertificateVersions(w http.ResponseWriter, r *http.Request, certificate CertificatePath, params ListCertificateVersionsParams)
+	// ListChannels List channels
+	// (GET /api/v1/channels)
+	ListChannels(w http.ResponseWriter, r *http.Request, params ListChannelsParams)
+	// CreateChannel Create one
+	// (POST /api/v1/channels)
+	CreateChannel(w http.ResponseWriter, r *http.Request)
+	// ArchiveChannel Archive one; what it has not been told is discarded
+	// (DELETE /api/v1/channels/{channel})
+	ArchiveChannel(w http.ResponseWriter, r *http.Request, channel ChannelPath)
+	// GetChannel Read one
+	// (GET /api/v1/channels/{channel})
+	GetChannel(w http.ResponseWriter, r *http.Request, channel ChannelPath)
+	// UpdateChannel Replace one's settings and rules
+	// (PUT /api/v1/channels/{channel})
+	UpdateChannel(w http.ResponseWriter, r *http.Request, channel ChannelPath)
+	// TestChannel Tell it of a test; the notification shows how that went
+	// (POST /api/v1/channels/{channel}/test)
+	TestChannel(w http.ResponseWriter, r *http.Request, channel ChannelPath)
 	// ListDeadLetters Work that was set aside
 	// (GET /api/v1/dead-letters)
 	ListDeadLetters(w http.ResponseWriter, r *http.Request, params ListDeadLettersParams)
@@ -2976,6 +3217,18 @@ type ServerInterface interface {
 	// ResumeIssuer Ask it again after a pause
 	// (POST /api/v1/issuers/{issuer}/resume)
 	ResumeIssuer(w http.ResponseWriter, r *http.Request, issuer IssuerPath)
+	// ListNotifications What channels are told, newest first
+	// (GET /api/v1/notifications)
+	ListNotifications(w http.ResponseWriter, r *http.Request, params ListNotificationsParams)
+	// DiscardNotification Discard one that was given up or not told yet
+	// (DELETE /api/v1/notifications/{id})
+	DiscardNotification(w http.ResponseWriter, r *http.Request, id ID)
+	// GetNotification Read one
+	// (GET /api/v1/notifications/{id})
+	GetNotification(w http.ResponseWriter, r *http.Request, id ID)
+	// ReplayNotification Tell one again that was given up
+	// (POST /api/v1/notifications/{id}/replay)
+	ReplayNotification(w http.ResponseWriter, r *http.Request, id ID)
 	// GetOpenAPI This document
 	// (GET /api/v1/openapi.yaml)
 	GetOpenAPI(w http.ResponseWriter, r *http.Request)
@@ -4593,6 +4846,183 @@ func (siw *ServerInterfaceWrapper) ListCertificateVersions(w http.ResponseWriter
 	handler.ServeHTTP(w, r)
 }
 
+// ListChannels operation middleware
+func (siw *ServerInterfaceWrapper) ListChannels(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListChannelsParams
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", r.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "cursor"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "cursor", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", r.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "limit"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "limit", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "team" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "team", r.URL.Query(), &params.Team, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "team"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "team", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListChannels(w, r, params)
+	}))
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		handler = siw.HandlerMiddlewares[i](handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// CreateChannel operation middleware
+func (siw *ServerInterfaceWrapper) CreateChannel(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.CreateChannel(w, r)
+	}))
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		handler = siw.HandlerMiddlewares[i](handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ArchiveChannel operation middleware
+func (siw *ServerInterfaceWrapper) ArchiveChannel(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "channel" -------------
+	var channel ChannelPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "channel", mux.Vars(r)["channel"], &channel, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "channel", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ArchiveChannel(w, r, channel)
+	}))
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		handler = siw.HandlerMiddlewares[i](handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetChannel operation middleware
+func (siw *ServerInterfaceWrapper) GetChannel(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "channel" -------------
+	var channel ChannelPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "channel", mux.Vars(r)["channel"], &channel, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "channel", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetChannel(w, r, channel)
+	}))
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		handler = siw.HandlerMiddlewares[i](handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// UpdateChannel operation middleware
+func (siw *ServerInterfaceWrapper) UpdateChannel(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "channel" -------------
+	var channel ChannelPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "channel", mux.Vars(r)["channel"], &channel, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "channel", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.UpdateChannel(w, r, channel)
+	}))
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		handler = siw.HandlerMiddlewares[i](handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// TestChannel operation middleware
+func (siw *ServerInterfaceWrapper) TestChannel(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "channel" -------------
+	var channel ChannelPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "channel", mux.Vars(r)["channel"], &channel, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "channel", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.TestChannel(w, r, channel)
+	}))
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		handler = siw.HandlerMiddlewares[i](handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // ListDeadLetters operation middleware
 func (siw *ServerInterfaceWrapper) ListDeadLetters(w http.ResponseWriter, r *http.Request) {
 
@@ -5406,6 +5836,169 @@ func (siw *ServerInterfaceWrapper) ResumeIssuer(w http.ResponseWriter, r *http.R
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.ResumeIssuer(w, r, issuer)
+	}))
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		handler = siw.HandlerMiddlewares[i](handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ListNotifications operation middleware
+func (siw *ServerInterfaceWrapper) ListNotifications(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListNotificationsParams
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", r.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "cursor"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "cursor", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", r.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "limit"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "limit", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "team" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "team", r.URL.Query(), &params.Team, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "team"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "team", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "channel" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "channel", r.URL.Query(), &params.Channel, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "channel"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "channel", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "state" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "state", r.URL.Query(), &params.State, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "state"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "state", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListNotifications(w, r, params)
+	}))
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		handler = siw.HandlerMiddlewares[i](handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// DiscardNotification operation middleware
+func (siw *ServerInterfaceWrapper) DiscardNotification(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", mux.Vars(r)["id"], &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.DiscardNotification(w, r, id)
+	}))
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		handler = siw.HandlerMiddlewares[i](handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetNotification operation middleware
+func (siw *ServerInterfaceWrapper) GetNotification(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", mux.Vars(r)["id"], &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetNotification(w, r, id)
+	}))
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		handler = siw.HandlerMiddlewares[i](handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ReplayNotification operation middleware
+func (siw *ServerInterfaceWrapper) ReplayNotification(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", mux.Vars(r)["id"], &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ReplayNotification(w, r, id)
 	}))
 
 	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
@@ -7136,6 +7729,26 @@ func HandlerWithOptions(si ServerInterface, options GorillaServerOptions) http.H
 
 	r.HandleFunc(options.BaseURL+"/api/v1/dead-letters/{id}", wrapper.DiscardDeadLetter).Methods(http.MethodDelete)
 
+	r.HandleFunc(options.BaseURL+"/api/v1/channels", wrapper.ListChannels).Methods(http.MethodGet)
+
+	r.HandleFunc(options.BaseURL+"/api/v1/channels", wrapper.CreateChannel).Methods(http.MethodPost)
+
+	r.HandleFunc(options.BaseURL+"/api/v1/channels/{channel}", wrapper.ArchiveChannel).Methods(http.MethodDelete)
+
+	r.HandleFunc(options.BaseURL+"/api/v1/channels/{channel}", wrapper.GetChannel).Methods(http.MethodGet)
+
+	r.HandleFunc(options.BaseURL+"/api/v1/channels/{channel}", wrapper.UpdateChannel).Methods(http.MethodPut)
+
+	r.HandleFunc(options.BaseURL+"/api/v1/channels/{channel}/test", wrapper.TestChannel).Methods(http.MethodPost)
+
+	r.HandleFunc(options.BaseURL+"/api/v1/notifications", wrapper.ListNotifications).Methods(http.MethodGet)
+
+	r.HandleFunc(options.BaseURL+"/api/v1/notifications/{id}", wrapper.DiscardNotification).Methods(http.MethodDelete)
+
+	r.HandleFunc(options.BaseURL+"/api/v1/notifications/{id}", wrapper.GetNotification).Methods(http.MethodGet)
+
+	r.HandleFunc(options.BaseURL+"/api/v1/notifications/{id}/replay", wrapper.ReplayNotification).Methods(http.MethodPost)
+
 	return r
 }
 
@@ -8728,6 +9341,243 @@ func (response ListCertificateVersionsdefaultApplicationProblemPlusJSONResponse)
 	return err
 }
 
+type ListChannelsRequestObject struct {
+	Params ListChannelsParams
+}
+
+type ListChannelsResponseObject interface {
+	VisitListChannelsResponse(w http.ResponseWriter) error
+}
+
+type ListChannels200JSONResponse ChannelList
+
+func (response ListChannels200JSONResponse) VisitListChannelsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListChannelsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListChannelsdefaultApplicationProblemPlusJSONResponse) VisitListChannelsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateChannelRequestObject struct {
+	Body *CreateChannelJSONRequestBody
+}
+
+type CreateChannelResponseObject interface {
+	VisitCreateChannelResponse(w http.ResponseWriter) error
+}
+
+type CreateChannel201ResponseHeaders struct {
+	Location string
+}
+
+type CreateChannel201JSONResponse struct {
+	Body    Channel
+	Headers CreateChannel201ResponseHeaders
+}
+
+func (response CreateChannel201JSONResponse) VisitCreateChannelResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateChanneldefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response CreateChanneldefaultApplicationProblemPlusJSONResponse) VisitCreateChannelResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ArchiveChannelRequestObject struct {
+	Channel ChannelPath `json:"channel"`
+}
+
+type ArchiveChannelResponseObject interface {
+	VisitArchiveChannelResponse(w http.ResponseWriter) error
+}
+
+type ArchiveChannel204Response struct {
+}
+
+func (response ArchiveChannel204Response) VisitArchiveChannelResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type ArchiveChanneldefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ArchiveChanneldefaultApplicationProblemPlusJSONResponse) VisitArchiveChannelResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetChannelRequestObject struct {
+	Channel ChannelPath `json:"channel"`
+}
+
+type GetChannelResponseObject interface {
+	VisitGetChannelResponse(w http.ResponseWriter) error
+}
+
+type GetChannel200JSONResponse Channel
+
+func (response GetChannel200JSONResponse) VisitGetChannelResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetChanneldefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetChanneldefaultApplicationProblemPlusJSONResponse) VisitGetChannelResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type UpdateChannelRequestObject struct {
+	Channel ChannelPath `json:"channel"`
+	Body    *UpdateChannelJSONRequestBody
+}
+
+type UpdateChannelResponseObject interface {
+	VisitUpdateChannelResponse(w http.ResponseWriter) error
+}
+
+type UpdateChannel200JSONResponse Channel
+
+func (response UpdateChannel200JSONResponse) VisitUpdateChannelResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type UpdateChanneldefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response UpdateChanneldefaultApplicationProblemPlusJSONResponse) VisitUpdateChannelResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type TestChannelRequestObject struct {
+	Channel ChannelPath `json:"channel"`
+}
+
+type TestChannelResponseObject interface {
+	VisitTestChannelResponse(w http.ResponseWriter) error
+}
+
+type TestChannel202JSONResponse Notification
+
+func (response TestChannel202JSONResponse) VisitTestChannelResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type TestChanneldefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response TestChanneldefaultApplicationProblemPlusJSONResponse) VisitTestChannelResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListDeadLettersRequestObject struct {
 	Params ListDeadLettersParams
 }
@@ -9564,6 +10414,150 @@ type ResumeIssuerdefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response ResumeIssuerdefaultApplicationProblemPlusJSONResponse) VisitResumeIssuerResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListNotificationsRequestObject struct {
+	Params ListNotificationsParams
+}
+
+type ListNotificationsResponseObject interface {
+	VisitListNotificationsResponse(w http.ResponseWriter) error
+}
+
+type ListNotifications200JSONResponse NotificationList
+
+func (response ListNotifications200JSONResponse) VisitListNotificationsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListNotificationsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListNotificationsdefaultApplicationProblemPlusJSONResponse) VisitListNotificationsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DiscardNotificationRequestObject struct {
+	ID ID `json:"id"`
+}
+
+type DiscardNotificationResponseObject interface {
+	VisitDiscardNotificationResponse(w http.ResponseWriter) error
+}
+
+type DiscardNotification204Response struct {
+}
+
+func (response DiscardNotification204Response) VisitDiscardNotificationResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type DiscardNotificationdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response DiscardNotificationdefaultApplicationProblemPlusJSONResponse) VisitDiscardNotificationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetNotificationRequestObject struct {
+	ID ID `json:"id"`
+}
+
+type GetNotificationResponseObject interface {
+	VisitGetNotificationResponse(w http.ResponseWriter) error
+}
+
+type GetNotification200JSONResponse Notification
+
+func (response GetNotification200JSONResponse) VisitGetNotificationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetNotificationdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetNotificationdefaultApplicationProblemPlusJSONResponse) VisitGetNotificationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReplayNotificationRequestObject struct {
+	ID ID `json:"id"`
+}
+
+type ReplayNotificationResponseObject interface {
+	VisitReplayNotificationResponse(w http.ResponseWriter) error
+}
+
+type ReplayNotification204Response struct {
+}
+
+func (response ReplayNotification204Response) VisitReplayNotificationResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type ReplayNotificationdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ReplayNotificationdefaultApplicationProblemPlusJSONResponse) VisitReplayNotificationResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -11438,6 +12432,24 @@ type StrictServerInterface interface {
 	// ListCertificateVersions Versions of one
 	// (GET /api/v1/certificates/{certificate}/versions)
 	ListCertificateVersions(ctx context.Context, request ListCertificateVersionsRequestObject) (ListCertificateVersionsResponseObject, error)
+	// ListChannels List channels
+	// (GET /api/v1/channels)
+	ListChannels(ctx context.Context, request ListChannelsRequestObject) (ListChannelsResponseObject, error)
+	// CreateChannel Create one
+	// (POST /api/v1/channels)
+	CreateChannel(ctx context.Context, request CreateChannelRequestObject) (CreateChannelResponseObject, error)
+	// ArchiveChannel Archive one; what it has not been told is discarded
+	// (DELETE /api/v1/channels/{channel})
+	ArchiveChannel(ctx context.Context, request ArchiveChannelRequestObject) (ArchiveChannelResponseObject, error)
+	// GetChannel Read one
+	// (GET /api/v1/channels/{channel})
+	GetChannel(ctx context.Context, request GetChannelRequestObject) (GetChannelResponseObject, error)
+	// UpdateChannel Replace one's settings and rules
+	// (PUT /api/v1/channels/{channel})
+	UpdateChannel(ctx context.Context, request UpdateChannelRequestObject) (UpdateChannelResponseObject, error)
+	// TestChannel Tell it of a test; the notification shows how that went
+	// (POST /api/v1/channels/{channel}/test)
+	TestChannel(ctx context.Context, request TestChannelRequestObject) (TestChannelResponseObject, error)
 	// ListDeadLetters Work that was set aside
 	// (GET /api/v1/dead-letters)
 	ListDeadLetters(ctx context.Context, request ListDeadLettersRequestObject) (ListDeadLettersResponseObject, error)
@@ -11501,6 +12513,18 @@ type StrictServerInterface interface {
 	// ResumeIssuer Ask it again after a pause
 	// (POST /api/v1/issuers/{issuer}/resume)
 	ResumeIssuer(ctx context.Context, request ResumeIssuerRequestObject) (ResumeIssuerResponseObject, error)
+	// ListNotifications What channels are told, newest first
+	// (GET /api/v1/notifications)
+	ListNotifications(ctx context.Context, request ListNotificationsRequestObject) (ListNotificationsResponseObject, error)
+	// DiscardNotification Discard one that was given up or not told yet
+	// (DELETE /api/v1/notifications/{id})
+	DiscardNotification(ctx context.Context, request DiscardNotificationRequestObject) (DiscardNotificationResponseObject, error)
+	// GetNotification Read one
+	// (GET /api/v1/notifications/{id})
+	GetNotification(ctx context.Context, request GetNotificationRequestObject) (GetNotificationResponseObject, error)
+	// ReplayNotification Tell one again that was given up
+	// (POST /api/v1/notifications/{id}/replay)
+	ReplayNotification(ctx context.Context, request ReplayNotificationRequestObject) (ReplayNotificationResponseObject, error)
 	// GetOpenAPI This document
 	// (GET /api/v1/openapi.yaml)
 	GetOpenAPI(ctx context.Context, request GetOpenAPIRequestObject) (GetOpenAPIResponseObject, error)
@@ -12789,6 +13813,174 @@ func (sh *strictHandler) ListCertificateVersions(w http.ResponseWriter, r *http.
 	}
 }
 
+// ListChannels operation middleware
+func (sh *strictHandler) ListChannels(w http.ResponseWriter, r *http.Request, params ListChannelsParams) {
+	var request ListChannelsRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListChannels(ctx, request.(ListChannelsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListChannels")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListChannelsResponseObject); ok {
+		if err := validResponse.VisitListChannelsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// CreateChannel operation middleware
+func (sh *strictHandler) CreateChannel(w http.ResponseWriter, r *http.Request) {
+	var request CreateChannelRequestObject
+
+	var body CreateChannelJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.CreateChannel(ctx, request.(CreateChannelRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CreateChannel")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(CreateChannelResponseObject); ok {
+		if err := validResponse.VisitCreateChannelResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ArchiveChannel operation middleware
+func (sh *strictHandler) ArchiveChannel(w http.ResponseWriter, r *http.Request, channel ChannelPath) {
+	var request ArchiveChannelRequestObject
+
+	request.Channel = channel
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ArchiveChannel(ctx, request.(ArchiveChannelRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ArchiveChannel")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ArchiveChannelResponseObject); ok {
+		if err := validResponse.VisitArchiveChannelResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetChannel operation middleware
+func (sh *strictHandler) GetChannel(w http.ResponseWriter, r *http.Request, channel ChannelPath) {
+	var request GetChannelRequestObject
+
+	request.Channel = channel
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetChannel(ctx, request.(GetChannelRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetChannel")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetChannelResponseObject); ok {
+		if err := validResponse.VisitGetChannelResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// UpdateChannel operation middleware
+func (sh *strictHandler) UpdateChannel(w http.ResponseWriter, r *http.Request, channel ChannelPath) {
+	var request UpdateChannelRequestObject
+
+	request.Channel = channel
+
+	var body UpdateChannelJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.UpdateChannel(ctx, request.(UpdateChannelRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "UpdateChannel")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(UpdateChannelResponseObject); ok {
+		if err := validResponse.VisitUpdateChannelResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// TestChannel operation middleware
+func (sh *strictHandler) TestChannel(w http.ResponseWriter, r *http.Request, channel ChannelPath) {
+	var request TestChannelRequestObject
+
+	request.Channel = channel
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.TestChannel(ctx, request.(TestChannelRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "TestChannel")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(TestChannelResponseObject); ok {
+		if err := validResponse.VisitTestChannelResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // ListDeadLetters operation middleware
 func (sh *strictHandler) ListDeadLetters(w http.ResponseWriter, r *http.Request, params ListDeadLettersParams) {
 	var request ListDeadLettersRequestObject
@@ -13346,6 +14538,110 @@ func (sh *strictHandler) ResumeIssuer(w http.ResponseWriter, r *http.Request, is
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(ResumeIssuerResponseObject); ok {
 		if err := validResponse.VisitResumeIssuerResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListNotifications operation middleware
+func (sh *strictHandler) ListNotifications(w http.ResponseWriter, r *http.Request, params ListNotificationsParams) {
+	var request ListNotificationsRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListNotifications(ctx, request.(ListNotificationsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListNotifications")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListNotificationsResponseObject); ok {
+		if err := validResponse.VisitListNotificationsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// DiscardNotification operation middleware
+func (sh *strictHandler) DiscardNotification(w http.ResponseWriter, r *http.Request, id ID) {
+	var request DiscardNotificationRequestObject
+
+	request.ID = id
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.DiscardNotification(ctx, request.(DiscardNotificationRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DiscardNotification")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(DiscardNotificationResponseObject); ok {
+		if err := validResponse.VisitDiscardNotificationResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetNotification operation middleware
+func (sh *strictHandler) GetNotification(w http.ResponseWriter, r *http.Request, id ID) {
+	var request GetNotificationRequestObject
+
+	request.ID = id
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetNotification(ctx, request.(GetNotificationRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetNotification")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetNotificationResponseObject); ok {
+		if err := validResponse.VisitGetNotificationResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ReplayNotification operation middleware
+func (sh *strictHandler) ReplayNotification(w http.ResponseWriter, r *http.Request, id ID) {
+	var request ReplayNotificationRequestObject
+
+	request.ID = id
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ReplayNotification(ctx, request.(ReplayNotificationRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ReplayNotification")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ReplayNotificationResponseObject); ok {
+		if err := validResponse.VisitReplayNotificationResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {
@@ -14520,244 +15816,261 @@ func (sh *strictHandler) GetReadyz(w http.ResponseWriter, r *http.Request) {
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"7H17c9w2su9XQc25VdncQ0vycxOpzh+K42x81rEd27uuW7spBSJ7hliRwCwAajzr8ne/hQb4Bl8znLGc",
-	"5J9EHpJ4NBqNRj9+/XERinQtOHCtFucfFzHQCCT++ewdXZn/R6BCydaaCb44X7yLgYjrf0Gov1JEwi1T",
-	"5vdgocIYUmre19s1LM4XSkvGV4tPn4LFCxFS+3mztfcxSCC6aJMw1dvWp2CxppKmoN0gL0Mt5M++hgWJ",
-	"WESYXgQLZn75dwZyuwgWnKamSWo+rPWV0g8vgK90vDi/f3YWeOZxudQg23294smWwK0hIaHmFaJjpojg",
-	"0NU3tlPteylkSvXifJFlLFp4+14B18+/9y8IfoM9ramOKx2ZjxbBQsK/MyYhWpxrmcEOHb82zba6fklT",
-	"IELu0X2T5injxb87B/PzmJE0Se6GsmfXbzXV8HMHC+CqK/NGxyDyZ+UggGfp4vwfizXwyHQUGL5kt+al",
-	"UPBlwkJLP43k+8U/rpWElX9Yf2U8ImLpNlcnaVwDXeR55N8MMozZrVnUZq/5E7MDFGFcaaA4jITdAv7Y",
-	"NZK8yepAIljSLNGL8yVNFBQjuRYiAcpxKE9BarZkIdWwG6OGZQOzsmtlYLswbX1YewxDpGspUqZ8q/Vc",
-	"K5LSMGYcCDPLRZRI4VpEWwKJgq8UiSmP1LkR9uIGyCammjBNYqrIDWwVWQoZEMojImGd0BDFuQL8eGPE",
-	"+wl5nq4TBvhm2LU3wsoYpy5/JpXwyGUOH/RViA8N95lTZk1XQK5hKWTnOGxjHeR+7D8Yvod1IrbpUQSE",
-	"2U80Sew/bkGyJYOo/B3/lsL8cXVNw5tFsFhSZn9W2RqkgqhLlDwzZ9gLljLtYxNIu/Ztgp94V83yJ/3A",
-	"UjOP+2eOXd0/i0EwrmEFshyF2RudW8auJZ64HSPC/3Ws4RPvEj77sGYS1HeWN9odwwaUJrcgjb5DgEeq",
-	"n4/AtndVvOQ5cyOq4Z5mONT2iH7A3dIaiSEP2cTAiTA8xTRRIG9B4bbVcc4k7RHlu2/S3vpRJBFIL0MD",
-	"ifFhR3fFwynKxlQFB3/fR7t5HkG6Fhp4uP0rbNud/0RvQBFqZBtQDUbI/TsznBBTmSagii1hFedyZJWG",
-	"75mWO5jxwRj5/Xz5E9Vh3CFV2LKqQCvNkgSFM0obVOK7hri8Z9udtFGeK5WB3O2cZfjtrEesHc4up2sx",
-	"mN07N/pVr7C/Ybyre/dogsb1gl5D4unuBrb/c0uTDC4ITRKSZkqT1C2sV1ybdmpdMxTu9TE8fNAeBIpy",
-	"exKcVx5TKenWDVFplN++jfzG6Adbq0CEZnUql6WaMG8yqmn1HjZ77/n3EyVK33FGKCoERznVXhit3s8p",
-	"GV8yzlTsNObO4dxOlt4dp+glMW0GZndQspawZB/IhumYUKIlZUa3IP93h5P1/pl3l9izs/NMXTKpOs9x",
-	"++nEab9CUdhxaPXehYqHU1jslYxAHuFmuKFMM766ouu1FLc0qf4WKitWaWRaXUsRglJOFzByzp6Ty8yq",
-	"1yHlIaCu6NUDX4uEhdvdRPwav51VxL+WoICHPdQF1UXYtfvWS1vBE4ZGGrFcur843ILsoIpkPGRrmuxI",
-	"mPzzmWnjWt3lBKwOaZ8hiCVLYFeq4Mez0uQNpMInbC8TJYjEh6gxmY5VYHVp8++IQio44YIkgq9AopQ0",
-	"ehSkHQS0jU0VT2+BSp829w4+aHP/xm6ddFYgGU0Iz9LrTk37353K5eOHPvq8xTY9DPO22pkZCeVbkqmM",
-	"Jubq3kUEO8SuMXzjVWXeMu6727wUuv9WpVhzL4+8TBnxnKkh8ZypHvmcqQEBXcrXCO0BDYNeBCtJIyeJ",
-	"b8UN/pUKzrSQ+Hdh/volGFYG31G5gh3tshq/nXXP2eHsIoSKwezROdC09+jVQLu41z3avfO/cc2Sduff",
-	"9bFxht/swMbvqU+ZNb/aiRrBZfYqYZr8iWqSCqXJkzP1dcdAjPrQPfvA53+RoNaCK8DN9FqK6wRS82co",
-	"uDY6/PnHBV2vE2ZdPqdr+8Z//0tZ/0/Z1f+RsFycL/7rtPRAndqn6jRvF3tsenaoJhuqyEYKvkLxLcEa",
-	"IPFmoQWJBPnTmx+ekm8fPf7z10g31y56jF4/dzf9tRRrkJrZqYQSL/hXVI9dj6Aw8kz5hkUjtMpgkVCl",
-	"r4w4mdS4XdaP7QdWy+94lGsBA4vyBpaLT4XwmjCuT1VJ8w9rtKnqHu5O4cYYVJei1MScav4pcCv41L50",
-	"5xfyxjLbHwvsX2BLoO5lfsHs1bG+xoXBovijb15uy39qGiyCqovA77quTQv76h7qG2saRAkYRczIK5q8",
-	"rozbqYT1qeSsx3jLNNiz/pNOqQYLTD3hqjRoraqXHCt3EDQ2Jl3Ta5aw1iK2httcJuDOo3EQQXsNiepe",
-	"tO7hlRPGvWwOQBpOGKDzul3ZgU7a6vZO63sogbqT1vMI3ciTiKhAKRe5UXzAuH7yaNG2cgXOjOElmVGz",
-	"fA+cR2XE7otKQZIrbc5qUrnkVzmlkzX/Cls1cZdeZ0376OMntZ1j/umhHkVHXZV611scc3WjPzrzbXXF",
-	"Vnz44yePhrbstb24uNbKQXWSZxaRiyLggBJXa0jXnmHSTMdCMr0dtflBSiGvQhH5uRY+aJCcJleZTLwv",
-	"LClLMp+/UIKWW3qdQEAk1XCFxmSIApIyFQq+ZKtMQmQuRuWtsd26MwtPE3vWrTFK9AFVcJXlF5iRUguU",
-	"ois/varbuCIWRKZDkXbJKy23boKt2DBrlzEsQ6hdcNT8tSDXZmxjRRjaJ3ydq/UNu1IxffD4id/veAPm",
-	"Bkkr3RIXlOFfMaWpnKp7boS8gRGbgS+Kd2sdebdHdRfUN8iS8RVIc47rytR3PT250Fc0D4sbqcIKnXvF",
-	"R39j1qlrD6qYykj5Oa/7QFKZJda4c8e246P0d8yaf1p0xlgYf9eJ0P5D0ppCxmjpjUEWRhTbq+ujZ7y7",
-	"6arFnAZiJcs55lay3CwaLKSi5pwOI0U9dvYqEfbRU10rXgpkyc1zbY0WDQW1Em81sAiVyC6rkhV2kHFm",
-	"jY5x7bYs047mytDz7mqOXevObLl2x53LdhIKLeD7aRDFMn3aczDmMrsbXWl+j5l426rpIA0TO1txiMj1",
-	"tnp8dQnXkHIqt13OaxcGhe5TsqG3cEEoiTMeSYh0TNiS0Gtlveo1V/WgtzpoboSJ04+ARuhOaxtFt2QT",
-	"szAmcAtyi8FKhKk8cDAyE4joliylSAkXm9ocxh0UkdxeyYyP8cQEi5UUm9x+7t591DQ3vloSoGGMBCbi",
-	"FuMVMIi1dFSUIxPZdQINentp7fw5uboWTT4QSy2vwRrYnOWvics2fBEecC1hj9UvKhaMyl0ZaB4M4Gj+",
-	"oEnzHzBgkeDGJteQiI1jGy4sz8Q00SogGU9AKQx6cZsBVyk2/ymCHqfyvlljySLwKaQYbhdSzoXZcUyj",
-	"qR1jEW2cNSVLCfAfaBHfd0SuqWbgdYP9KDbWkk/thJjC3iAy/V04M3cMJN9ohgJiowKSW/wpJ7HIZNAU",
-	"Ar2mpdwVO33DlzaHYk0XGVdrCHNFOVcD6r/ewLYMTV4EC7pcsoSh3+BpTPmqGbRqBJNS+PzV8tUapM0q",
-	"QfPWLUtgBe+ZjiNJN9yrWjg54/EMY2wy7mpnj7jIhVJq0zokkLURUYRxXBNVmVQhCPK8Di683duLiOoK",
-	"uPqmP97KdyyXdpWJK6ZjCSoWSVRbtLOT+82t+DY2UxdLt5/cnkRWR9bEyxFuR+RIKZJEZHpAKFa24NnJ",
-	"2ZlPLG5iz7n3g5BkDWKdjNlgPhXr6ds3u2kCoZLN4MjHjx8+maaTmkZ8asrT+mnb0EGcU3jSlfLaKvkT",
-	"lC13i/EYbHZxp0RcXWEUw0Qzb0pZckWjSIJSUz8eeWFl6507wCN3PE2dN6XZzA1sr9Iug9McxuhOu/EO",
-	"d3Wx4V7ThDm9MpdO0tarKifJKHcThw1Nrlzk2GgfFZtimI6pdLd0n83GhYaMvDW5WJI+q3a2jiZvmkyy",
-	"SRw5bB+vpGfmzBvUIq5qhK+wZlAGvNRcdZVpDQiyOWzIjTv2gSzJ9eQxG5fVezI0VAdUr8iSQRJhENGW",
-	"YOw9bI3ScEF4liQE0rVpAkPJThbNw8UvLWvK9uP+UOzHZ8HCdETNSetieaYI11pfj/bvq1PIVsOaZpiT",
-	"TyRP1ITKHr8Z7m/+K9KTR529lixaSOFm4kjHlzvo9IMttaX0ng1WRHJ9R61BXqHlhQhJzFsQ2W10Xt58",
-	"XIii0UNXVkHnET5wHEGoujEq/Qm5JCFeJWzKlnnFJiapc+db2Ng01RVom85oWkrAqPjuUskkERteiTBi",
-	"yqZcRbjdFUEHinmTt29Zg2RoSf36Gp/tu0k+9Yu8sepwfYl+tWT+FUkRC2kvwu5X9atNJjC3KTOrC/tP",
-	"DkzHIAMke8XAZNoooiBPyK/Wcqt+JUaJVfZbe9nFWwqxOaZmMVQi9AX5NVd2fyXKrEYqJLRl7K4a8WgL",
-	"adB9RxipHk8V+IcU8IcS6H4BvoPYnlvy92np+T0/xxCo3+MOaUCrOPfb+v3E6XYeIrMagqYdEuMPhfcx",
-	"GOlBmJH1VuSjmY+iixZoGAfFcWEkzwmxitm5O0FclqQENOUouAVJE5QilLtDg6CPXpEos9Gr5gCQJBRK",
-	"o4CCbYA57aQ4nyomoOpvtsMe39ZMXDurQWj/Y6j3ctIZKta+Vnn98JtYJGBOcsYDIjhRjK+SPJdLXZCE",
-	"mVVSsdjYNCuHR0CVsGnSHqW7SNkffyaUaf5e6wUG8nVcifFh/QZaeepUEj+MjXmokPGNfmLucmPGahO3",
-	"MdLJM1YhoymmDMxwe8H4ja+tnoizLvd7gzu6vetPJUTAdW429UdOTrlk/2ujO8JQOGwmtaRlpgZ99ZgV",
-	"aBmmMWczkFrccWUMeeM+inwPNHoB2llx9o98jpgKqYwOE1vJojqPDX7QvnBxvy2rEoXUlhbuobmIM5tq",
-	"XLpGHgRnZ2dGkkgaamsRmRZDuU7odiK1bkFejww0wVeLEQyGwpfcMIfBpcJbh7O3WCH6Hn0o024dP4oN",
-	"IjFw2ADe0ZZErSXQSJWOWXfCWg9F5ZZx4fxgeFGhSWL4QdiQ0WaQst/n/q5suO51b7sYhzyMaDr1ZQzp",
-	"DQCveVbKq2Z+wTWrMMKZh0qIJyVqiZN3VArMbNC7vcwkqlc2jOAMcw+d/oTvm7EYxSmB5RTnTsux0/SI",
-	"WGJ3s0nqDSQv4jKGIyjqrpXh93eRoBkcQnb2xVnucOROii4zB1Dd31Bh311s2zlO0dSPWib+LmptXGLc",
-	"CBFbR9UqIufy3sqw8kHZm3Po81y47id8u5XLicI1nSmIu1/fnes8KK5bOxwHKeXb3FpXWIoUTcHlbjNN",
-	"VuwW1EUhzhx8mYVmQYvRCXlvvlRZGBNqL4FBeUO0d017r7SXTRd10jRjofGpuAe2Lxx2lO5qNSkiZe0L",
-	"9LkkUWbjH4wQv4/RyQ+fPIkGz4bGwrhh2V586/MMMyp2c5vfuESLwUyB/J5yJBNKPfNmEhzTzvYXLW6A",
-	"79BdRQoOI5TWQmCxw8InWJlzYBeme7V9aZXjD91lAqCvXN5jM3WlfRxa3LoCIHY45LzLv91z9O13V6sN",
-	"MSjsgDkUjjsuymn33d8QxshDXYSj9Y0dn1whWpT3cYHe6XsaUU27d1OHu2ls6H/XOogisn6wjf7MEBQ5",
-	"Xelxyjx24XMjIgA6XfWofeyR55q/aV3uVTDVEkwoH2rBMzn6cD5/t1KdDDPHaW4573AH+bMP64TyYh83",
-	"+HuC3jchDN9pqzbqcjwpfrBRmh5aVCxxE8xs1al/6vNyjJhLX2DNTqEyZXzLQHhaHW02DwDJKeJb8h8Y",
-	"JNEzKYX05RlB4oGb/d+3r16StTA7U1qUhiffnt3/etoNqDFy21X5gXeodslnsZnl31z7M/uBTzWnAY+m",
-	"mTFjKjtY5IhZz50HQP/1VGq1J7SAE6JIhGqTtZXpZoI5hGm3BJlJmtoOdoQU2JWdmhesJFKEJkrYW1NM",
-	"lcWcpUQD17G5eJibVMKWhWWozZA7cFp9GBUXkbKWqJBKua2E/acXhAsO5zathDQu+DP5T0umHg7t35fL",
-	"O91lf8ncSjWEmIuW99n7DH0CEmVgTZ95OAxmHt+z2SdF8Lu5QjObdJtQpTGJwKtNoa7rwZuHbQVQbUs2",
-	"IF1Loci4rubMVhqLIZkmLs2R1OlLq+SX1ALZU5okIAmO3Ab0c6HJKkPnR2fQKHTR1DYUEHotbsGlpxTE",
-	"3VCmlddO2g50twCOflrmucdMEy42Cy+waM2RhiPOaZAvU1DwR0m6suNONnsDmB/e5jZpH0Q+82BjQMWr",
-	"vl5+BJrY9Kt6+50KywS0CNeGt9uWyua/6+4d6R1l0OfuHYce1HXvS8FwkPKb+POghxvYnpNNLFB021Io",
-	"Y+bzE7bdA5nTkazP0GGRCHEDEaE691WMTwufGp0uo2G1uua7rmYqeVK7mDKCEiNJNixJyDWcEy6uHNcF",
-	"rgRCZP4IEWs/KErgBGgbRKlaenH7vMytDCRmUQYwfakEpUQ3l/m9gHEdR5v8qsD4UgzzL7773LyKN2uu",
-	"zXV1Yn5ED87Cxg9bh0qFi24g1zS8OScbxiOxCVwenaGnuw8NHZkF3LzD1TabrzqVbkmQo8EcQgTssNPr",
-	"NMJhBPl+FpKECbPWp7sjESpCue2LLxCch3GUu5fTt3jP07WQejcF+RjRoHUjRp0wr5/9FNidnYNfV43C",
-	"Tx7cf/SoN+f3s2f2fqbARKrURsio1cmDFrmCxUYyDa94srV2TgQRCdX9B57V+OvTt/91/wFhnFxTBU8e",
-	"BdWiRRhVsBFW0auv1OMHjx58882oriW7pRpyo3iLG2yMtMiwsk5fgHQD/MkXYOzv/7OFdN7VmMexV67n",
-	"xa7zA02xCXbHEpbHl2gpeJhJCTzc+h3vOwUniA2/Un605fcxS8AwXCRA4W2IcrVBqTs28qHquu31JJdv",
-	"4oUvV/zbVzt8dNVjQRoLu9mlOHfD6vVmNLLQd79+RsPYCvJKnLDXDCLHWLNdppsCrfPjaZLnptvJkTvA",
-	"ZshUHM47dCqY7bRY7sGACrvT5rDOuT17OOucK4IjYZmwVezDuowhvFE+hHOeG2KeXmJpvgzTi8YqYkWX",
-	"T00HezsbxI2P35tkyAvliBu0JeDMuqmyY4Z9XfrVYyS8MWUVybirIMqFRANt/TABAJNkSF/AygzyJZTu",
-	"SB6hEHZlMQ2CvfgUkbGirdF4NdyhLe6maiS5MCyyN7LrhIWLQk3z1/9oaQs9l5P/FYy/ywM+GnoDVm/x",
-	"H0F3DoN8HifRREMCB70R8mbiVz0A2BXcF59PdSradV/evwJ1ha6QYduopbk9MQtk7LKBRnJAzjaDp2jB",
-	"ep0A6b0cSK8qAJF/MOlvkUmLSLQZ2NfFmNVYtcFDvUw6h7ZXCtvDKXxFHzsiCZZbroTIopkWlRxC98+U",
-	"8owm3vTBOlR82dD9eERGwBGNQPNd9kfuu1qF3ult1nDBhkADd02wVHneYV5DcGLeiE9ulWbZ7nDNEbcA",
-	"r1UqpuqCKKAJROfONyI4KqIbur2wLs5ze5XhApNHrAGaaIGfEaYvcnDr89Jjim6SwuBwK7IwLlD08sDK",
-	"/k2av9VVN+IlTeFNlsBUiHcE0ds1I/+xj68i4Nt5G+SqI700pSzpCAha+3/PJPM/2LAkChuQytWrYZvg",
-	"wpmX9k/P5KIZ0ekPG26q4y6Vq9KljzNe5f7CZmwiQotPMOM58PlPg2b/4YSjRKgdo88OmaM0gIs/wa01",
-	"NlN0PGp9Sm9G2zf6kqiEZCvm14MGMUA3FCFmXOhMlJkPq+ifHu1uGl5ZZyj7jtlXkxOpOqbNLO6qZglx",
-	"PBVMz7kqS4O70PkKUJlblcFrDu7lWRKvrFTYPeeqDDDolSxdrtG8soHNxrSJ+WXCpTkkC8//VOFUniYP",
-	"vdEpc4qEGbIae5he9scVjOBA00Qfjr9bxf1vIx3sNNtN5HVC+ffUo/FFzTMnonoAO7rL26dG3P9c65WS",
-	"7u7TrkH/0FUpwTvwvcuudQdO9dQvcZZdb8Bf1SUrJCkm3r+QzheS9xrY2Xpp1ONNmJwRMRWstOnQ8GGG",
-	"3PhK6ibEOgSIjTwccCXUzwH0J+Qj7SWJ9Xb4vSztUUVMQqiF3AZEZgkEJKQ0IA7AKiCx1muzgkabDuZg",
-	"kHcuVd8WiMGbPi8N+IZ3nl6amxMkS28Y202X0SeFaDsicQOp4MjZlwPxuloFrrEHmaLXB6qwNt0VK0Uy",
-	"1R7XYe3qcVa6nWn76iXXHMdCSfsDHg2VCuUjgEz9HGD+7oAUrPJma4VyM9YtAxtDIBCgHdPcaJSiTkez",
-	"iLlfzCX+nqvW5odTq9yFdwE5LIixY+pyEY6XW9kUyFvmisw5NHtltVj34Jf5fIXHJu/BImr691dRNKfp",
-	"C/Zdvd5qwwDnhPFbmrAoMLrx1VJkPApIKPgyYaEOSAScQRSQleBgbir0lrLEV4gNM9A4FrL0JKDouj2l",
-	"oQZPyBMqM+R8vnquNO2u5Ngh/j0pfdVEV6YT6BGZQ+LFfl9FgDar0bF+eVCZz9pNOwxSO9kvqpzQsPee",
-	"Bf7CfZiFdwPbq8wciP7dhOA68opmNj4FY2uLf4kIrsqyiRZecy2FhhDH0b+pHu2MUG+GTJOVkEzHqX/Y",
-	"WD3r3vrB4yd5Ka1764ffPLLVte49OHv0jfvz4dmfH7g/H519i29HDx4/vv/twOifeM6o3SSZ+exK5ubY",
-	"vq1S2m3REHgl4VaERYKGTz3KVBFROZ+dfhf7ipFHrtzTJPANX+xUffUrjfu5ukbhnl06jw5jN/whNRjs",
-	"YR8nW5fY+U2IkD9kw+eUDTvv8/zGMfvexsAlQxhP/r0U6ZRa1B+uqtNrqxwik+GYXHzTbaO94mvfHN44",
-	"o8ZE5Cex1DbjLKVbc+tGa3xArm1esAQM8zNX8hUCB7fgmMaDKt2PRnjXHVjJDvhOrYxJ11A3ItMboNFc",
-	"8J+7OOmWLNFN29Jc5Xm6QWU6K9HMGBvTczwPuBbtmvSEXLGrntifUHCVpR3z2xGhooqb+8ey5/cm2RkU",
-	"1RnSJ5O5yvLUo6QqS1ThgKDKK92cNoc65+TI4bQ528GutVcdkFJ3vYEBUPKzLojudgDVt2djZPzB89sO",
-	"msdkFmPbl6iwe/jkWIShnqT8N2AB2XdjlhLatJFtQVPrq4kuUC3oKId5f2T5wDdmL7X23F4SrlNa+InE",
-	"YbMbhSZEbMxRAPWCKE15pIhDE7GZ+rsVbaxmp/tzyJ2HBRE4xdLlzgubiW8xpr79858ffl1gQNuCnWYq",
-	"MVXkGkGXjfrYBoM2m6M4Y9oefIQ2mZg0ByXwRGdJ+050c7MCtozFhioEvbFgBXZhirA6RFvx1tHHLE7v",
-	"fN7niAP2HUITRIQRWRI5SjI9AX3A4iP09/T0EqeBNlyzYBvKMQE2rwddAeke161FD7gCHo3XCdw3CNkz",
-	"IQWui01fJ5T7XNzbCWYW5+H3HMzLqYnrVce7r71Jl8QczrVtdO6LGwgWxRW/zgcvbL0VsSQ2AYc8vcwB",
-	"nkQKhHEtjHwJgaRA+Sa2VQvHTbu8GHtmjfFLO6Y7uvutbcKRpDL/wC51ZaV+6eGVIqe6GYkKUldKgvuL",
-	"sgzEObenTTMtrnCkfqtI2eFQP7uZ8M35frXJUZCHgadtjYDKp7hTx/P+e3zfi8wz0RYYSbb0J8MsKUsE",
-	"2v9y6Jr2K5KGLXDbqcD50wIpZyTVv5huYfK0xn528mBg9LuCJh/LiD9smK/snoIqg3t7nmtaVVgc8rZW",
-	"6WfHS9sxBFdxbeuKTRgvx2aVSR4lZ2PRClPIgQpza6VDlMbKlohcSJMNHV/cqdyu/ffdneWcR8lmikSo",
-	"ESLSVz5+smQJWDg9q8Y5qDmsn0+ZrF25cheFfYTH5lpI7fU3tAVr2wacCL6q1G9LM2V0exKJDc91/Ebg",
-	"3lcKQckQ7FDTG7CVYy5MI7HIZNcF0cs8c8n1psD28JGQEeNUbkmuZ+R8hPeqQ3NReQQUW+/s5Oxx8OWc",
-	"CONtJFYESrhlVti0UNq9QFe4DOcktRzF4YLEmZTb87LorENbzAGFxNqsqnkR6y+c1340W83daruCTIPj",
-	"45NNwpXYB8xvuEiYB1FomlG2SEBwC1oJYy5HPswgs6QfNHhu9zyEN6BEcruj73yPihiNAVZa8o+y6rnd",
-	"N8z5GLlQO+2RQ5V3kiJJRKY7YpCL7BHIbSipPcsGh9MD3likZdQ7zCXan3ITYKXHrwPi/JgQBUQhhGEo",
-	"+JLJ1PxgznZwAXwqWxsdwIEbUh4Clh/xwnbMXZJqZFJUg8HLQlENxHxLwkrxvpGFpMotMc91odhgh7wr",
-	"3IobOLgpugrXmvtqMq7WEGI1sWoobu3XG9g+FelaipQpLLexXLKEIVGeFlDIKluDVGDRn0OzHc3zV8tX",
-	"GFhrV3gt2S1LYAXvmY4RmdWrrNYSyKubxGqh5zlwLFozi7rziPlTVPi7IHjslO9ysQnq79qig4yThBnV",
-	"gYvay2XJY2wITfM1QgS5UmyelLM3+5BgBvfGUiunqbtHGfJpdzb6kXHa7CGS5JqGN7sxCNr8fLkmShAt",
-	"rO7ubiRu+l5EpJLP2jkrVT1/kAt78U3NaKp3DcSw0lM66CKgE/ONI/I4+cIDFS4ioJHhwUMXSWwsnKvg",
-	"KUVKKFknlI9ZvV5fCrqAEg2DjjAPWqBm0BW6vbaR7R15n24bG+FqGRkrmdtDcezdzTFIHkLvK8vsPbXf",
-	"lIe0ym+944Dqu6CzXXZcGZFXuNnQUsCFjo2a4NusfeA3rWd91Q3ivBQglYUeEvUnVtdbkhnnjK8CorRY",
-	"ryEif7reGh4DqQT/OnBMgr/aPK6vjUKTrhMYpbl0I/Foq3TVR/N3K3Acd2BJQ0hsyCh6LNHS4p3eLooQ",
-	"FrHtlG25pM14hPVht4HdgPe9/ReWtA5fqWkxN10syW1tnrZyf7Kt8MmUrfDeTMOzDzbxdmwF8nxBKjyX",
-	"T6ki837pltez6G9O9B9QeavLjhmuYRNUutFFnerKdV9ao5vPrnFGDidnoh2KFlC+7UQltuIQkevtmOOp",
-	"q9402hba1aYvCCVxxiMJkY6b5spJVUUbqzxx+lUNoFHGeuuqoWAxnorwtzvKTCCiWytEuNj4NaV+XUJu",
-	"r2TGx8E1raTYWKzh4t1HQfscwSrYWHe7KCVeanYDFa87aN0w8UYVv8hIHaiwJjRYwxbtQf767EjwD3zA",
-	"nJUaPI7mD5o0/wHVHacFXUMiNo5tcoXBHLmINYLVdstiT3aV6irTVN6fI8RpRDRTXUvs8l/YCTGFvVlE",
-	"mQvrOTK95huNIDyVCgjVJBUYdoTKWzDJZ7E7Dry1bnQGY35zdizc9mChYwnKHDkNl8T9Jo+9xarNYukY",
-	"xTEbrmFZYh/5zKqw7uQdX9/+5OzMt9+dytFgeCHJGsQ6gV3j4Cp6TjvASHDw28bcJvHcBBCaDePHbM1f",
-	"LMFi/unIJTihxBrbL1BrU5olCYmhmjRb6alpjK9uOOun8qjwBaTcee7MwhEhOJwrGm9Pkg2GvW1BL/w1",
-	"snmjJFhV6b9hRqn3oXHjHrQCX9pYuma9mU78S5xt2XM5ycCuRkH6cgA+7aUsOzwtCeatSMFKSkWZtSwF",
-	"RFnVA0uhU06e2YQucgPbdkHy8QWdr0XkreVcC8Y+80vASKSU8ekg25PLQrtkrypw9aMeMIqJkN92b48D",
-	"75pQ/9isF9WZhAHydsSL71662C1L0KxtnUP3szxhbeGWvzpWHxu/K0Kwd8eh3MVStS8GyYELoU5DfZu9",
-	"7sNBAqFy/E3LKsWgazBuAy4Pyy1zXJcd3x3utmw7OO7lcjchdbfLPH1+5H9/Um4XO/t44e+lJ8BfDGg7",
-	"DvRzKkhoTFl3ssAuUrOCz32lYvrg8ZO7h/NZy5b240dNjzIxn0y9h4+PTOmBFF1nci0UdKPuTVo/Z01R",
-	"I72ok06h0pLfV4Zpp/TLniCD9Q3r5sRhSNHC+e7h7NqqV7lm8Jhy+32WOJ9cduwe4ONamOPU7BzMbMem",
-	"Cy6cWARI+ouz2kx/sQauzknKeKbBxmtGdHtPLO+lguuY2P+6nzYANx4dunJAfOt1U0rqiZZ90KV9X/1H",
-	"+Gygzy9fXhJzvlyQv7172mWheTKIG4H0qIyqTWhbzSczR89bs7auviVQ6XV9c3L5+jmxaj3yAlpL7dtF",
-	"27HW68WnT3gJ8+Xcof0xsLGoQR4KHNjr+pZQHjkPTjXwVrmiV4gBf/JP/k9+SdZUx2RNJU1B4xWcaiQa",
-	"OibtBF2QLtMKn2Aup1aERSfkHUtt4PE/uaExpvk9fPjw268vChAHG5es4YMmKgtjQhX59duz6FfTzK8P",
-	"n8S/nhCE5nLNOK8tsehfymUOPnr8569PiNl0Ks9LImu6AgS/TxKxIb9WtsyvJ/80K5awELiV9lZdWlyu",
-	"aRjDvQcnZw6M1tJZnZ+ebjabE4qPT4Rcnbpv1emL50+fvXz7DL8pgb1Q8IXayLoiMGFx/+TMvmT2CF2z",
-	"xfni4cnZycMFmiBjZIpTumant/dPy8hRd2ETecDL8wizspS+tK+Yj93qqMX5P/wipXzl9KmVGp+CwTcx",
-	"9WvMizgSNJH8POb11xIU8HDcyy+MvjzqzXdA058Xn34xu1OtBXe1HB6cnbnSZTq336xteTEm+Om/3NFp",
-	"Ze4gbLOZKIp23HlNXBLDcdbv4syd/taK4Z0WkQFGQmRpik4mXFxC89XV1Kjj/8hjiX8x79a55NRCCOJx",
-	"I3xl9V1FS4X+CLSi/kswTrAuTJ78ey2i7Ql5FwNRZg/bZ0ZM3MBWkRU4F7d5ZnNpCV1Rxk8KkMOcNZ/h",
-	"YC6dwu4iDL9zxqlZVsH2UJT5rctjV8KswQL3Z+4cIh8HvI8F2YoMBZoh3SYWqcWbTRjc7sEa7vBYnP/j",
-	"lyqjfAco6ygvi3IMM4tZ+nu4vP3ipSimcydEzBE2d73c0cE3eLkFvbs8KPZyfWksek1ZTekwW6xVSenI",
-	"u6xVH82zHEZWIf0ComKxMWIMy9+EcyzRT/QGCK0s0uTNdfqRRZ+sLE7A2hDqK2nDc6srOW2XPf/etx8e",
-	"tcX/90b93Z8kdrw7EOUj/v9Tp7T5C+j8uJhGAfzqNdXxEU79Lg60kncO6tKIWI/UeJKeVkqW+cXFpX3h",
-	"D/q+AEStYNN49rSB0TVWvyrcMHk8BDZXhq1gLaQT8uj+mQNCKV7BKBxtpGxbtXoJG6TV0xoq1Q5rWoiO",
-	"+U+O0lM66siYj4uqRPHw0t+wHI6OYUsswNTs2thL2JDrTJE6ZthuvHZa1Njyb+ucE1465JV9eOBA62GH",
-	"5lmJt2zlzuoN0zHjhDpr0ewrcmn3GRa7Y6uJO1/aTL3uNXCpfHZHOmjzvUXs/BuykXF45F15FNn+lubh",
-	"jC6v0ZZCnLreRur2Lbd5vvdBOnzV+QEza0a8WCYNRb8JBcjQl7hYvpUQ0dD6rdm9HOyo20j2+vlfLfrP",
-	"Z7/CFrUuDm2kwikf5xLrDNW1rRaGoIZvsHaUB7q+2sY/093Vdj5wcb2B7cGurY1bRL4enq0z8o5arNUX",
-	"cUEdnv51ltycVv0e3VLfLuPT6ruHYdnvsuTmM53RtmtlKO/h1lcciMSnZA0Sw3MDwrhDi5zh8M6uU6ZJ",
-	"tjZq2v3g7Oys5pKqLGXt5/aCWn9W91LaaeI7kzk5gnQtNPBwazbCoVS1coSfiROKtCafbZtqBzR5DXn2",
-	"10Ulc9CwwoOzB8cYy7syDtw6JO1wVOD8mjbswobn26LYtgwslm6PEe8YSfeiAnLhG4p79bR4z41lDilV",
-	"SbyxiXWV9MEl41GV8d1cG0zfFGCdOlBDen12ReitRRge8aYtePjzaB/kOD8hxgrO7Hx8SVOY4qUcfvGZ",
-	"hcH+zkbEjCErUBmOumFcyjBmt4e+NVTY7jjK6LhjI+gy4qFXM4d/sGIjFGnKtIbohLwUlc26EmbDPvjw",
-	"wbyUCKXbtrqW4nBXD53KED+TwlwlkodJ3kBodI3oAqNKHHoOlVBmO9el+rN3dDUk0fGdT8HnOQGcxkNJ",
-	"PTpuWM2pPjllKcLydao7z/F5nQEPwT+2n7vNOl8Yg7wztzg0jFbLGaPkgQ9MaTWdWz5W/tV743Nnwz6C",
-	"q/Jtl/PIcwnMD6WLFm6l0nSLAV2IPrE/eV1PjYti65jo8lUemDRnx9oc7+qom7vukU8H8X22D+28Wm5j",
-	"h1OmIAdTsxHU1qO2sUo1QjIZalLGlcM9VRckwfX3lPHfgiZlsYIqUkn7iP8b5u3Myg4jVOLlT0iJI6gD",
-	"tkDxsd14I5jWooPdEea1WGX97DtKKp9eV+oGdJgwGI9cLtU8kucANgw7ic9kwPhiRN5ze8ZhxLzFk00R",
-	"nSxf3FkY6fSjba/3wP8bv56Rq8Zev8e+/QZScQt/nJP24qDFOteO0OimbUr8vvyCqWsnawszNELteRrb",
-	"tOSD88p7Os6i9COmwE32q324t4b0Xo61UTJLM9+jxRKvn/0UVNAejU766Ozbnp5c1sJ/T2PMkgvaQRRw",
-	"C5ImxCb/qQuXeTGLH+WFmRi1MPGM5xFMHDagNCmBVfdjOSW7jzl7QX769s2dPeWevn0z6YSbzyz+yrpd",
-	"/GIKNVqHBqctZKm6Aybvt8Ajq1K/fVOy0wdNwm2Y7C29bJGHdDBfpsIb31c+OYIYm2xDP+RpV8794FbZ",
-	"CpnNss+gImNdNpu8613nZ/b5F3NFf1bWmeva01B9Ze8lcdBZTGGWni1EhzmCEAUuZwXhltZr4LYMx75L",
-	"Zm/ZY3fmK/v2721T4rQPvh8tcd1WDBwAkdaQrvc2KZ4iIlP3kf7aPP5NWc6cEaJMpp5DucetyLBgTlTX",
-	"9PdeHwnLhK1iXdmJDTZTN8oZvr5SJGISQi3kNiDfv3xrdQmpzLgCYlG+Yq3X987uE0wwUISiChqQtZCa",
-	"fHNmuIxpRWgUSVAKlIOkNR1cvn7+lcpjNU/ID4jdJxSQTSwQwwyBA1FMqcxneXudT+aL4ahixN2xFQVm",
-	"8AwavBA3xLRpNUGFRRs3LElI4p6UaOhbS+V9+Uu62sB9AbT2jfnX7BBB0/VKx5+cln8gpb5UlCyKRYfM",
-	"qWq685mgqoj4eKdFB3gq5Aw84arBdTEEh82xzefHcarXikAfmHnwVO/lG6eCzeGo4bAhXGxm4QxzJhUl",
-	"vPxag33BVV+6w9JiaLXP5u2rUdyqI2qTaUgxZvMGtrNcHdCj5qrbuVjASFg9UmSaRGIeVUWCytL+xJss",
-	"/UOZ7FurvwgEhsUSM9Sipe6/Kv3htTau8cs43CeH2M4nrWtoVV26YKUOx3x520lCMm5zH6OiqsPeXOGK",
-	"CPXwhUiS72h480VwRqMk0m9R7fuLsBDSWhDKCVCZMJCo+O3LCwVPjbT1/L3kwbtn7TmY02kncXFw01BR",
-	"zWaCnTYCGt1LQOsh+973QKMX7r2Dx58f1naeT+TgC/JeyBvrydlQRRRoQhWLqgtT0LlnWQYTvL5nKqQy",
-	"Kid257O83IjreuZoWpxiOFevlcI8/4Lo8U6iRR/RuEZRZJy3bC8X2fzCthzOeJy5yjExd2LIhGyTwwNX",
-	"HdGjh3kWUY01coar/trFcfkW1LJ3B2q5Lec00wY8hNY2rLDNtL9xczfsLp30htvBzf3sdqd9jZ+NR4VE",
-	"+N5RWVZuRGblxuy9lYTV2E39Cq/U4zKuzBhGJ3JdhlqMS017y/g4QAfEqBmVbYaxOHdE/DiuUBboVsMH",
-	"bVnwntLSIcBPCK2yrHlhnZOXYQhrTVptEmojuN2/UE2y5dfs8e5yP0NEq0QjiOGxe9j2PeSyvXdlDIRm",
-	"EdMkESssSVMbUmWfuu3o2aKnsozL6dyqb9w7X7TebCdxnNPJErUDhalYjH5wCjvexaHMT6bxz5QwZTsf",
-	"AKeo0O5gIBXtZSpquF1natL+GYliUSzqF4FiMY6NKzSxBe/6hckP7p0WDZo8IBRU6r3egiRUkQ0kCRYj",
-	"Wpwv/p2B3OZVZ84XFJ+0xHxR4vFLi8exhDq4wHLr4WrciQRLxJvDZMOQoAUAgPW53FuLhIUMhgXYD3n1",
-	"w0MIMNv4ZxJgbmaeVcmF2uePd/0OVpi9abdkkC9qQq09oWdV2/v59KP9o1fAPeNRseK9O/tljs8f5Rt5",
-	"TXVc7uNllW/KBa1u7WnVfI4pOZ/xZhZhP4VXGZVRX8rDX/CFA4oZ20HHKWyHN4ffFnSMfkDrZsQSpuZg",
-	"Zw7owHpyMeZKC0HSLIyJhHs2+IpQTRzIZD8cCQ73VEICVPW6CfGF45DWdeaj8I95NXrEtzfHXJQBXrHn",
-	"wZqt4LusRG7IZbrUclaOAv1UtaWY+k/15+6d3wdMu53tce4SrKBsvkr5L0MHsB3loSAXsPHPdAC7md3p",
-	"A9iOpHEYlEvX3l+nH+0fY6ARiqWdeI/AzyYAIsx0KvrRDqp83HX8HWSiZ0dgRIx5myuUxgNOUBMCmYd4",
-	"FhlgLvrdCQFyrHWbPRTqjcVvMEv4FTpS80Kok+TCqPyGL3rDzE74S3WTo/k6lMDJRB8XCfgH2T1kty6j",
-	"rghAL/ldWbKTLU2TvmvRqzXwy9fPp2nveaMTXAHoShNhtp8jrQMb/l3MVNn6sN98RBrbrrlr86vhOJLD",
-	"OcpfsFu4I7eB4yTO4WVA5MtbsIr9wcMmhUW6cwvJ+UzRZ0fMLZ9Rn3L5h5gj1s5BHKDtaUh5CEkPbjM+",
-	"/x2T2RKgobj6qLrOYen7hdvr8rUv2hVZzOM4QmNdJdtEiPxiqAcyIxTtfyZLQjm/L8+Y4IOVL9f69GPx",
-	"Nx4DBXid75pYXeZpG6v48qCXxWovx8eD62WSqgK9Ll+cC9NNigQUBndETNHrZJgBBCJWDghS99Lvw1zr",
-	"pnssaVvQNl+n4qdhaYsvHkzWYuufTdLauX15crayfJ6NZuQs/jXGblsu8FQpi9/dFcttjaG77hcHmuvZ",
-	"MTjy0NbbukToNt/OR8O7IU6OtnjHN+H6pUTh/U8o77uM5ynV5rWB+IkfxYYsqSTUSMCOWKiIYj2skpTF",
-	"7L89CxYp/cDSLMXgCRs94f5ZxE4wrmGFF8TgYyurO9laADWmiLZxpr4huEfdQRtN21t/Tyw3sPr6Kh7u",
-	"2xuaA7C/hF5DEpAb2P7PLU0yuCDKwR2mmdKYybrE9B/fePDj2nAYJlfWx/XwQXtcuDg2E/O88phKSbfe",
-	"UJb5s/oT2okDhlw8A8wQS7PEwslDnsuviBYkFOn40JnW0/4QZju5/N3fh+JbnfX2WKHPFpphXVJ65wjC",
-	"2vAXB8TNyPv4bAHR1Xl+eQrytH16+hH/2o7Rl5scMFELws/uitLsZf8hfeAQEz87HuMeWo/2i5RufXpm",
-	"st4lcXTkVT2+gj0kZW6dnBtSBMr37oASMDk/uCjd5tFeUXFV2qKb+PTS/FnJB8CN4v+PxYYybaMjHFfj",
-	"aaOsXzoUfMlkij8tKUvwDy70lcrWayHtu9YbZp79MiYE+2xWKB374cE1nArzOKBayAEMlaa8GkpbAJF0",
-	"cekUH2LZ73DaDOS4Ol+pzhB7FvWG1y+FTKlenC+yDN/8PKvZWXWz8saMLkpffLSru5MC1zmWaBt7vmOl",
-	"81DqXmGUv3R3riOzSxaZcW4li9JivbZaLE2c0BDp2iiAn1eA2FU4zv0opaqoARXkBQ0wb7gEsdMxMEk2",
-	"9BY6KrAOXJtc1do7WuzRDe/ulRfOLRzVisLkGlYZt3WF7x9jEN9hf3ehRLBVxwZrBJPrLaEkAholjA+n",
-	"6OS/DoYn7czFB46cGVcTeg4rWSw2eDChUTJ2Vl+gYYyigTA1jdhjdY3fO91dCh8qASshogsHYe3qvkJE",
-	"VgIUqekAY8g/LpD4d0/+H6m1nJAV4oeW8GNWeyBCkpgqUqgQU5bAtNFT8keL9R/kF4ll/4xrlrg6HZZ1",
-	"99gJtgZcvzL8zr1zB3Th8dBaf2U8uisYXJaAx1FjdbFY+cLnvwxpp0WVv0Polrbxz2TGdzP78uz35dK1",
-	"t+yo+o3O4L1jAcdqNcbPb6av8nGXbnqQiZ4dgREPbY+vCYFuM/xc9LsTAuRY63Z8i7tfLshMdRfweVdW",
-	"acQXi/SmgCi24hCZ66KOgSwTAE1uYOuulSus0IYAEGvGOUQn5JLbn0sdkG7olmxilkBeHTsnyhJ0GIPC",
-	"Wra3FmhCcO7uqXkxwpByLrB8JFtuA1deEkJXcsiMj+pMAhY9Auqp+WO2Pk7/gEyAKVN9yI6OjgfLSnsf",
-	"izRfDxUjLsc1JAxua6HHqzb60yjs7d0Bt+dX896CZDT5+YB+mt8CLPcPjJdY/Wb7KiTboAU8/3XQ0vP3",
-	"wqR+t+5c+bg69mHuCTjIQTqCpONKJrtJ7FYueTqF5yxnvG9tKa1sg0UZ4Yn0HVdtZG/u/aO4yDxohWM2",
-	"0CYWNGWd++V9LC7T54vPlUr0/0Q2C9aWsP46o1xdQyL4ShEtuvKGYqCJjvtEyI/2jQNSxfXgIclzo0GC",
-	"OoCSYwHJkFBrKQxBEDxX9eXhW1r9Z5hY//ltUesyYRTLcuTc0kMjQ8ReCr3AF3639ElBSxaqPgr95F4Z",
-	"pBGCUhfVqCectnkP+0ub11KkZitliqTFsDsnL4Hac857eXwtlF5JePvzi4DYyeDZLTacJExp4CAViSBk",
-	"EVwQSq4zh1rK3M2QKYcUTM1rK0kjiLAFs+hYZlrTG8jLvxKRYVSHAnnLQvDe9t7geA+MSr3tYNXQBts/",
-	"Pnt4rO640AeTtPb+bYv4DrLIf/pzZfCNP1ZlFoklHYv7F6TexMfFNVAJ0rRmlFdXkRmfZDJZnC9OUal1",
-	"bX30qX7OpAAfGNpRXPxQrcJTOwgJYXgyvSVakBVodFC5cmGugaK+aPPTF0Bvc3jjRqeFjtj+qqxFxYtw",
-	"HOy9dHzkqVa1ymjNdmwWN1IakT6r86zAmrq2CudZu6GXIoJKr87+0n7vewppHp6otJDonyO8/nU+Cc94",
-	"C6uZTcgph0topmMhmWbVlnIQp3ZLuNgpNSqoq6FdflXkyvk+A154HTlsqp+1IoDbn5cQIUgBI+ZvYFsl",
-	"nNV9fR0LErEIXZzl6w7l3M+R64TqpZApYVpBUmXGcg99+uXT/w8AAP//",
+	"7H1rk9y2sehfQc25VYnvoXZXz9i7dT6sZTnWiWzJkhLVrcS1xpI9Q2RJgAHAHU1U+u+30ABfQ/A1w5ld",
+	"xf5ir4YkHo3uRr/70yIUaSY4cK0W558WMdAIJP754j1dmf9HoELJMs0EX5wv3sdAxPU/IdR/UETCLVPm",
+	"92ChwhhSat7XmwwW5wulJeOrxefPweKVCKn9fHu0DzFIILockzDVO9bnYJFRSVPQbpGXoRbyZ9/AgkQs",
+	"IkwvggUzv/wrB7lZBAtOUzMkNR825krpx1fAVzpenD88Ows8+7hcapDtuV7zZEPg1oCQUPMK0TFTRHDo",
+	"mhvHqc+9FDKlenG+yHMWLbxzr4Drl9/5DwS/wZkyquPaROajRbCQ8K+cSYgW51rmsMPEb8ywral/oikQ",
+	"IfeYfhvmKePlvzsX8/OYlWyD3C1lz6nfaarh5w4UwFNX5o2ORRTPqkUAz9PF+d8XGfDITBQYvGS35qVQ",
+	"8GXCQgs/jeD7xb+ulYSVf1l/YTwiYumIqxM0boAu8DzxE4MMY3ZrDnV71uKJoQBFGFcaKC4jYbeAP3at",
+	"pBiyvpAIljRP9OJ8SRMF5UquhUiAclzKc5CaLVlINeyGqGE1wKzoWlvYLkjbXNYey4gp55DsCBv78bxw",
+	"sWPuBJNyOXtML9JMipQpH/a+1IqkNIwZB8IM+hIlUrgW0YZAouAPisSUR+rcXH7iBsg6ppowTWKqyA1s",
+	"FFkKGRDKIyIhS2iI15sC/HhtrrsT8jLNEgb4ZtjFK8LaGqeSQy6V8NxTHD7qqxAfGmo0t25GV0CuYSlk",
+	"5zrsYB3gfuq/KL+DLBGb9CgM0/AXmiT2H7cg2ZJBVP2Of0th/ri6puHNIlgsKbM/qzwDqSDqYq0vzJ3+",
+	"iqVM+9AE0i4+luAn3lOz+Ek/stTs4+GZQ1f3z3IRjGtYgaxWYeiik1zsWaIE0rEi/F/HGT7zHuGLjxmT",
+	"oL61uNGeGNagNLkFaeQ/AjxS/XgEdryr8iWPDBJRDQ80w6W2V/Q9UktrJQY8ZB0DJ8LgFNNEgbwFhWSr",
+	"4wJJ2isqqG8Sbf0gkgikF6GBxPiwY7ry4RTha6rAh7/vI+29jCDNhAYebv4Cm/bkP9IbUIQa3gZUg2Fy",
+	"/8oNJsRUpgmokiSsIlGtrDbwAzNyBzI+GsO/Xy5/pDqMO7gKW9YVCqVZkiBzRm6DSk3XEpcP7LiTCOWl",
+	"UjnI3e5Wht/OerXa5exys5aL2X1yI2/2Mvsbxrumd48mSKCv6LVXhriBzf/c0iSHC0KThKS50iR1B+tl",
+	"12acxtQMmXtzDY8ftReBrNzeBOe1x1RKunFLVBr5t4+Q3xr5YGMFiNCcTk15bDDzbUQ1oz7AYR+8/G4i",
+	"R+m7zghFgeAot9oro+X4MSXnS8aZip0G0bmc28ncu+MWvSRmzMBQByWZhCX7SNZMx4QSLSkzsgX5vzvc",
+	"rA/PvFRi787OO3XJpOq8x+2nU7ctnBrBBO8VyBifRyaLwJyORCGrlLYipkIqnbA1SNyvkX13XLS9+mz5",
+	"cApZvJYRyCNo92vKNOOrK5plUtzSpP5bqOxVQCMzaiZFCEo5+cXwZnu3L3OrEoSUh4DyrVd2fSMSFm52",
+	"u5Yy/HbWa+mNBAU87IEuqC7AZu5bL2wFTxga2sRy6f7icAuyAyqS8ZBldEddOCs+nxk2btRdbu36kvZZ",
+	"gliyBHaFCn48K0zeQip8F8RlogSR+BClPDOxCqz8b/4dUUgFJ1yQRPAVSOTsRvaDtAOAdrCpLPUdUOmT",
+	"QN/DR23YKE7rbhQFktGE8Dy97tQO/tUpED997IPPOxzTgzDv6pOZlVC+IbnKaUIMF+ziXfhV1xq+9nLo",
+	"d4z79LGfhO7XBBXbpuWRCqBhz7kaYs+56uHPuRpg0BV/jdCGsWWUjWAlaeQ48a24wb9SwZkW9rYrTZhj",
+	"7rj3VK5gR9u6xm9npTm7nF2YULmYPSYHmvZevRpoF/a6R7tP/leuWdKe/Ns+NM7xmx3Q+AP1CeDmV7tR",
+	"w7gMrRKmyR+pJqlQmjw7U191LMSID927D3w+NAkqE1wBEtMbKa4TSM2foeDa6B3nnxY0yxInMp5m9o3/",
+	"/qeyPrxqqv8jYbk4X/zXaeVFPLVP1WkxLs647Z2jmqypImsp+ArZtwRrNEVtSAsSCfLHt98/J988efqn",
+	"rxBublz0+r156awTmRQZSM3sVkKJRokrqseeR1AapqZ8w6IRUmWwSKjSV4adTBrcHuun9gOrmXQ8KqSA",
+	"gUN5C8vF55J5TVjX5zqn+bs1NNVlD6cHuTUG9aOoJDEnmn8O3Ak+ty/d+4O8scj2+wH7D9gCqPuYXzGr",
+	"7jbPuDSylH/07cuR/OdtI0tQd2v4ww8a28K5upf61pozkQNGETP8iiZvaut2ImFzKwXqMd4yZ/ac/6Rb",
+	"agsFpt5wdRi0TtULjpW7CLYIk2b0miWsdYit5W4fE3DnhTkIo72GRHUfWvfyqg0jLZsLkIYTFug8hVd2",
+	"oZNI3eq0vocSqLtpPY8wFGASEBUo5aJvyg8Y18+eLNqWucCZMbwgM2KW74HzAo2gvqhiJIXQ5qwmNSW/",
+	"jimdqPkX2KiJVHqdb9t0nz5rUI75pwd6FJ2Ldehdb3DNdUJ/cuYjdcVWfPjjZ0+GSPbaKi5utGpRneCZ",
+	"heUiCzggx9Ua0syzTJrrWEimN6OIH6QU8ioUkR9r4aMGyWlylcvE+8KSsiT3+TglaLmh1wkERFINV2gA",
+	"hyggKVOh4Eu2yiVERjGqtMb26M6UPY3tWVfMKNYHVMFVXigwI7kWKEVXfnjVybjGFkSuQ5F28SstN26D",
+	"rfg+a5cxKEOoPXCU/LUg12ZtY1kY2id8k6vshl2pmD56+szvK70Bo0HS2rTEBdb4T0xpKqfKnmshb2AE",
+	"MfBF+W5jIi951KmgSSBLxlcgzT2ua1vf9fbkQl/RIrRxpAgrdOHJH/2NOacuGlQxlZHyY173haRyC6xx",
+	"944dxwfpb5k1/7TgjPE7/qkTof2XpDWFjJHStxZZGlHsrG6OnvXuJquWexqId632WFjJCrNosJCKmns6",
+	"jBT12NnrQNhHTnWjeCGQJzcvtTVabAmotZi5gUOoRedZkay0g4wza3Ssa7djmXY115ZeTNdwRlsXbMsd",
+	"Pe5etptQaAHfT4Ioj+nznosxyuxucKWFHjNR22rIIFsmdrbiEJHrTf366mKuIeVUbroc7i50C12+ZE1v",
+	"4YJQEuc8khDpmLAlodfKRgI03OuDHvZgmxAmbj8CGqE7rW0U3ZB1zMKYwC3IDQZYEaaKYMfIbCCiG7KU",
+	"IiVcrBt7GHdRRHJzJXM+xhMTLFZSrAv7uXv3yba58fWSAA1jBDARtxhjgYHIlaOiWpnIrxPYgrcX1s6f",
+	"U4hr0eQLsZLytlADh7P4NfHYhhXhAdcSzlj/ombBqOnKQIsABgfzR9sw/x7d/gQJm1xDItYObbiwOBPT",
+	"RKuA5DwBpTBQxxEDnlJs/lOGDkzFfXPGkkXgE0gxRDCknAtDcUyjqR3jJ22sPCVLCfBvaAHfd0VmVDPw",
+	"usF+EGtryad2Q0zhbBCZ+S6cmTsGUhCagYBYq4AUFn/KSSxyGWwzgV7TUuGKnU7wlc2hPNNFzlUGYSEo",
+	"F2JA89cb2FTh1ItgQZdLljD0GzyPKV9tB9oaxqQUPn+9fJ2BtJlBaN66ZQms4APTcSTpmntFC8dnPJ5h",
+	"jKdGqnb2iIuCKaU2NUcCyQyLIozjmajapkpGUOTmcOGd3ioiqitI7Ov+GDHftVzZVSaemI4lqFgkUePQ",
+	"zk4ebpPiu9hsXSwdPTmaRFRH1ETlCMkRMVKKJBG5HmCKNRI8Ozk787HFdey5974XkmQgsmQMgflErOfv",
+	"3u4mCYRKbgd0Pn36+Nk0mdQM4hNTnjdv2y0ZxDmFJ6mU11bInyBsOS3GY7DZxZ0ScXWFUQwTzbwpZckV",
+	"jSIJSk39eKTCyrKdJ8ArdzxMnTdle5gb2FylXQanOYzRnXbjHXR1seZe04S5vXKXAtOWq2o3ySh3E4c1",
+	"Ta5c5NhoHxWbYpiOqXRaus9m40JDRmpNLpakz6qdZ9Fkosklm4SRw/bxWoptgbxBI+KqAfgaagZVwEvD",
+	"VVfb1gAjm8OGvKVjH8iS3EwAtHFZvTfDluiA4hVZMkgiDCLaEMwXgI0RGi4Iz5OEQJqZITCU7GSxfbn4",
+	"uWVD2H7aHz7+9CxYmImouWldLM8U5tqY68n+c3Uy2XpY0wx78rHkiZJQNePXw/PNryI9e9I5a4WiJRfe",
+	"Tnbp+HIHmX5wpDaX3nPAGktuUlQG8gotL0RIYt6CyJLReaX5uBBFI4eurIDOI3zgMIJQdWNE+hNySUJU",
+	"JWyamXnFJlOpc+dbWNtU4xVom4JpRkrAiPhOqWSSiDWvRRgxZdPEIiR3RdCBYt7kbS1rEAwtrt8847N9",
+	"ieRzP8sbKw43j+hXC+ZfERSxkFYRdr+qX20ChNGmzK4u7D85MB2DDBDsNQOTGaOMgjwhv1rLrfqVGCFW",
+	"2W+tsotaCrF5seYwVCL0Bfm1EHZ/JcqcRioktHnsrhLxaAtp0K0jjBSPpzL8QzL4QzF0PwPfgW3Pzfn7",
+	"pPRCzy/qQDT1uEMa0GrO/bZ8P3G7nZfIrIagaZfE+EvhQwyGexBmeL1l+Wjmo+iiBRrGQXldGM5zQqxg",
+	"du5uEJfZKQFNOQpuQdIEuQjl7tIg6KNXJMpt9Kq5ACQJhdLIoGATYB4+Ke+nmgmo/pudsMe3NRPWzmoQ",
+	"2v8a6lVOOkPF2mqV1w+/jkUC5iZnPCCCE8X4KilyudQFSZg5JRWLtU2zcjUUqBI2tdsjdJdlBsbfCVVp",
+	"Aq/1AgP5OlRifNjUQGtPnUjiL0VkHipEfCOfGF1uzFptsjlGOnnWKmQ0xZSBGW6vGL/xjdUTcdblft/C",
+	"jm7vuiv2MU+Qb5lZOO0rtnICUi9q2LeqkCDPYX5n52dY2IZQIsXa2k9LX0XbcDE2yJhxfxBhLVqn7cww",
+	"YlVClUZRbXsRIwIRZZ7ABHXenuXbPPGq8wq0LiQ0//3ZoR3NaIQZNqm4THO788FIdbflWYwhjhIOaAhx",
+	"57OTgXwqlRQI20RKFGEDohIa3gSYtaMCklKtQaZC6YBETIVCRuZZAitJ0wCzzmWU601ARKZWwBnmG63h",
+	"OhbiZtFKpRq4CHeUrkpS8CSrMFQZtUiic/RVIs1TvnH6ZUoUJPYao05mWVPJDS1YnVNIm966A5FVd/Tj",
+	"Rz6SC6UTR0ZIrF3azKDTN1isJdPwmicbS8QTqH1r8HqwUZsD7BMw5Mgc8bKPOnIrGE9Qlt/Z03VV/i5K",
+	"G0ICS01ErovjN7jRElPsR12S2bNBl+FBbFitCIktlX4xTpEpNZJx4/UrLSjSe0NuLjXBmIMWeaHGwPhS",
+	"2ByysgyjBEzBrfutzVsGj+2HCxc4jBcA0yykiV/cd3jp3Z+Fw4WrPMSJK05WxvUU9g4zSODiH4RRYdZM",
+	"AYmBWvMX4sxw+ck2PkuIgOvCIe3PSZkiJ/1zrTsCfDmsJ42kZT58lWC9BSuKb1GyWUgjo6u2hmJwH4V/",
+	"BzR6Bdr5x2YQN4uaFYfIWmFRkykMftBmAxymSYxGD3MPCVU2EiaFKujkUXB2dmbQWNJQW1/TtOyULKGb",
+	"idC6BXk9MoQXXy1XMCi6Vdgwh/RWw63DCXBWPf2A0SnTrqgfxBrrcnFYA1q/l0RlEmikqpA3Z7uwsR81",
+	"5lywVTQBG/GGGn0ihNZV1hXN+L4auBnP2A7eGordQqe0LxdbrwF4I2alMuIXrgNzCiPCpNC84+XqKNvZ",
+	"zQRmNxg3uMwlGq5sgOYZVnVw11AlC0pAaWBC2EwrZGY71sQCuxtNUm+KXhnxOhyb2gxaGX5/Fw6awyF4",
+	"Z18Gyw7GjElx++YCakZy1NB3l6iBomrl1I9awRNd0Fq7kgMjWGxTZCtzEorZqoS9Qd5bYOjLgrnux3y7",
+	"zXYTmWs6U3pcvyVxrvug1MmnxDMUTAmryuUZwZIrTVOR02YLTo8iACUG2Qzbi+imxft9+V0//HD+449N",
+	"huvzIP1b+CLJ35vJzKOAqDyMjUDyIjdTnn4LMmG8Evb/+v75Vsbk2ZAu2IWWpWNgh+s1NQq/8yuXPk1l",
+	"YGyrDDFNVuwW6kYAazuwhQ/Rt3lCPpgv7YatuyKofBnWK2I9INYt4uKjtx2u6CYtPRZt07hdpdMEJ8VO",
+	"Zz597pJEuY3UNdjxEPPoHj97Fg3etVun4pZlZ/GdzwvM/d3NfnXjUoIHc1oLi/qRnH3NHPFJxU53tmVp",
+	"cQN8h+lqt8qwQtpI1sIJS1Nrbc+BPZju0/YVABkvxCwTAH3lKnRsJ1m3xQtbFbpsRzGcHNllOO8RJfbT",
+	"fRtLDEqPdVFo0l2/1bb79GEsEuqBLja/8K0dn1x1uiKqXgG+pxHVdLLpf2ySatc5iDIHdHCM/hxmZDld",
+	"hRyUeewSPUbEqnb6M1Ca28OTUbxpPRn11g1V2ctiqSXOFL1Oiv27k+pEmDmkI4t5hxOMXnzMEspLOvaJ",
+	"KuPk6AkJo076t/lB40Hxvc0n8sCi5jOe4BCub/1zXzzOiL30hYDvFNRdRWIPJFI0e1sUocoFRHxH/j2D",
+	"JHqBRltPRjwkHmfU/757/RPJhKFMaeuJPfvm7OFX0zTKrZXbqaoPvEu1Rz6LDbL45tpfgwr4VPMk8Gia",
+	"WTimsgNFjlifp9uD3avuS63mcR4jEOpDNk6mGwnmYKbdHGQmbmon2LH41a7otK1gJZEiNFHCak0xVdav",
+	"QokGrmOjeBhNKmHL0tLWRsgdMK25jFowkyqUaCk3tQTV9IJwweHcJkBv+bjmivSrkHo4CXVfLO8M7Ppz",
+	"7k5qi4m5vM4Or1gakCgHa0ouArexRs4DmyddpmkaFZrxyiwRi1x6pSmUdT3drWBTK/27IWuQbqRQ5Fx3",
+	"ROPEkExjl+ZK6oz6qmVCN/zFKU0SkARX7tyRQpNVbgugd6U3QaenEQcKCL0Wt+AciSVw15Rp5bU7t1My",
+	"balxPyyLKjlMEy7WC2/Z/kbIF664gEFxTEGJHxXoqok70ewtYCWjNrZJ+yDymVu3FlS+6pvlB6CJLRTQ",
+	"HL9TYJlQ18yN4Z22JbL5dd29cxKjHPoCE/cNQTMYpPwukyI89wY252QdC2TdtvHimP38iGP3FHfsKCtl",
+	"Q3ISIW4AzZjO9zO+gNHUPEoZDYvVjSjLek69pwgBU4ZRYgTDmiUJuYZzwsWVw7rANRiLzB8hdrIKyoab",
+	"AdoGkatWXvE+r30rV57ZeliYaF+VT0e3ofm9bDgwDjaFqoAxFoP4i+++NK+iZs21UVcnZvL2VARb+wss",
+	"o1Dh4nDJNQ1vzsma8UisA1fxwcDT6UNDV2bZzMnFEhriq2+lmxMUdQsPwQJ2oPQmjHAZQUHPQpIwYdb6",
+	"dH84Qo0pt2Mbyv4owx0/uo/Td3gv00xIvZuAfIy8paYRowmYNy9+DCxlF61l6kbhZ48ePnnSW53mzmvQ",
+	"3FEKDVVqLWTUmuRRC1y+6MjsJlQPH3lO4y/P3/3Xw0eEcXJNFTx7EtRbpGKUxlpYQW/LsfboyaOvvx41",
+	"tWS3VENhFG9hg83mEzmGtfal8m053XzBo/757yz56L5m54xVuV6WVOcvicom2B2rApK+kiCCh7mUwMON",
+	"P5Bhp2APseZXyt8X5EPMEjAIFwlQqA1RrtbIdcdGktRdt72e+epNVPgKwb+t2uGjqx4L0r65G90FoHtr",
+	"b7DQp1+/oGFsGXkto81rBpFjrNmuJsP8SRulA+yY6Rx20vK4BwNULKXNYZ1zNHs465xrMSlhmbBV7KvK",
+	"HkN4o3y9eHhhiHl+iY3Ac0yEHyuIlVM+NxPs7WwQNz583wZD0YYSEz/czrqhsmMtqCb3a8ZIeGP0apxx",
+	"V0ZUMImjJLNM4iF9ASsz8JffcIZKjRmWecb5dcLCRSmm+TvVTclr+V/B+Psi4GNLbsA+g/4r6N51y5nH",
+	"STTRkMBBr4W8mfhVT6uWWoVCn091al+WvuRIBeoKXSHDtlELc3tjlj1cqgG2ki0KtBm8RUvU62zl04uB",
+	"9KpWyvx3JP1PRNIyEm0G9HUxZg1U3cKhXiSdQ9qrmO3hBL5yjh1rXlckVxVzpbkWtWw498+U8rwj863Z",
+	"1Kga6GE8IsPiiEag+ZT9kXRXt8nskLzZqGA7VN5611IgqshkLjp0T8zD8fGtyizbHa45QgvwWqViqi6I",
+	"AppAdO58I4KjILqmmwvr4jy3qgzHDEpiDdBEC/yMMH1RtGE5rzym6CYpDQ63Ig/jst5zEVg5EEfu3urq",
+	"cPYTTeFtkTg+hUaTRKx3rR311IdXEfDNvANy1VEIJaUs6QgIyvy/55L5H6xZEoVbzT/qqmEb4MKZl/ZP",
+	"d+ViO6LTHza8LY671LjalF7MqHVd9wdRuKooI2jmiKVSJuZrAY866v1gKrYt2UeJlhiTYEMM0ORs9++a",
+	"8iQREUuvpgm3YwPBp2eO9VRT0XIzopqKN1QDV1xmVIoi88aCg1lOdAOZLR+R2qrj+0Q117Pmp0SpM510",
+	"xa93ZLd588UcHhcnVVvP6FyxOqXMIaI1KO9wUtrrIiBgO/gYu1xNsNO7PmifB/16wxmaiVA7hpcelEn0",
+	"t2ib4Lcem1o/voFaSm9GGzD7sk6FZCvmV3QG21EYJkjVjYuNi3LzYb0RhUd9m1Y6u5ML7JiuOjnztGPb",
+	"zLYA0SwhDqeC6Umqpfe+YDe1mtnuVAZZENLyLJmqlivsnqRaRRD1cpau2IeiyZ5NX7c14qoMdXP3lKE9",
+	"U5lTrRCRN/xsTpYwQxp4D9LL/sChERhohuhrKedOcf+7rAOdZrvE3iSUf0c9Kl20fedEVA+0Mepy548R",
+	"Jtzopfen/LRr0d93Ne3zLnzvDuAjivNNExPrMRdCknLj/QfpnJ3FrIHdrRdGPe7CySlPU/tmbHssfeUr",
+	"bzxxiUlCrMeP0Lpc3OUrbN4D6DAsVtoLEuvO9LtR26uKmIRQC7kJiMwTCEhIaUBcLeWAxFpn5gSNuhzM",
+	"gSDvXW0T26sUTXm1XHiDO88vCdMKkqVXdbjpsuqmEG1GZGYhFBw4+5Kc3tQbkm+XElT0+kDNvqfHWkiR",
+	"TDW4d5ize6IRiqqSOFcvuOa4FirYH/BqKOYY11PDjwHm747q9nXcbJ1QYae+ZWCDhAT2CsM8VhqlKNPR",
+	"PGLulxVw/cA1DvdX9q4Zu3apt18CY8faBGW8bWFGVyBvmet37hqrKSvFuge/zFjZ8sjgPVjIXD99lf1b",
+	"t4M9fKrXO20Q4JwwfksTFgVGNr5aipxHAQkFXyYs1AGJgDOIArLCMiU5p7eUJb6e4Jhiymnit8TppsF0",
+	"SwyekAhYpcD6gnG40pSHXWmSHezfk7Nbz2TvNhPhD0PsxX5fb0ZkTqPj/IqoUZ87i3ZYnHczjdYwYcuh",
+	"cxb4e8hjmu0NbK5ycyH6qQmrkckrmtsANAyeL/8lIriqOvjbTg+ZFBpCXEc/UT3ZuVmaWTJNVkIyHaf+",
+	"ZWMj5wfZo6fPiq7OD7LHXz+xjZ4fPDp78rX78/HZnx65P5+cfYNvR4+ePn34zcDqn3nuqN04mfnsqizU",
+	"22sELB0zaOm/knArKmO8TzzKVRkyPZ8jbhf7iuFHzqA7qbqOLziyefq1wf1Y3YBwD5XOI8NYgj+kBIMz",
+	"7ONF72I7/xEs5HfecJe8YWc6LzSO2WkbIxOL8thbBTakSMezsJR+vKpvry1yiFyGY4ptmGm3xiu/9u3h",
+	"rTNqTCztJpbappSmdGO0brTGB+TaJv5LwDheo5KvsIdNq97a+KppD6MR4TOuGtEOBdxaKdFuoO6Sa2+B",
+	"RnPVS97FC79kid62Lc3VKba7alRnU9QZg996rueB2AF7Jj0xleyqJ7gvFFzlacf+dixBUy80/vuxF3qT",
+	"7Ix67IzZlclcHWKbYZC1I6phQFDHlW5Mm0Occ3zkcNKcnWBHYa6olNbd+m6gP9ZZV7eodoTkN2djePzB",
+	"E1gPmqhoDmPTl4m0e3z02BJiPVU33oLtDbYbslS1oLfSqWhqfTXRBYoFbOms8ru1b3hraKlFc3txuE5u",
+	"4QcSh/VuEJoQsTEY/BBSzoWrO1PEZgKPbJF6GwJxQZSmPMKeW9h3Q1qH/1BtpM9du3blJ/xFIpyHBUvs",
+	"iqUrjiFsqQ1bRO6bP/3p8VdliNc1LIXE1NaYKnKNVeqN+Niunm+Io7xj2h58jDybmBULVWWZqy6/9lDI",
+	"mwSMQOFo4xSSrO3BlHGzWE7JN7lN0/bu50NRUsS+Q2iCJZ9EnkQOkkxPKC9iC6D0z/T8EreBNlxzYGvK",
+	"McPdBVxHta4G46a15UGugEfjZQL3DdbkmpDj2oWmbxLKfS7uzQQzi/Pwey7m5dTKFHXHu2+8SUpiUa+5",
+	"bXTuixvo7NP1yrb+FEtiM+zI88uigptIgTCuheEvIZAUKF/HtoH+uG1XirFn1xi/tGM+s9Nv7RAOJLX9",
+	"B/aoayf1Sw+ulEUTtkPNQeory6W6+4MOJDK0t01zLa5wpX6rSDXh0Dy7mfDN/X61LsqcD1fqt01Vap8i",
+	"pY7H/Q/4vrf01kRbYCTZ0p/ttqQsEWj/K2pTtV+RNGxVr57aaWRaIOWMoPon062iW621n508Glj9rlXR",
+	"j2XEHzbM16inhMogbc+jptWZxSG1tdo8Oyptx2BcpdrWFZswno/NypM8Qs667OlRdJ101kpXMh6iojQp",
+	"TdZ0fJ/hilz79d2d+ZyvoaYiEUqEWMqvWD9ZsgRsvUwrxrlakhdGiKNMNlSuwkVhH+G1mQmpvf6GNmNt",
+	"24ATwVe1VuJproxsTyKx5oWMvxW49weFVQexmqmmN2BbbV2YQWKRyy4F0Ys8c/H1bYbtwSMhI8ap3JBC",
+	"zijwCPWqQ2NRdQWUpHd2cvY0+HJuhPE2EssCJdwyy2xabRi8lezwGM5JajGKwwWJcyk35zaZyuCgK6da",
+	"VAwTmTlV8yI2WDlv/GhIzWm1XUGmwfELEE4qHLNPtc7hroqekmHTjLJlAoI70FoYc7XyYQSZJf1gC+d2",
+	"z0N4C0oktzv6zvdoebO1wNpI/lXWPbf7hjkfIxdqJxo5VD88KZJE5LojBrnMHoHChpLau2xETmJnddYy",
+	"LaM5YcHR/liYAGszfhUQ58eEKCAKa5SGgi+ZTM0PNk/TBvCpPDMygKteSnkISUcO5/w9/EYmRW0heNVZ",
+	"b6slhgVhrdvpyGzKiiTmURdKAjukrnArbuDgpuh6PebCV5NzlUGI7RfrobiNX29g81ykmRQpwy7udLlk",
+	"CUOgPC9rnas8A6nAlncPDTma56+XrzGw1p5wJtktS2AFH5iOsfSyV1htVIioE4mVQs+LytBVcjGHtS3q",
+	"VbZEvSB47VTvcrEOmu/aLq2Mk4QZ0YGLxssn5LLocWoGQtN8AxBBIRSbJ9XuDR1WTa5rMHV6lAGfdnej",
+	"v/RVGz1EklzT8GY3BEGbny/XRAmihZXdnUbitu9NRK/wrJ2zUpfzB7Gwt4CxWU1d18AidXrKBF0AdGx+",
+	"64o8Tr7wQAubCGhkcPDQXWW3Ds61PJYiJZRkCeVjTq/Xl4IuoETDoCPMUw5UM+gK3c5sZHtH3qcjY8Nc",
+	"LSLH9Baq4gXjuLxFkCKE3sPppffWfltd0qrQesd1ouiqje+y46qIvNLNhpYCLnRsxAQfsfZVt2o962tf",
+	"Ehe9Pqks5ZCoP7G6OZLMOWd8FRClRZZBRP54vTE4BlIJ/lXgkAR/tXlcXxmBJs0SGCW5dJfa0lboaq7m",
+	"b5bhqKr4hoLEhoyixxItLd7t7SIIYdfvTt5WcNqcR9hQexNYAnzonb+0pHX4Ss2IheliSW4b+zRnh/2D",
+	"KjyZQgofzDY8dLCON+MiExA4eCA1nCu2VON5v3Tz61nkN8f6Dyi8NXnHDGrYBJFudNe2pnDdl9bo9rNr",
+	"nJErVzPRDkXLWt3tRCW24hCR682Y66mrQT/aFtrt+S8IJXHOIwmRjrfNlZPaBm+d8sTt1yWArb7/G9fu",
+	"CLtt1Zi/pSizgYhuLBPhYu2XlPplCbm5kjkfV49tJcXaFhMv330StO8RoGGMAEaDsDXHlZLdotfU+bAD",
+	"1lsm3qjmFxkpA5XWhC3UsF25EL/uvNXDI1/l3VqTLQfzR9sw/x7FHScFXUMi1g5tCoHBXLlYawTbaVfd",
+	"3OwpNUWmqbg/R4jTiGimppTY5b+wG2IKZ7MVZS6s58jMWhAawfpzCtu+pwLDjlB4Cyb5LHZv9GCtG53B",
+	"mF+fHasxQ7DQsQRlrpwtl8TDbRx7h23ZxdIhikM2PEOEuRO+E+1MZu7mDUa7c07Oznz07kSOLYQXkmQg",
+	"sgR2jYOryTntACPXsN/Ti88SiUcTwNqLGD9mm3pjjyXzTwcuwQkl1th+gVKb0ixJSAz1pNnaTNvG+DrB",
+	"WT+VR4Qva0aeF84sXBFWfwSJBh17k6wx7G0DeuFvgs+3ev7Vhf4bZoR6X7l9pEHL8KWNpdtuKNVZTA13",
+	"W81cbTKwp1GCvlqAT3qp+opPS4J5J1KwnFJRZi1LAVFW9FgzHRsG8cImdJEb2Jwsgp07tl+LyNusvRGM",
+	"febngJFIKePTq+hP7vvukr3qlemf9BSjmFjT39L2uOJdU0oBshWnOpcwAN6OePHde5O7Ywm2m9cXvTlY",
+	"kbC2cMdfX6sPjd+XIdi7F5rdxVK1bw2SA3c6nlb1bfbGLgcJhCoK7FpUKRfdKOM24PKw2DKHuuzw7nDa",
+	"sp3guMrlbkzqfvdxu/vWHv6k3C509uHC3ypPgL/b12Zc0c+pRUJjyrqTBXbhmrUC/Fcqpo+ePrt/dT4b",
+	"2dL++lHTo0zMJ1P18PGRKT0lRbNcZkJBd9W9SefnrClqpBd10i1UWfL7+qztlH7ZE2SQ3bBuTBwuKVo6",
+	"3z2Y3Tj1OtYMXlOO3meJ8yl4x+4BPm6EOW7NzsXMdm264MKJXb6kv/uyzfQXGXB1TlLGcw02XjOimwdi",
+	"+SAVXMfE/tf9tAa48cjQtQviG6+bUlJPtOyjLun76t/CZwN9efnTJTH3ywX56/vnXRaaZ4N1IxAetVW1",
+	"AW3bdeXm6nlnztY1sAUqva5vTi7fvCRWrEdcQGupfbscO9Y6W3z+jEqYL+cO7Y+BjUUNilDgwKrrG0J5",
+	"5Dw49cBb5braYZOHk3/wf/BLklEdk4xKmoJGFZxqBBo6Ju0GXZAu0wqfYC6nVoRFJ+Q9S23g8T+4gTGm",
+	"+T1+/Pibry7KIg42LlnDR01UHsaEKvLrN2fRr2aYXx8/i389IViayw3jvLbEVv9SLnPwydM/fXVCDNGp",
+	"Ii+JZHQF2N0iScSa/FojmV9P/mFOLGEhcMvtrbi0uMxoGMODRydnrhithbM6Pz1dr9cnFB+fCLk6dd+q",
+	"01cvn7/46d0L/KYq7IWML9SG15WBCYuHJ2f2JUMjNGOL88Xjk7OTxws0QcaIFKc0Y6e3D0+ryFGnsIki",
+	"4OVlhFlZSl/aV8zH7nTU4vzvfpZSvXL63HKNz8Hgm5j6NeZFXAmaSH4e8/obCQp4OO7lV0ZeHvXme6Dp",
+	"z4vPvxjqVJngrlnLo7Mz15tQF/abzPYPZIKf/tNdnZbnDpZtNhtF1o6Ut12XxGCc9bs4c6d/tHJ5p2Vk",
+	"gOEQeZqikwkPl9DidDU14vjfi1jiX8y7TSw5tSUE8boRyteY3gq+Cv0RaEX9p2CcYOOnIvn3WkSbE/I+",
+	"BqIMDdtnhk3cwEaRFTgXt3lmc2kJXVHGT8oihwVqvsDFXDqB3UUYfuuMU7Ocgp2h7OPd5MeuR+EWCjyc",
+	"eXKIfBjwIRZkI3JkaAZ061iktt5swuB2D9Rwl8fi/O+/1BHlW0BeR3nVdWcYWczRP8Dj7WcvZbese8Fi",
+	"jkDczX5mByfwigS9VB6UtNw8Glu9pmqXdhgSa7VKOzKVtRogeo7D8CqEX0BULNaGjWF/q3COI/qR3gCh",
+	"tUOaTFynn1j02fLiBKwNoXmSNjy3fpLTqOzldz56eNJm/98Z8Xd/kNj17gCUT/j/z53c5s+gi+tiGgTw",
+	"qzdUx0e49bsw0HLeOaBLI2I9UuNBelrrSehnF5f2hd/h+wqwagWbhrOnWzW6xspXpRumiIfA4aqwFWx2",
+	"dkKePDxzhVDKVzAKRxsu2xatfoI1wup5oyrVDmdaso75b47KUzrqypgPi+pA8eDSX7Edjo5hQ2yBqdml",
+	"sZ9gTa5zRZo1w3bDtdOyiZ6frAtM+MlVXtkHBw50HnZpnpN4x1burl4zHTNOqLMWzX4il5bOsJslW02k",
+	"fGkz9brPwKXyWYp0pc33ZrHzE+RWxuGRqfIovP0dLcIZXV6j7XU69bwN1+07bvN874t0WNX5HjNrRrxY",
+	"JQ1F/xECkIEvcbF8KyGiofPL2IOi2FG3kezNy7/Y6j93rsKWvS4ObaTCLR9HiXWG6gaphSGoYQ3WrvJA",
+	"6qsd/I50Vzv5gOJ6A5uDqa1bWkRxHh7SGamjlmf1RSiow9u/zpOb07rfo5vr22N8Xn/3MCj7bZ7c3NEd",
+	"badWBvIebH3NgUh8SjKQGJ4bEMZdtcgZLu/8OmWa5JkR0x4GZ2dnDZdU7SgbP7cP1Pqzuo/SbhPfmYzJ",
+	"EaSZ0MDDjSGEQ4lq1QrvCBPKtCafbZtqV2jyGorsr4ta5qBBhUdnj46xlvdVHLh1SNrlqMD5NW3YhQ3P",
+	"t13vbRtYLRbBIsZ6xwi6V7UiF76luFdPy/fcWubgUrXEG5tYV0sfXDIe1RHf7XUL6bcZWKcMtMW97lwQ",
+	"emcrDI940zY8/Hm0D3KcnxBjBWd2Pv5EU5jipRx+8YUtg/2tjYgZA1agMhylYVzKMGa3h9Yaamh3HGF0",
+	"3LURdBnx0KtZlH+wbCMUacq0huiE/CRqxLoShmAfffxoXkqE0m1bXUtwuK+XTm2JdyQw14HkQZK3EBpZ",
+	"I7rAqBJXPYdKqLKdm1z9xXu6GuLo+M7n4G5uACfxUNKMjhsWc+pPTlmKZfk6xZ2X+LyJgIfAHzvP/Uad",
+	"LwxB3hstDg2j9XbGyHngI1NaTceWT7V/9Wp87m7Yh3HVvu1yHnmUwOJSumjVrVSabjCgC6tP7A9eN9OW",
+	"oti6Jrp8lQcGzdmxiON9s+rmrjTy+SC+z/alXXTL3aJwyhQUxdRsBLX1qK2tUI0lmQw0KePK1T1VFyTB",
+	"8/e08d+AJlWzgnqlkvYV/1fM25kVHUaIxMsfERJHEAdsg+Jju/FGIK2tDnZPkNfWKutH31Fc+fS61jeg",
+	"w4TBeORyqebhPAewYdhN3JEB44theS/tHYcR87aebIrVyYrDnQWRTj/Z8Xov/L/y6xmxaqz6Pfbtt5CK",
+	"W/j9nrSKgxZZIR2h0U3blPh98QVT104yW2ZohNjzPLZpyQfHlQ90nEXpB0yBm+xX+/ggg/RBUWujQpbt",
+	"fI8WSrx58WNQq/ZoZNInZ9/0zOSyFv57GmJWWNAOooBbkDQhNvlPXbjMi1n8KK/MxqgtE894EcHEYQ1K",
+	"k6qw6n4op2T3NWcV5Ofv3t7bW+75u7eTbrj5zOKvrdvFz6ZQonXV4LQtWarugcn7HfDIitTv3lbo9FGT",
+	"cBMme3Mv2+QhHcyXqeHGd7VPjsDGJtvQD3nbVXs/uFW2BmZz7DOIyNiXzSbves/5hX3+xajoL6o+c100",
+	"DfVX9j4SVzqLKczSs43oMEcQosDlrGC5pSwDbttw7HtkVsseS5mv7du/NaLEbR+cHi1wHSkGrgCR1pBm",
+	"e5sUT7EiU/eV/sY8/o+ynDkjRJVMPYdwj6TIsGFO1JT09z4fCcuErWJdo8QtNFM3yhm+/qBIxCSEWshN",
+	"QL776Z2VJaQy6wqIrfIVa509OHtIMMFAEYoiaEAyITX5+sxgGdOK0CiSoBQoV5LWTHD55uUfVBGreUK+",
+	"x9p9QgFZxwJrmGHhQGRTKvdZ3t4Um/liMKpccXdsRVkzeAYJXogbYsa0kqDCpo1rliQkcU+qaugbC+V9",
+	"8Uu63sB9AbT2jfnP7BBB081Ox5+dlH8gob4SlGwViw6eU5d05zNB1Svio06LDvBUyBlwwnWD60IIDutj",
+	"m8+P41RvNIE+MPLgrd6LN04Em8NRw2FNuFjPghnmTipbePmlBvuC6750j7nF0GmfzTvXVnOrjqhNpiHF",
+	"mM0b2MyiOqBHzXW3c7GAkbBypMg1icQ8oooElaf9iTd5+rsw2XdWfxZYGBZbzFBbLXX/U+kPr7VxjV/G",
+	"5T45xHY+bt2oVtUlC9b6cMyXt50kJOc29zEquzrsjRWuiVAPXogk+ZaGN18EZmy1RPpPFPv+LGwJaS0I",
+	"5QSoTBhIFPz2xYUSp0baev5W4eD9s/YczOm0E7s4uGmo7GYzxU4bU85dMdPu8y5e+m0UkXHbPVLAcwXb",
+	"8rSKn4by79xCDxQU6ka/q6hQtzfPARRpeXfvFLMr2Sa26vg8hHb6yf01KoKzPOCJdGe/mxC5OVP6Xi0s",
+	"86LM3Ymp9VFcA3CiRRJhi3OmQurier2I3xnDcBiYnB0Dc1GRn0s/8EVcNjhH7gGgi3ecDYb3g+0c7fBm",
+	"V/Jcm0Bzjn9QpKiJbXPg8gTUDnzlVLv66f6r4z2oQ9HQoxkLjzh5pcepyhvv7B+wDy6Ub0koMSC8cFV+",
+	"qlkw2VthE0SMz1g3C/b5DygCGj1IQOshD+p3QKNX7r2DC1qHjU4oNnJwEeqDkDfuLCiSD6GKRXWWWMK5",
+	"51gGU+i/s5dVtbF7n0fvVty05I2GxSkGzPf6gczzLwge7yXGTGC901EQGRePtFcQ0vzKUbWc8ZV8a4r4",
+	"3Km3E/J5D6/VHTFmChW7qIEaBcLVf+3CuIIEteylQC031Z5mIsBD2MWGTWIz0TcS95ZnqxPecDtI3C9u",
+	"d6Jr/Gx83W1skDAqj92tyJzcGNpbSViNJerXKM+Oy2k3axidKn8ZajEu+f8d4+NKZmEVwFH5/BjtfE/Y",
+	"j8MKZVsJaPioLQo+UFq6HjsTgtctal7Y8K/LMIRMk9aYhNocOfcvFJNsg1t7vbvqGiHWA0c3k8GxBzj2",
+	"A8SyvakyBkLziGmSiBU2/WssqUanjhw9JHoqKyNPJ6m+de980XKz3cRxbicL1I46l+Vh9Jsf7XoXh3Lw",
+	"mcHvyPhoJx8o/1WD3cHKgLWPqeySe52rSfQzsk5YeahfRJ2wcWhcg4ltKdzPTL5377RgsI0DQkGto/4t",
+	"SEIVWUOSYLvHxfniXznITdHX73xB8UmLzZdNtL+0iGcLqIMzLHcerouwSCJsZy4kRkPWSyzZqJYHmUhY",
+	"yGCYgX1f9Jc+BAOzg98RA3M7u9fOk29hhfUxLEkGxaEm1NoTek61Tc+nn+wfvQzuBY/KE++l7J+KDkhR",
+	"QcgZ1XFFx8s63lQHWiftaf0Sj8k5X/Btr0E/hFc5lVFfUumf8YUDshk7QcctbJc3R2Qc6BgjrayNH5vE",
+	"m4uduVJSNlYOo9q1ECTNw5hIeGDD2wnVxJXx7i/4hss9lZAAVb2BWPjCcUDrJvNB+AexJinlG9tByFxz",
+	"UQ6oYs9Tzb9WQW8lCkMu05WUs3IQ6IeqbXbZf6u/dO/8NmIY7G6Po0uwErLFKRW/DF3AdpWHKmqFg9/R",
+	"Bex29uVFL1RH16av00/2jzGhC+XRTtQj8LM7DVzowOOu6+8gGz07AiIeOhihwQS6YxHmgt+9YCDHOrcj",
+	"xSFM5QujMki/aIKZHfCX6qbol+DqME8G+rhci9/B7gG7dRl15Vh4wV8PCOmXOH9qvHl/5M5gbJzPuKrJ",
+	"tV0WXufD9iSq5jt8fAk6SFxcj21yLJIoKArp2MpBQxFADYwZG2vSiID6UqJNBIcqGmfFboGTPCOWtdnI",
+	"zw3oqQGfB4DE2VED1Y4U8dmLcSMjer4orMOIPYNylou3EG8QTK6H98mGpkmfhet1Bvzyzctphphi0Ale",
+	"XYyKEGG+X0xERyO19zFT1ejDIVAjar7sWuhl/psNV3K4mKdX7BbuiWHnOFVm0K4jiuMtUcX+4EGT8lbr",
+	"JCE5n1fx7IiF2Gbk2q5YDxZUaRfsGYDtaUh5CElPkyN8/hsGswXA1vXog2pW9HDrZ25vqte+6KiSch/H",
+	"YRpZHWwT+8mVSz2QRbgc/46MwtX+vjy7sK8HW3XWp5/Kv/EaKCu9+yx+9WOeRljllwe1+9VnOX7x9F4k",
+	"qdtCsurFuQqgS5GAwji9iCl6nQwjgMD2DgOM1L302/C8ue0ei9uWsC3OqfxpmNviiwfjtTj6nXFau7cv",
+	"j8/Wjs9DaIbP4l9jXHDVAU/lsvjdfXHCNRC6S7840F7PjoGRh7YRNTlCtyduPhjeD3ZytMM7vjfOzyXK",
+	"QK6E8j5lvKg/Zl4bCIX7QazJkkpCDQfsCGuNKDaPrkBZ7v6bs2CR0o8szVOMg7OBcO6fZRgc4xpWqCAG",
+	"n1ol0JKNrTbOFNE2ZcC3BPeoO/5u2/bWPxMrfGW+ucqH+86G5gCcL6HXkATkBjb/c0uTHC6Icr0B0lxp",
+	"LPu0xExO33rw48ZyGFYiaq7r8aP2uvBwbNmi89pjKiXdeKMS5y+Bl9BOszli8Qw1eVmaJ7b3GhSF7xTR",
+	"goQiHR8F2Xran41iN1e8+9sQfOu73hwri8XWMcwqSO8cDN5Y/uKARSaLOe4st6W+zy9PQJ5Gp6ef8K/N",
+	"GHl5GwMmSkH42X0Rmr3oPyQPHGLjZ8dD3EPL0X6W0i1PzwzW+8SOjnyqxxewh7jMrRgTAfS29t49EAIm",
+	"l3oo44U80isKrkrbUqA+ubR4VuEBcCP4/32xpkzbQDeH1XjbKOuXDgVfMpniT0vKEvyDC32l8iwT0r5r",
+	"vWHm2S9jsmnOZq07e6TYoxryuK4uUFT7V5ryelZEWbWzC0un+BCreYczIKEoQvsH1ZktxaLeTKmlkCnV",
+	"i/NFnuObd3OaXZxH1t6Y0UXpS3VxTWpT4LpovNFu1NZx0kVWTC8zKl66V5GI83IWmXNuOYvSIsusFEsT",
+	"xzREmhkB8G4ZiD2F4+hHKVVlw+Rm0GJV8V3HwCRZ09um+lTlWQ2oTfbF6TEHR2riYJd3V8KNA06PheOi",
+	"CPsmTJFrWOXIaGZV+LoX8S3Od/eKXiGO1dIBbV49UZBAiLX3loxHilxvCCUR0ChhfDjbsvh1MDxpZyw+",
+	"cOTMAALJ4vH+VrJYrPFiQqNk7Ky+QMMYWQNhahqwx8oav3W4u2xsFAJWQkRF1Vxl46IgIisBijRkgDHg",
+	"H5cT8psH/w/UWk7ICpttVJUkrfRAhMTqxaUIMeUIzBg9/XG1yH4Hv0gs+udcs8Q1tbSouwcl2Ibp/cLw",
+	"e/fOPZCFx1dJ/Avj0X0pp2gBeBwxVpeHVRx88cuQdFq2xD+EbGkHvyMzvtvZl2e/r46uTbKnn+wfY6z1",
+	"5dFOI2D72X0x09fxuEs2PchGz46AiIe2xzeYQLcZfi743QsGcqxzO77F3c8XZK66u91iFXhr1MAXy/Sm",
+	"gCi24hAZdVHHQJYJgCY3sHFq5QrbmWMtn4xxDtEJueT250oGpGu6IeuYJeA66pZAWYIOY1BYLf7W1gwS",
+	"nDs9tejcH1LOhSa3INlyY/tyhzGErj+vWR/VuQTsEAzU0yDXkD5u/4BIgClTfUV6HRwPlpX2IRZpcR4q",
+	"xhJL15AwuG2EHq/ahfxGNaravTvV/GLeO5CMJj8f0E/zn9DD6nvGq8Z2hnwVgm3QAl78Omjp+VtpUr9f",
+	"Olexrg46LDwBB7lIR4D0NIwp4ycZpCOA+zy2VfYPDeGPDzJIH2Bk5rRE2zcvfgxsn2SbwT9DI2at7ICW",
+	"zze7DIyB77jWnHtj7++dOOcpPDuGgNaxoCnrpJcPsbhMXy7uKpXo/4l8lgIZwvrrjHB1DYngK0W06Mob",
+	"ioEmOu5jIT/YNw4IFTeDByQvjQQJ6gBCjq0tiYDKpDAAwTroqi8P38Lq38PA+vd/FrQuE0axh2WBLT0w",
+	"MkDshdArfOE3C58UtGSh6oPQj+6VQRhhf4EsMVfbtNu2mGF/bvNGitSQUq5IWi67c/MSqL3nvMrjG6H0",
+	"SsK7n18FxG4G726x5iRhSgMHqUgEIYvgglBynbsC1Mxphky5ou/UvLaSNIIIRzCHbgve0BurOl6+eUlE",
+	"jlEdCuQtC8Gr7b3F9R64wcCmA1VDG2z/9OzxsabjQh+M01r9G6ENgyjy7/5cGXzj91OZhWNJh+L+A2kO",
+	"8WlxDVSCNKMZ4RUP04m7uUwW54tTFGrdWJ98op8zKcBHhnYUFz/UaIfcDkLCMjy53hAtyAo0Oqhcb203",
+	"gCsr0f70FdDbolL91qSljNj+qmrczMtwHJy9cnwUqVaNNuLb49gsboQ0Fm2u77NWodqNVTrP2gP9JCKo",
+	"zersL+33vqOQFuGJSguJ/jnCm18Xm/Cst7Sa2YScarmE5joWkmlWH6mox9ceCQ87pUYEtclbUfVVmSvn",
+	"+wx46XXksK5/1ooAbn9elQhBCBg2fwObOuCs7OubWJCIRejirF53DSv8rzNlK6hhaGANl4vKVn48zhKq",
+	"l0KmhGkFSR2FK8r7/Mvn/x8AAP//",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,
