@@ -55,11 +55,15 @@ func (s *server) startAPI(t *tasks, conn *bus.Conn) error {
 	feed := rest.NewFeed()
 	observe := func(events []certctl.Event) { feed.Publish(events) }
 	s.observe.Store(&observe)
-	router, err := rest.New(rest.Config{
+	config := rest.Config{
 		Store: s.store, Signer: remoteSigner{conn}, Seal: s.sealSecret, Feed: feed, Metrics: s.metrics.handler(),
 		Ready: s.ready(conn), Issuers: issuer.Kinds{Installation: s.installation}, Targets: targetKinds{}, Channels: notifier.Kinds{}, CAFingerprint: s.caFingerprint(),
 		BusURLs: s.busURLs(), Version: version, Log: s.log.With().Str("part", "api").Logger(), Now: time.Now,
-	})
+	}
+	if err := s.startDeclarations(t, config); err != nil {
+		return err
+	}
+	router, err := rest.New(config)
 	if err != nil {
 		return err
 	}

@@ -53,6 +53,8 @@ type Config struct {
 	AdminKeyFile string `help:"File that gets the first admin key, once. Default: admin.key in --data-dir." type:"path"`
 	CAFile       string `help:"File that gets the root certificate. Default: ca.crt in --data-dir." type:"path" name:"ca-file"`
 
+	Declare string `help:"YAML file of profiles, renewal_policies, issuers and channels that are to be, as the API takes them, with role api: read at the start and every 30 seconds. Default: none." type:"path"`
+
 	LogLevel  string `help:"debug, info, warn or error." default:"info" enum:"debug,info,warn,error"`
 	LogFormat string `help:"json or text." default:"json" enum:"json,text"`
 
