@@ -102,15 +102,23 @@ func (t *tx) firstAdmin(ctx context.Context, request BootstrapRequest) (bool, er
 	if err != nil || exists || request.AdminKey.IsZero() {
 		return false, err
 	}
+	admin, err := t.insertAdmin(ctx)
+	if err != nil {
+		return false, err
+	}
+	_, err = t.insertKey(ctx, admin, "first", request.AdminPrefix, request.AdminKey, time.Time{})
+	return err == nil, err
+}
+
+func (t *tx) insertAdmin(ctx context.Context) (certctl.Principal, error) {
 	admin := certctl.Principal{ID: certctl.NewID(t.now), Kind: certctl.PrincipalUser, Name: adminName, Roles: []certctl.Role{certctl.RoleAdmin}}
 	if err := t.insertPrincipal(ctx, admin.ID, admin); err != nil {
-		return false, err
+		return admin, err
 	}
 	t.event(certctl.DefaultTeam, certctl.AggregateAccess, admin.ID, certctl.EventPrincipalCreated, map[string]any{
 		"principal": admin.ID, "name": admin.Name, "kind": admin.Kind, "roles": admin.Roles,
 	})
-	_, err = t.insertKey(ctx, admin, "first", request.AdminPrefix, request.AdminKey, time.Time{})
-	return err == nil, err
+	return admin, nil
 }
 
 // PlatformKeys returns the platform's own keys of a purpose, in the order in

@@ -51,6 +51,7 @@ type Config struct {
 	CreateKEKs bool   `help:"Make missing key-encryption keys on first start. Keep a copy: without them a backup cannot be opened." name:"create-keks"`
 
 	AdminKeyFile string `help:"File that gets the first admin key, once. Default: admin.key in --data-dir." type:"path"`
+	APIKeyFile   string `help:"File with an API key of the admin from outside, read at the start and every 30 seconds: another key in it ends the one before. No first admin key is made then." type:"path" name:"api-key-file"`
 	CAFile       string `help:"File that gets the root certificate. Default: ca.crt in --data-dir." type:"path" name:"ca-file"`
 
 	Declare string `help:"YAML file of profiles, renewal_policies, issuers and channels that are to be, as the API takes them, with role api: read at the start and every 30 seconds. Default: none." type:"path"`

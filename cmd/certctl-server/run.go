@@ -35,6 +35,9 @@ func (s *server) run(ctx context.Context) error {
 		return err
 	}
 	conn := s.startMessaging(t, conns)
+	if s.given != nil {
+		t.run("given key", s.given.run)
+	}
 	if s.config.has(roleSigner) {
 		if err := s.signer.start(t.ctx, t, conns[roleSigner]); err != nil {
 			return err

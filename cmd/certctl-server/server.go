@@ -31,6 +31,7 @@ type server struct {
 	metrics *metrics
 	signer  *signer        // with role signer
 	broker  *broker.Broker // with role bus
+	given   *givenKey      // with --api-key-file
 
 	announcer atomic.Pointer[bus.Announcer] // absent until the bus is there
 	observe   atomic.Pointer[func([]certctl.Event)]
@@ -102,8 +103,16 @@ func (s *server) prepare(ctx context.Context) error {
 }
 
 // bootstrap makes what an empty database lacks. The first admin key is on disk
-// before it is valid, so that a crash in between cannot lose it.
+// before it is valid, so that a crash in between cannot lose it; there is none
+// where a key is given.
 func (s *server) bootstrap(ctx context.Context) error {
+	if s.config.APIKeyFile != "" {
+		if _, err := s.store.Bootstrap(ctx, store.BootstrapRequest{PKIURL: s.config.PKIURL}); err != nil {
+			return err
+		}
+		s.given = &givenKey{server: s}
+		return s.given.apply(ctx)
+	}
 	file := newAdminKey(s.config.AdminKeyFile)
 	if err := file.stage(); err != nil {
 		return err
