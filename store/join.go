@@ -49,6 +49,15 @@ func (s *Store) CreateJoinToken(ctx context.Context, actor certctl.Actor, token 
 	return made, err
 }
 
+// JoinTokenUsable says whether a machine could enrol with the token of the hash
+// now; a token that nobody knows is not usable.
+func (s *Store) JoinTokenUsable(ctx context.Context, hash certctl.Digest) (bool, error) {
+	var usable bool
+	err := s.pool.QueryRow(ctx, `
+		select exists (select from join_token where hash = $1 and revoked_at is null and expires_at > now() and uses_left > 0)`, hash).Scan(&usable)
+	return usable, failed(err, "the join token could not be looked up")
+}
+
 func checkToken(token certctl.JoinToken, now time.Time) error {
 	var bad certctl.FieldErrors
 	if token.UsesLeft < 1 {

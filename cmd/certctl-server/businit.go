@@ -33,39 +33,44 @@ type busInitCommand struct {
 // busInit derives everything from the bus identity in the database, which the
 // first start of a signer, or this command, makes.
 func busInit(ctx context.Context, c *Config, command busInitCommand, log zerolog.Logger) error {
-	nodes, err := parseNodes(command.Node)
-	if err != nil {
-		return err
-	}
-	if command.IfMissing {
-		if _, err := os.Stat(filepath.Join(command.Dir, nodes[0].Name+".conf")); err == nil {
-			return nil
-		}
-	}
-	s, err := offline(ctx, c, log)
-	if err != nil {
-		return err
-	}
-	defer s.store.Close()
-	g := &signer{server: s}
-	if g.platform, err = handlers.OpenPlatform(ctx, s.store, s.keys.ca); err != nil {
-		return err
-	}
-	if g.local, err = s.ensureLocalIssuer(ctx); err != nil {
-		return err
-	}
-	facts, err := g.facts(ctx)
-	if err != nil {
-		return err
-	}
-	written, err := broker.Init(command.Dir, broker.InitOptions{
-		Identity: g.platform.Bus, Facts: facts, Now: time.Now(), Nodes: nodes, StoreDir: command.StoreDir,
-		CertFile: command.CertFile, KeyFile: command.KeyFile, CAFile: command.TrustCA, StoreKeyVariable: command.StoreKey,
-	})
+	written, err := busWrite(ctx, c, command, log)
 	for _, path := range written {
 		fmt.Println(path)
 	}
 	return err
+}
+
+// busWrite returns what it has written.
+func busWrite(ctx context.Context, c *Config, command busInitCommand, log zerolog.Logger) ([]string, error) {
+	nodes, err := parseNodes(command.Node)
+	if err != nil {
+		return nil, err
+	}
+	if command.IfMissing {
+		if _, err := os.Stat(filepath.Join(command.Dir, nodes[0].Name+".conf")); err == nil {
+			return nil, nil
+		}
+	}
+	s, err := offline(ctx, c, log)
+	if err != nil {
+		return nil, err
+	}
+	defer s.store.Close()
+	g := &signer{server: s}
+	if g.platform, err = handlers.OpenPlatform(ctx, s.store, s.keys.ca); err != nil {
+		return nil, err
+	}
+	if g.local, err = s.ensureLocalIssuer(ctx); err != nil {
+		return nil, err
+	}
+	facts, err := g.facts(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return broker.Init(command.Dir, broker.InitOptions{
+		Identity: g.platform.Bus, Facts: facts, Now: time.Now(), Nodes: nodes, StoreDir: command.StoreDir,
+		CertFile: command.CertFile, KeyFile: command.KeyFile, CAFile: command.TrustCA, StoreKeyVariable: command.StoreKey,
+	})
 }
 
 // parseNodes reads name=host:port[,route=host:port][,zone=name].

@@ -21,6 +21,7 @@ import (
 
 	"github.com/certctl/certctl"
 	"github.com/certctl/certctl/cmd/internal/config"
+	"github.com/certctl/certctl/cmd/internal/kube"
 	"github.com/certctl/certctl/handlers/issuer/acme/legodns"
 	"github.com/certctl/certctl/store"
 	"github.com/rs/zerolog"
@@ -56,7 +57,7 @@ type cli struct {
 
 	Recovery recoveryCommands `cmd:"" help:"What follows a restore."`
 
-	Setup     setupCommand     `cmd:"" help:"Make the secrets that the parts of an installation in containers share, where they are missing."`
+	Setup     setupCommands    `cmd:"" help:"Make the secrets that the parts of an installation in containers share, where they are missing."`
 	JoinToken joinTokenCommand `cmd:"" help:"Write a join token for agents into a file."`
 }
 
@@ -78,7 +79,7 @@ func run(args []string) int {
 	var c cli
 	parsed, err := config.Parse(&c, args, config.Options{
 		Name: "certctl-server", Description: "The certctl platform.", Environ: os.Environ(),
-		Known: knownVariables(),
+		Known: knownVariables(), Vars: map[string]string{"account_dir": kube.AccountDir},
 	})
 	if errors.Is(err, config.ErrHelp) {
 		return exitOK
@@ -128,8 +129,10 @@ func (c *cli) command(ctx context.Context, name string, log zerolog.Logger) erro
 		return withStore(ctx, &c.Config, func(st *store.Store) error { return recoveryFinish(ctx, st) })
 	case "recovery skip-stream":
 		return withStore(ctx, &c.Config, func(st *store.Store) error { return recoverySkipStream(ctx, st) })
-	case "setup <dir>":
-		return setup(c.Setup)
+	case "setup files <dir>":
+		return setup(c.Setup.Files)
+	case "setup kubernetes":
+		return setupKubernetes(ctx, &c.Config, c.Setup.Kubernetes, log)
 	case "join-token <file>":
 		return joinToken(ctx, &c.Config, c.JoinToken)
 	case "version":

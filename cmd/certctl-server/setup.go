@@ -23,6 +23,12 @@ import (
 	"github.com/certctl/certctl/store"
 )
 
+// setupCommands make what the parts of an installation share.
+type setupCommands struct {
+	Files      setupCommand      `cmd:"" default:"withargs" help:"In folders, for containers that share volumes."`
+	Kubernetes kubernetesCommand `cmd:"" help:"In Secrets of the namespace that this pod runs in; for the chart."`
+}
+
 // setupCommand makes what the parts of an installation in containers share.
 type setupCommand struct {
 	Dir  string   `arg:"" help:"Folder that gets them. What is there already stays as it is."`
@@ -133,14 +139,7 @@ type joinTokenCommand struct {
 // database's password may have one.
 func joinToken(ctx context.Context, c *Config, command joinTokenCommand) error {
 	return withStore(ctx, c, func(st *store.Store) error {
-		secret := certctl.NewSecret(certctl.JoinTokenPrefix)
-		now, err := st.Now(ctx)
-		if err != nil {
-			return err
-		}
-		_, err = st.CreateJoinToken(ctx, certctl.SystemActor("setup"), certctl.JoinToken{
-			Team: certctl.DefaultTeam, Prefix: certctl.ShownSecret(secret), UsesLeft: command.Uses, ExpiresAt: now.Add(time.Duration(command.ExpiresIn)), Approve: true,
-		}, certctl.DigestOf([]byte(secret)))
+		secret, err := makeJoinToken(ctx, st, certctl.JoinToken{UsesLeft: command.Uses, Approve: true}, command.ExpiresIn)
 		if err != nil {
 			return err
 		}
@@ -155,6 +154,18 @@ func joinToken(ctx context.Context, c *Config, command joinTokenCommand) error {
 		}
 		return replaceFile(command.File, []byte(secret+"\n"))
 	})
+}
+
+// makeJoinToken stores a token of the default team and returns its secret.
+func makeJoinToken(ctx context.Context, st *store.Store, token certctl.JoinToken, life certctl.Duration) (string, error) {
+	secret := certctl.NewSecret(certctl.JoinTokenPrefix)
+	now, err := st.Now(ctx)
+	if err != nil {
+		return "", err
+	}
+	token.Team, token.Prefix, token.ExpiresAt = certctl.DefaultTeam, certctl.ShownSecret(secret), now.Add(time.Duration(life))
+	_, err = st.CreateJoinToken(ctx, certctl.SystemActor("setup"), token, certctl.DigestOf([]byte(secret)))
+	return secret, err
 }
 
 // lastCertificate is the one that a PEM chain ends with, as PEM.

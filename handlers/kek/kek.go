@@ -54,7 +54,8 @@ type Place struct {
 }
 
 // Load reads a key from its file: 32 bytes in base64. With create, a missing
-// file is made with a new key first. A file that others may read is refused.
+// file is made with a new key first. A file that others may read is refused; the
+// group may read what another user gives to it, as Kubernetes does with Secrets.
 func Load(name, path string, create bool) (*Key, error) {
 	info, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) && create {
@@ -67,7 +68,7 @@ func Load(name, path string, create bool) (*Key, error) {
 		return nil, certctl.Wrap(certctl.Invalid, err, "the key-encryption key %s cannot be read from %s", name, path).
 			WithRemedy("restore the file from where you keep it; for a new installation start once with --create-keks")
 	}
-	if info.Mode().Perm()&0o077 != 0 {
+	if others := info.Mode().Perm() & 0o077; others != 0 && (others != 0o040 || ownedByUs(info)) {
 		return nil, certctl.Errorf(certctl.Invalid, "%s may be read by others than its owner", path).WithRemedy("chmod 600 %s", path)
 	}
 	text, err := os.ReadFile(path)
