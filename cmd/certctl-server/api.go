@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -138,12 +139,9 @@ func (s *server) apiCertificate() (func(*tls.ClientHelloInfo) (*tls.Certificate,
 	if s.signer != nil {
 		return s.signer.api.Get, nil
 	}
-	pair, err := tls.LoadX509KeyPair(s.config.TLSCert, s.config.TLSKey)
-	if err != nil {
-		return nil, certctl.Wrap(certctl.Invalid, err, "the API's certificate cannot be read").
-			WithRemedy("a process without the role signer serves a certificate from --tls-cert and --tls-key")
-	}
-	return func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &pair, nil }, nil
+	files := &fileCertificate{cert: s.config.TLSCert, key: s.config.TLSKey, ca: s.config.TLSCA, log: s.log, now: time.Now}
+	_, err := files.get(nil)
+	return files.get, err
 }
 
 // ready says whether this process can serve: the database decides; a bus that
@@ -179,7 +177,7 @@ func (s *server) caFingerprint() string {
 		return certctl.DigestOf(s.signer.root).String()
 	}
 	if s.config.CAFingerprint == "" {
-		return rootFingerprint(s.config.TLSCert)
+		return rootFingerprint(cmp.Or(s.config.TLSCA, s.config.TLSCert))
 	}
 	return s.config.CAFingerprint
 }

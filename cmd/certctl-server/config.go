@@ -35,7 +35,8 @@ type Config struct {
 
 	TLSCert       string `help:"Certificate of the API, for processes without the role signer." type:"path" name:"tls-cert"`
 	TLSKey        string `help:"Its private key." type:"path" name:"tls-key"`
-	CAFingerprint string `help:"SHA-256 of the root that agents pin, for processes without the role signer. Default: that of the root in --tls-cert." name:"ca-fingerprint"`
+	TLSCA         string `help:"Its root, where --tls-cert ends without it: agents look for it in what the API shows." type:"path" name:"tls-ca"`
+	CAFingerprint string `help:"SHA-256 of the root that agents pin, for processes without the role signer. Default: that of the root in --tls-ca or --tls-cert." name:"ca-fingerprint"`
 
 	PKIListen string `help:"Address of the plain-HTTP listener for CA certificates, revocation lists and OCSP." name:"pki-listen"`
 	PKIURL    string `help:"URL of that listener as relying parties see it; stands in every leaf and cannot be changed for an authority." name:"pki-url"`
