@@ -1,0 +1,32 @@
+{{- /* What cannot work is refused here, with what to do. */ -}}
+{{- define "certctl.validate" -}}
+{{- $v := .Values -}}
+{{- if ne $v.server.auth.type "api-key" -}}
+{{- fail (printf "server.auth.type is %q: the API knows api-key" $v.server.auth.type) -}}
+{{- end -}}
+{{- if not (or $v.server.auth.apiKey $v.server.auth.existingSecret) -}}
+{{- fail "there is no API key: set server.auth.apiKey, for example to the output of openssl rand -hex 32, or server.auth.existingSecret" -}}
+{{- end -}}
+{{- if not $v.server.issuer.local.enabled -}}
+{{- fail "server.issuer.local.enabled is false: the local issuer signs the platform's own certificates and cannot be off; certificates name their issuer" -}}
+{{- end -}}
+{{- if and $v.server.tls.existingSecret $v.server.tls.certManager.enabled -}}
+{{- fail "server.tls.existingSecret and server.tls.certManager.enabled are both set: the API has one certificate" -}}
+{{- end -}}
+{{- if not (or $v.server.tls.generate $v.server.tls.existingSecret $v.server.tls.certManager.enabled) -}}
+{{- fail "the API has no certificate: set server.tls.existingSecret or server.tls.certManager.enabled, or leave server.tls.generate on" -}}
+{{- end -}}
+{{- if and $v.server.tls.certManager.enabled (not $v.server.tls.certManager.issuerRef.name) -}}
+{{- fail "server.tls.certManager.issuerRef.name is missing: it names the Issuer that signs the API's certificate" -}}
+{{- end -}}
+{{- if $v.postgresql.enabled -}}
+{{- if not (or $v.postgresql.auth.password $v.postgresql.auth.existingSecret) -}}
+{{- fail "the database has no password: set postgresql.auth.password or postgresql.auth.existingSecret" -}}
+{{- end -}}
+{{- else if not (or $v.externalDatabase.existingSecret (hasKey $v.server.env "CERTCTL_DATABASE_URL")) -}}
+{{- fail "there is no database: set externalDatabase.existingSecret or server.env.CERTCTL_DATABASE_URL, or leave postgresql.enabled on" -}}
+{{- end -}}
+{{- if not (or $v.nats.enabled (and $v.nats.external.urls $v.nats.external.nodes $v.nats.external.caSecret)) -}}
+{{- fail "there is no bus: set nats.external.urls, nodes and caSecret, or leave nats.enabled on" -}}
+{{- end -}}
+{{- end -}}
