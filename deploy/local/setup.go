@@ -53,6 +53,7 @@ func AllRequirements() []Requirement {
 		Requirement{Package: "mmdebstrap", Present: succeeds(program("mmdebstrap"))},
 		Requirement{Package: "iproute2", Present: succeeds(program("ip"))},
 		Requirement{Package: "iptables", Present: succeeds(program("iptables"))},
+		Requirement{Package: "etcd-server", Present: succeeds(program("etcd"))},
 	)
 }
 
