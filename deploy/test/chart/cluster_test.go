@@ -89,43 +89,14 @@ func (c *cluster) setUp(t *testing.T) {
 	const namespace = "pki"
 	c.namespace(namespace)
 	objects := mustRender(t, quick...)
-	var job container
 	for _, one := range objects {
-		switch one.kind() {
-		case "ServiceAccount", "Role", "RoleBinding", "Secret":
+		if slices.Contains([]string{"ServiceAccount", "Role", "RoleBinding", "Secret"}, one.kind()) {
 			if _, err := c.create(namespace, in(namespace, one), ""); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
-	for _, one := range containers(objects) {
-		if one.owner.kind() == "Job" {
-			job = one
-		}
-	}
-	token := c.accountToken(t, namespace, at[string](job.spec, "serviceAccountName"))
-	account := t.TempDir()
-	for name, content := range map[string]string{"token": token, "namespace": namespace, "ca.crt": string(c.root)} {
-		put(t, filepath.Join(account, name), content)
-	}
-	database, key := storetest.URL(t), filepath.Join(t.TempDir(), "api-key")
-	put(t, key, "0123456789abcdef0123456789abcdef")
-	setup := func() {
-		t.Helper()
-		args := []string{"--account-dir=" + account}
-		for _, arg := range at[[]any](job.self, "args") {
-			args = append(args, arg.(string))
-		}
-		args = append(args[1:], args[0])
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-		defer cancel()
-		cmd := exec.CommandContext(ctx, filepath.Join(binaries(t), "certctl-server"), args...)
-		cmd.Env = append(job.environment(), "KUBERNETES_SERVICE_HOST=127.0.0.1", fmt.Sprintf("KUBERNETES_SERVICE_PORT=%d", c.port),
-			"CERTCTL_DATABASE_URL="+database, "CERTCTL_API_KEY_FILE="+key, "CERTCTL_DATA_DIR="+t.TempDir())
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("%v\n%s", err, out)
-		}
-	}
+	token, setup := c.job(t, namespace, objects)
 	setup()
 	first := c.secrets(namespace)
 	for name, want := range map[string][]string{
@@ -157,6 +128,36 @@ func (c *cluster) setUp(t *testing.T) {
 	pgpass, err := base64.StdEncoding.DecodeString(at[string](first["certctl-postgres"], "data", "pgpass"))
 	if err != nil || string(pgpass) != "*:*:*:*:pass\\:word\n" {
 		t.Errorf("pgpass is %q, %v", pgpass, err)
+	}
+}
+
+// job returns the token of the Job's account, and what runs its command with that.
+func (c *cluster) job(t *testing.T, namespace string, objects []object) (token string, setup func()) {
+	t.Helper()
+	all := containers(objects)
+	job := all[slices.IndexFunc(all, func(one container) bool { return one.owner.kind() == "Job" })]
+	token = c.accountToken(t, namespace, at[string](job.spec, "serviceAccountName"))
+	account := t.TempDir()
+	for name, content := range map[string]string{"token": token, "namespace": namespace, "ca.crt": string(c.root)} {
+		put(t, filepath.Join(account, name), content)
+	}
+	database, key := storetest.URL(t), filepath.Join(t.TempDir(), "api-key")
+	put(t, key, "0123456789abcdef0123456789abcdef")
+	var args []string
+	for _, arg := range at[[]any](job.self, "args") {
+		args = append(args, arg.(string))
+	}
+	args = append(args, "--account-dir="+account)
+	return token, func() {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		cmd := exec.CommandContext(ctx, filepath.Join(binaries(t), "certctl-server"), args...)
+		cmd.Env = append(job.environment(), "KUBERNETES_SERVICE_HOST=127.0.0.1", fmt.Sprintf("KUBERNETES_SERVICE_PORT=%d", c.port),
+			"CERTCTL_DATABASE_URL="+database, "CERTCTL_API_KEY_FILE="+key, "CERTCTL_DATA_DIR="+t.TempDir())
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
 	}
 }
 
