@@ -64,7 +64,7 @@ func (s *kubernetesSetup) makeTLS() (kube.Secret, error) {
 	if err != nil {
 		return kube.Secret{}, certctl.Wrap(certctl.Invalid, err, "no folder can be made in %s", s.config.DataDir)
 	}
-	defer os.RemoveAll(dir) // the pod's own memory
+	defer func() { _ = os.RemoveAll(dir) }() // the pod's own memory
 	if err := setupTLS(dir, s.command.Host); err != nil {
 		return kube.Secret{}, err
 	}
@@ -148,7 +148,7 @@ func (s *kubernetesSetup) busFiles(ctx context.Context) (map[string][]byte, erro
 	if err != nil {
 		return nil, certctl.Wrap(certctl.Invalid, err, "no folder can be made in %s", s.config.DataDir)
 	}
-	defer os.RemoveAll(dir) // the pod's own memory
+	defer func() { _ = os.RemoveAll(dir) }() // the pod's own memory
 	_, err = busWrite(ctx, s.config, busInitCommand{
 		Dir: dir, Node: s.command.Node, StoreDir: s.command.StoreDir, CertFile: filepath.Join(s.command.TLSDir, fileTLSCert),
 		KeyFile: filepath.Join(s.command.TLSDir, fileTLSKey), TrustCA: filepath.Join(s.command.TLSDir, fileTLSCert),
