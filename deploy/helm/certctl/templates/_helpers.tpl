@@ -109,9 +109,9 @@ tls://{{ include "certctl.host" (dict "root" . "component" "nats") }}:4222
 {{- /* Security contexts: what the restricted profile asks for. */ -}}
 {{- define "certctl.podSecurity" -}}
 runAsNonRoot: true
-runAsUser: {{ .user }}
-runAsGroup: {{ .user }}
-fsGroup: {{ .user }}
+runAsUser: {{ .user | int64 }}
+runAsGroup: {{ .user | int64 }}
+fsGroup: {{ .user | int64 }}
 fsGroupChangePolicy: OnRootMismatch
 seccompProfile: {type: RuntimeDefault}
 {{- end -}}

@@ -18,7 +18,8 @@
 {{- end -}}
 {{- $env = mergeOverwrite $env .add $v.server.env -}}
 {{- range $name := keys $env | sortAlpha }}
-- {name: {{ $name }}, value: {{ get $env $name | toString | quote }}}
+{{- $value := get $env $name }}
+- {name: {{ $name }}, value: {{ ternary $value (toJson $value) (kindIs "string" $value) | quote }}}
 {{- end }}
 {{- end -}}
 
