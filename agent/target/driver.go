@@ -38,7 +38,9 @@ type Descriptor struct {
 }
 
 // kinds is the table: a new kind is a file and one line here.
-var kinds = []Descriptor{nginxKind, apacheKind, haproxyKind, postgresqlKind, postfixKind, dovecotKind, lighttpdKind, filesKind}
+var kinds = []Descriptor{
+	nginxKind, apacheKind, haproxyKind, postgresqlKind, postfixKind, dovecotKind, lighttpdKind, redisKind, filesKind,
+}
 
 // Kinds lists the kinds that this build knows.
 func Kinds() []Descriptor { return slices.Clone(kinds) }

@@ -9,9 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
-	"os/user"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 )
@@ -62,19 +60,11 @@ func settle(ctx context.Context, dir string) (home, error) {
 
 // databaseUser is the account that Debian's package makes for the server.
 func databaseUser() (*syscall.Credential, error) {
-	account, err := user.Lookup("postgres")
+	credential, err := credentialOf("postgres")
 	if err != nil {
 		return nil, fmt.Errorf("PostgreSQL does not run as root, and there is no other user for it: %w", err)
 	}
-	uid, err := strconv.ParseUint(account.Uid, 10, 32)
-	if err != nil {
-		return nil, err
-	}
-	gid, err := strconv.ParseUint(account.Gid, 10, 32)
-	if err != nil {
-		return nil, err
-	}
-	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, nil
+	return credential, nil
 }
 
 // reachable returns dir, or the folder that stands in for it when the database's

@@ -49,6 +49,7 @@ func AllRequirements() []Requirement {
 		Requirement{Package: "postfix", Present: succeeds(FindPostfix)},
 		Requirement{Package: "dovecot-imapd", Present: succeeds(FindDoveconf)},
 		Requirement{Package: "lighttpd-mod-openssl", Present: succeeds(FindLighttpd)},
+		Requirement{Package: "redis-server", Present: succeeds(FindRedis)},
 		Requirement{Package: "docker.io", Present: succeeds(program("dockerd"))},
 		Requirement{Package: "mmdebstrap", Present: succeeds(program("mmdebstrap"))},
 		Requirement{Package: "iproute2", Present: succeeds(program("ip"))},
