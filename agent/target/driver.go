@@ -39,7 +39,8 @@ type Descriptor struct {
 
 // kinds is the table: a new kind is a file and one line here.
 var kinds = []Descriptor{
-	nginxKind, apacheKind, haproxyKind, postgresqlKind, postfixKind, dovecotKind, lighttpdKind, redisKind, filesKind,
+	nginxKind, apacheKind, haproxyKind, postgresqlKind, postfixKind, dovecotKind, lighttpdKind, redisKind, mosquittoKind,
+	filesKind,
 }
 
 // Kinds lists the kinds that this build knows.

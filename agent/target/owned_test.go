@@ -51,3 +51,18 @@ func show(t *testing.T, directory string) func() {
 	t.Helper()
 	return func() { must(t, os.Chmod(directory, 0o755)) } //nolint:gosec // the keys in it are nobody else's
 }
+
+// named is a link for configurations that a daemon reads once: it leads to the
+// first certificate, and to the place's files after a call of the function.
+func named(t *testing.T, dir, first, directory string) (link string, toPlace, toFirst func()) {
+	t.Helper()
+	link = filepath.Join(dir, "named")
+	must(t, os.Symlink(first, link))
+	lead := func(to string) func() {
+		return func() {
+			must(t, os.Remove(link))
+			must(t, os.Symlink(to, link))
+		}
+	}
+	return link, lead(filepath.Join(directory, "shop", "current")), lead(first)
+}

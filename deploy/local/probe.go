@@ -2,6 +2,7 @@ package local
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"net/http"
@@ -11,6 +12,19 @@ import (
 func Accepts(network, address string) func(context.Context) error {
 	return func(ctx context.Context) error {
 		connection, err := new(net.Dialer).DialContext(ctx, network, address)
+		if err != nil {
+			return err
+		}
+		return connection.Close()
+	}
+}
+
+// ShakesHands returns a probe for [Process.Ready] that shakes hands at an address,
+// whatever certificate is served there.
+func ShakesHands(address string) func(context.Context) error {
+	return func(ctx context.Context) error {
+		dialer := &tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true}} //nolint:gosec // it trusts nothing that it hears
+		connection, err := dialer.DialContext(ctx, "tcp", address)
 		if err != nil {
 			return err
 		}

@@ -50,6 +50,7 @@ func AllRequirements() []Requirement {
 		Requirement{Package: "dovecot-imapd", Present: succeeds(FindDoveconf)},
 		Requirement{Package: "lighttpd-mod-openssl", Present: succeeds(FindLighttpd)},
 		Requirement{Package: "redis-server", Present: succeeds(FindRedis)},
+		Requirement{Package: "mosquitto", Present: succeeds(FindMosquitto)},
 		Requirement{Package: "docker.io", Present: succeeds(program("dockerd"))},
 		Requirement{Package: "mmdebstrap", Present: succeeds(program("mmdebstrap"))},
 		Requirement{Package: "iproute2", Present: succeeds(program("ip"))},
