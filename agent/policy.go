@@ -37,19 +37,20 @@ type Policy struct {
 // DefaultPolicy is what holds without a policy file: certificates may be written
 // to /etc/certctl/live and to "live" in the state directory, the packaged
 // configurations of nginx, Apache, HAProxy, lighttpd, Postfix and Dovecot may be
-// read and checked by their packaged programs, Redis is told at its packaged
-// socket, and no other command is run.
+// read and checked by their packaged programs, Redis and MariaDB are
+// told at their packaged sockets, and no other command is run.
 func DefaultPolicy(stateDir string) *Policy {
 	return &Policy{
-		Kinds:       []string{"nginx", "apache", "haproxy", "postfix", "dovecot", "postgresql", "lighttpd", "redis", "mosquitto", "files"},
+		Kinds:       []string{"nginx", "apache", "haproxy", "postfix", "dovecot", "postgresql", "lighttpd", "redis", "mosquitto", "mariadb", "files"},
 		Directories: []string{"/etc/certctl/live", filepath.Join(stateDir, "live")},
-		ConfigRoots: []string{"/etc/nginx", "/etc/apache2", "/etc/httpd", "/etc/haproxy", "/etc/postfix", "/etc/dovecot", "/etc/lighttpd", "/run/redis"},
+		ConfigRoots: []string{"/etc/nginx", "/etc/apache2", "/etc/httpd", "/etc/haproxy", "/etc/postfix", "/etc/dovecot", "/etc/lighttpd", "/run/redis", "/etc/mysql"},
 		Commands: [][]string{
 			{"/usr/sbin/nginx", "..."}, {"/usr/sbin/apache2", "-f", "*", "-t"}, {"/usr/sbin/httpd", "-f", "*", "-t"},
 			{"/usr/sbin/haproxy", "-c", "-f", "*"},
 			{"/usr/sbin/lighttpd", "-tt", "-f", "*"},
 			{"/usr/sbin/postmap", "-c", "*", "-q", "ok", "static:ok"}, {"/usr/sbin/postfix", "-c", "*", "reload"},
 			{"/usr/bin/doveconf", "-c", "*", "-h", "ssl_cert", "ssl_key"},
+			{"/usr/bin/mariadb", "-e", "FLUSH SSL"},
 		},
 	}
 }

@@ -251,6 +251,9 @@ func startMySQL(rw io.ReadWriter) error {
 // mysqlOffers reads from a greeting whether the server speaks TLS: version, the
 // server's own version ended by 0, thread (4), salt (8), 0, capabilities (2).
 func mysqlOffers(greeting []byte) error {
+	if len(greeting) > 3 && greeting[0] == 0xff { // an error: its code (2) and its words
+		return unwilling("MySQL", strings.ToValidUTF8(string(greeting[3:]), "?"))
+	}
 	if len(greeting) == 0 || greeting[0] != 10 {
 		return unwilling("MySQL", "another protocol than version 10")
 	}

@@ -141,6 +141,15 @@ func TestServersThatDoNotBeginTLS(t *testing.T) {
 	}
 }
 
+// Why a server refuses is for somebody to read.
+func TestMySQLSaysWhy(t *testing.T) {
+	t.Parallel()
+	address, _ := serve(t, []exchange{{mysqlPacket("\xff\x6a\x04Host '127.0.0.1' is not allowed to connect"), "x"}})
+	if _, err := probe.TLS(t.Context(), "mysql://"+address, ""); err == nil || !strings.Contains(err.Error(), "is not allowed to connect") {
+		t.Error(err)
+	}
+}
+
 func TestParseAddress(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]probe.Address{

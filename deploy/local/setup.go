@@ -51,6 +51,7 @@ func AllRequirements() []Requirement {
 		Requirement{Package: "lighttpd-mod-openssl", Present: succeeds(FindLighttpd)},
 		Requirement{Package: "redis-server", Present: succeeds(FindRedis)},
 		Requirement{Package: "mosquitto", Present: succeeds(FindMosquitto)},
+		Requirement{Package: "mariadb-server", Present: succeeds(FindMariaDB)},
 		Requirement{Package: "docker.io", Present: succeeds(program("dockerd"))},
 		Requirement{Package: "mmdebstrap", Present: succeeds(program("mmdebstrap"))},
 		Requirement{Package: "iproute2", Present: succeeds(program("ip"))},
