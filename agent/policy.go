@@ -37,13 +37,13 @@ type Policy struct {
 // DefaultPolicy is what holds without a policy file: certificates may be written
 // to /etc/certctl/live and to "live" in the state directory, the packaged
 // configurations of nginx, Apache, HAProxy, lighttpd, Postfix and Dovecot may be
-// read and checked by their packaged programs, Redis and MariaDB are
-// told at their packaged sockets, and no other command is run.
+// read and checked by their packaged programs, Redis, MariaDB and
+// OpenLDAP are told at their packaged sockets, and no other command is run.
 func DefaultPolicy(stateDir string) *Policy {
 	return &Policy{
-		Kinds:       []string{"nginx", "apache", "haproxy", "postfix", "dovecot", "postgresql", "lighttpd", "redis", "mosquitto", "mariadb", "files"},
+		Kinds:       []string{"nginx", "apache", "haproxy", "postfix", "dovecot", "postgresql", "lighttpd", "redis", "mosquitto", "mariadb", "slapd", "files"},
 		Directories: []string{"/etc/certctl/live", filepath.Join(stateDir, "live")},
-		ConfigRoots: []string{"/etc/nginx", "/etc/apache2", "/etc/httpd", "/etc/haproxy", "/etc/postfix", "/etc/dovecot", "/etc/lighttpd", "/run/redis", "/etc/mysql"},
+		ConfigRoots: []string{"/etc/nginx", "/etc/apache2", "/etc/httpd", "/etc/haproxy", "/etc/postfix", "/etc/dovecot", "/etc/lighttpd", "/run/redis", "/etc/mysql", "/run/slapd"},
 		Commands: [][]string{
 			{"/usr/sbin/nginx", "..."}, {"/usr/sbin/apache2", "-f", "*", "-t"}, {"/usr/sbin/httpd", "-f", "*", "-t"},
 			{"/usr/sbin/haproxy", "-c", "-f", "*"},

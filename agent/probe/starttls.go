@@ -139,15 +139,15 @@ func startLDAP(rw io.ReadWriter) error {
 	if _, err := rw.Write(ldapStartTLS); err != nil {
 		return err
 	}
-	message, err := readBER(rw)
+	message, err := ReadLDAP(rw)
 	if err != nil {
 		return err
 	}
 	return ldapResult(message)
 }
 
-// readBER reads one element with its head.
-func readBER(r io.Reader) ([]byte, error) {
+// ReadLDAP reads one message, an element of BER with its head, of bounded length.
+func ReadLDAP(r io.Reader) ([]byte, error) {
 	head := make([]byte, 2, 8)
 	if _, err := io.ReadFull(r, head); err != nil {
 		return nil, err

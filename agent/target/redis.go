@@ -72,7 +72,7 @@ func loopback(address string) bool {
 
 func (r *redis) allowed(p Policy) error {
 	for _, path := range []string{r.settings.Control, r.settings.PasswordFile} {
-		if !filepath.IsAbs(path) {
+		if !filepath.IsAbs(path) || len(r.settings.Reload) > 0 {
 			continue
 		}
 		if err := p.AllowConfig(path); err != nil {
@@ -86,22 +86,15 @@ func (r *redis) reload(ctx context.Context) error {
 	if len(r.settings.Reload) > 0 {
 		return r.owned.reload(ctx)
 	}
-	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
-	defer cancel()
 	network := "tcp"
 	if filepath.IsAbs(r.settings.Control) {
 		network = "unix"
 	}
-	conn, err := new(net.Dialer).DialContext(ctx, network, r.settings.Control)
+	conn, err := dialControl(ctx, network, r.settings.Control)
 	if err != nil {
-		return certctl.Wrap(certctl.Unavailable, err, "Redis takes no commands at %s", r.settings.Control)
+		return err
 	}
 	defer conn.Close()
-	if deadline, ok := ctx.Deadline(); ok {
-		if err := conn.SetDeadline(deadline); err != nil {
-			return err
-		}
-	}
 	session := newRESP(conn)
 	if err := r.logIn(session); err != nil {
 		return err

@@ -2,6 +2,7 @@ package target
 
 import (
 	"context"
+	"net"
 	"os"
 	"path/filepath"
 
@@ -53,4 +54,22 @@ func installedPlaces(directory string) ([]string, error) {
 		}
 	}
 	return installed, nil
+}
+
+// dialControl opens a connection to a daemon's control socket, for as long as a
+// command may take.
+func dialControl(ctx context.Context, network, address string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
+	defer cancel()
+	conn, err := new(net.Dialer).DialContext(ctx, network, address)
+	if err != nil {
+		return nil, certctl.Wrap(certctl.Unavailable, err, "the daemon takes no commands at %s", address)
+	}
+	if deadline, ok := ctx.Deadline(); ok {
+		if err := conn.SetDeadline(deadline); err != nil {
+			_ = conn.Close() // it was not used
+			return nil, err
+		}
+	}
+	return conn, nil
 }

@@ -52,6 +52,8 @@ func AllRequirements() []Requirement {
 		Requirement{Package: "redis-server", Present: succeeds(FindRedis)},
 		Requirement{Package: "mosquitto", Present: succeeds(FindMosquitto)},
 		Requirement{Package: "mariadb-server", Present: succeeds(FindMariaDB)},
+		Requirement{Package: "slapd", Present: succeeds(FindSlapd)},
+		Requirement{Package: "ldap-utils", Present: succeeds(FindLDAPModify)},
 		Requirement{Package: "docker.io", Present: succeeds(program("dockerd"))},
 		Requirement{Package: "mmdebstrap", Present: succeeds(program("mmdebstrap"))},
 		Requirement{Package: "iproute2", Present: succeeds(program("ip"))},
