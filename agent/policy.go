@@ -41,15 +41,17 @@ type Policy struct {
 // OpenLDAP are told at their packaged sockets, and no other command is run.
 func DefaultPolicy(stateDir string) *Policy {
 	return &Policy{
-		Kinds:       []string{"nginx", "apache", "haproxy", "postfix", "dovecot", "postgresql", "lighttpd", "redis", "mosquitto", "mariadb", "slapd", "files"},
+		Kinds:       []string{"nginx", "apache", "haproxy", "postfix", "dovecot", "postgresql", "lighttpd", "redis", "mosquitto", "mariadb", "slapd", "caddy", "files"},
 		Directories: []string{"/etc/certctl/live", filepath.Join(stateDir, "live")},
-		ConfigRoots: []string{"/etc/nginx", "/etc/apache2", "/etc/httpd", "/etc/haproxy", "/etc/postfix", "/etc/dovecot", "/etc/lighttpd", "/run/redis", "/etc/mysql", "/run/slapd"},
+		ConfigRoots: []string{"/etc/nginx", "/etc/apache2", "/etc/httpd", "/etc/haproxy", "/etc/postfix", "/etc/dovecot", "/etc/lighttpd", "/run/redis", "/etc/mysql", "/run/slapd", "/etc/caddy"},
 		Commands: [][]string{
 			{"/usr/sbin/nginx", "..."}, {"/usr/sbin/apache2", "-f", "*", "-t"}, {"/usr/sbin/httpd", "-f", "*", "-t"},
 			{"/usr/sbin/haproxy", "-c", "-f", "*"},
 			{"/usr/sbin/lighttpd", "-tt", "-f", "*"},
 			{"/usr/sbin/postmap", "-c", "*", "-q", "ok", "static:ok"}, {"/usr/sbin/postfix", "-c", "*", "reload"},
 			{"/usr/bin/doveconf", "-c", "*", "-h", "ssl_cert", "ssl_key"},
+			{"/usr/bin/caddy", "reload", "--force", "--config", "/etc/caddy/Caddyfile"},
+			{"/usr/bin/caddy", "validate", "--config", "/etc/caddy/Caddyfile"},
 			{"/usr/bin/mariadb", "-e", "FLUSH SSL"},
 		},
 	}

@@ -54,6 +54,7 @@ func AllRequirements() []Requirement {
 		Requirement{Package: "mariadb-server", Present: succeeds(FindMariaDB)},
 		Requirement{Package: "slapd", Present: succeeds(FindSlapd)},
 		Requirement{Package: "ldap-utils", Present: succeeds(FindLDAPModify)},
+		Requirement{Package: "caddy", Present: succeeds(FindCaddy)},
 		Requirement{Package: "docker.io", Present: succeeds(program("dockerd"))},
 		Requirement{Package: "mmdebstrap", Present: succeeds(program("mmdebstrap"))},
 		Requirement{Package: "iproute2", Present: succeeds(program("ip"))},
