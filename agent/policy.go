@@ -36,12 +36,12 @@ type Policy struct {
 
 // DefaultPolicy is what holds without a policy file: certificates may be written
 // to /etc/certctl/live and to "live" in the state directory, the packaged
-// configurations of nginx, Apache, HAProxy, lighttpd, Postfix and Dovecot may be
-// read and checked by their packaged programs, Redis, MariaDB and
-// OpenLDAP are told at their packaged sockets, and no other command is run.
+// configurations of nginx, Apache, HAProxy, lighttpd, Postfix, Dovecot and Caddy
+// may be read and checked by their packaged programs, Redis, MariaDB and OpenLDAP
+// are told at their packaged sockets, and no other command is run.
 func DefaultPolicy(stateDir string) *Policy {
 	return &Policy{
-		Kinds:       []string{"nginx", "apache", "haproxy", "postfix", "dovecot", "postgresql", "lighttpd", "redis", "mosquitto", "mariadb", "slapd", "caddy", "files"},
+		Kinds:       []string{"nginx", "apache", "haproxy", "postfix", "dovecot", "postgresql", "lighttpd", "redis", "mosquitto", "mariadb", "slapd", "caddy", "stunnel", "files"},
 		Directories: []string{"/etc/certctl/live", filepath.Join(stateDir, "live")},
 		ConfigRoots: []string{"/etc/nginx", "/etc/apache2", "/etc/httpd", "/etc/haproxy", "/etc/postfix", "/etc/dovecot", "/etc/lighttpd", "/run/redis", "/etc/mysql", "/run/slapd", "/etc/caddy"},
 		Commands: [][]string{

@@ -55,6 +55,7 @@ func AllRequirements() []Requirement {
 		Requirement{Package: "slapd", Present: succeeds(FindSlapd)},
 		Requirement{Package: "ldap-utils", Present: succeeds(FindLDAPModify)},
 		Requirement{Package: "caddy", Present: succeeds(FindCaddy)},
+		Requirement{Package: "stunnel4", Present: succeeds(FindStunnel)},
 		Requirement{Package: "docker.io", Present: succeeds(program("dockerd"))},
 		Requirement{Package: "mmdebstrap", Present: succeeds(program("mmdebstrap"))},
 		Requirement{Package: "iproute2", Present: succeeds(program("ip"))},
