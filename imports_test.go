@@ -47,6 +47,7 @@ var owned = []struct {
 	{"github.com/letsencrypt", tree{"handlers/issuer/acme/acmetest"}},
 	{"github.com/wneessen/go-mail", tree{"handlers/notifier"}},
 	{"github.com/alecthomas/kong", tree{"cmd"}},
+	{"github.com/pavlo-v-chernykh/keystore-go", tree{"agent/target"}},
 	{"testing", tree{"store/storetest", "bus/bustest", "handlers/issuer/acme/acmetest", "handlers/issuer/issuertest", "agent/target/targettest"}},
 }
 

@@ -19,6 +19,10 @@ type filesSettings struct {
 	ownership
 	// Bundle also writes bundle.pem: key, leaf and chain in one file.
 	Bundle bool `json:"bundle,omitempty"`
+	// Formats are further ones to write: der, pkcs12, jks.
+	Formats []string `json:"formats,omitempty"`
+	// PasswordFile is a file of this node with the password of those that have one.
+	PasswordFile string `json:"password_file,omitempty"`
 	// CheckCommand and ReloadCommand are argument vectors, never a shell's text.
 	CheckCommand  []string `json:"check_command,omitempty"`
 	ReloadCommand []string `json:"reload_command,omitempty"`
@@ -40,6 +44,7 @@ func openFiles(raw json.RawMessage) (driver, error) {
 	var bad certctl.FieldErrors
 	absolute(&bad, "directory", s.Directory)
 	checkAddresses(&bad, "listen", s.Listen)
+	checkFormats(&bad, s.Formats, s.PasswordFile)
 	for name, argv := range map[string][]string{"check_command": s.CheckCommand, "reload_command": s.ReloadCommand} {
 		if len(argv) > 0 {
 			absolute(&bad, name+"/0", argv[0])
@@ -52,11 +57,12 @@ func openFiles(raw json.RawMessage) (driver, error) {
 func (f *files) layout() layout { return f.settings.on(f.place) }
 
 func (f *files) files(m material) ([]file, error) {
-	if !f.settings.Bundle {
-		return nil, nil
+	all, err := formatFiles(m, f.settings.Formats, f.settings.PasswordFile)
+	if err != nil || !f.settings.Bundle {
+		return all, err
 	}
 	bundle, err := bundleFile(m)
-	return []file{bundle}, err
+	return append(all, bundle), err
 }
 
 // bundleFile is key, leaf and chain in one file.
@@ -81,6 +87,11 @@ func (f *files) allowed(p Policy) error {
 	}
 	if err := p.AllowDirectory(f.settings.Directory); err != nil {
 		return err
+	}
+	if f.settings.PasswordFile != "" {
+		if err := p.AllowConfig(f.settings.PasswordFile); err != nil {
+			return err
+		}
 	}
 	for _, argv := range [][]string{f.settings.CheckCommand, f.settings.ReloadCommand} {
 		if len(argv) == 0 {

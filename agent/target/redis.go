@@ -1,11 +1,9 @@
 package target
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"net"
-	"os"
 	"path/filepath"
 
 	"github.com/certctl/certctl"
@@ -107,15 +105,15 @@ func (r *redis) logIn(session *resp) error {
 	if r.settings.PasswordFile == "" {
 		return nil
 	}
-	password, err := os.ReadFile(r.settings.PasswordFile)
+	password, err := readSecret(r.settings.PasswordFile)
 	if err != nil {
-		return certctl.Wrap(certctl.Unavailable, err, "the password of Redis cannot be read")
+		return err
 	}
 	command := []string{"AUTH"}
 	if r.settings.User != "" {
 		command = append(command, r.settings.User)
 	}
-	_, err = session.do(append(command, string(bytes.TrimRight(password, "\r\n")))...)
+	_, err = session.do(append(command, password)...)
 	return err
 }
 

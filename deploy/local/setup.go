@@ -56,6 +56,8 @@ func AllRequirements() []Requirement {
 		Requirement{Package: "ldap-utils", Present: succeeds(FindLDAPModify)},
 		Requirement{Package: "caddy", Present: succeeds(FindCaddy)},
 		Requirement{Package: "stunnel4", Present: succeeds(FindStunnel)},
+		Requirement{Package: "openssl", Present: succeeds(program("openssl"))},
+		Requirement{Package: "default-jre-headless", Present: succeeds(program("keytool"))},
 		Requirement{Package: "docker.io", Present: succeeds(program("dockerd"))},
 		Requirement{Package: "mmdebstrap", Present: succeeds(program("mmdebstrap"))},
 		Requirement{Package: "iproute2", Present: succeeds(program("ip"))},

@@ -384,3 +384,13 @@ func IsNotServed(t *testing.T, d *Daemon) {
 		t.Errorf("receipt %+v", r)
 	}
 }
+
+// Install installs a first certificate at the place "shop", with a chain of its
+// issuer, and returns how that ended.
+func Install(t *testing.T, d *Daemon) certctl.Receipt {
+	t.Helper()
+	s := &suite{T: t, daemon: d, authority: newAuthority(t), binding: certctl.NewID(time.Now())}
+	install := s.next()
+	install.Command.Chain = certctl.Chain{s.authority.certificate.Raw}
+	return s.apply(install)[0]
+}
