@@ -40,7 +40,7 @@ type Descriptor struct {
 // kinds is the table: a new kind is a file and one line here.
 var kinds = []Descriptor{
 	nginxKind, apacheKind, haproxyKind, postgresqlKind, postfixKind, dovecotKind, lighttpdKind, redisKind, mosquittoKind,
-	mariadbKind, slapdKind, caddyKind, stunnelKind, filesKind,
+	mariadbKind, slapdKind, caddyKind, stunnelKind, eximKind, filesKind,
 }
 
 // Kinds lists the kinds that this build knows.

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -19,6 +20,10 @@ type Requirement struct {
 	Package string
 	// Present reports whether this machine has it already, from wherever.
 	Present func() bool
+	// Aside has it unpacked in a folder of its own and not installed, since it
+	// excludes a package that is needed, too. User is whom its scripts would make.
+	Aside bool
+	User  string
 }
 
 // UpRequirements are what `./task up` runs besides certctl's own binaries.
@@ -58,6 +63,10 @@ func AllRequirements() []Requirement {
 		Requirement{Package: "stunnel4", Present: succeeds(FindStunnel)},
 		Requirement{Package: "openssl", Present: succeeds(program("openssl"))},
 		Requirement{Package: "default-jre-headless", Present: succeeds(program("keytool"))},
+		// Debian has one mail server at a time.
+		Requirement{Package: "libidn12", Present: library("libidn.so.12")},
+		Requirement{Package: "libgnutls-dane0", Present: library("libgnutls-dane.so.0")},
+		Requirement{Package: eximPackage, Present: succeeds(FindExim), Aside: true, User: eximUser},
 		Requirement{Package: "docker.io", Present: succeeds(program("dockerd"))},
 		Requirement{Package: "mmdebstrap", Present: succeeds(program("mmdebstrap"))},
 		Requirement{Package: "iproute2", Present: succeeds(program("ip"))},
@@ -77,6 +86,14 @@ func succeeds(find func() (string, error)) func() bool {
 	}
 }
 
+// library reports whether a library is in one of Debian's folders for them.
+func library(name string) func() bool {
+	return func() bool {
+		found, err := filepath.Glob("/usr/lib/*-linux-gnu/" + name)
+		return err == nil && len(found) > 0
+	}
+}
+
 func findLibc() (string, error) {
 	const header = "/usr/include/stdlib.h"
 	_, err := os.Stat(header)
@@ -91,7 +108,7 @@ func Install(ctx context.Context, requirements []Requirement, output io.Writer) 
 	if len(missing) == 0 {
 		return nil
 	}
-	list := strings.Join(missing, " ")
+	list := strings.Join(names(missing), " ")
 	apt, err := exec.LookPath("apt-get")
 	if err != nil {
 		return fmt.Errorf("this machine lacks what Debian's packages %s contain: install it, then try again", list)
@@ -106,22 +123,24 @@ func Install(ctx context.Context, requirements []Requirement, output io.Writer) 
 	}
 	if missing = missingPackages(requirements); len(missing) > 0 {
 		return fmt.Errorf("the packages %s are installed, but do not contain what certctl needs",
-			strings.Join(missing, " "))
+			strings.Join(names(missing), " "))
 	}
 	return nil
 }
 
-func missingPackages(requirements []Requirement) []string {
-	var missing []string
-	for _, requirement := range requirements {
-		if !requirement.Present() {
-			missing = append(missing, requirement.Package)
-		}
-	}
-	return missing
+func missingPackages(requirements []Requirement) []Requirement {
+	return slices.DeleteFunc(slices.Clone(requirements), func(r Requirement) bool { return r.Present() })
 }
 
-func installQuietly(ctx context.Context, apt string, packages []string, output io.Writer) (err error) {
+func names(requirements []Requirement) []string {
+	var all []string
+	for _, requirement := range requirements {
+		all = append(all, requirement.Package)
+	}
+	return all
+}
+
+func installQuietly(ctx context.Context, apt string, missing []Requirement, output io.Writer) (err error) {
 	// Debian starts every daemon that it installs and makes a cluster for
 	// PostgreSQL. Both files are there only while it installs.
 	for _, file := range []temporaryFile{
@@ -140,7 +159,21 @@ func installQuietly(ctx context.Context, apt string, packages []string, output i
 	if err := runApt(ctx, apt, "update"); err != nil {
 		fmt.Fprintf(output, "the package lists could not be updated (%v); going on with those that are here\n", err)
 	}
-	return runApt(ctx, apt, append([]string{"install", "--no-install-recommends"}, packages...)...)
+	isAside := func(r Requirement) bool { return r.Aside }
+	if packages := slices.DeleteFunc(slices.Clone(missing), isAside); len(packages) > 0 {
+		if err := runApt(ctx, apt, append([]string{"install", "--no-install-recommends"}, names(packages)...)...); err != nil {
+			return err
+		}
+	}
+	for _, requirement := range missing {
+		if !requirement.Aside {
+			continue
+		}
+		if err := unpackAside(ctx, apt, requirement); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // runApt waits for another installation that is under way. What apt says is of
