@@ -21,6 +21,7 @@ const (
 // follows is TLS.
 var starters = map[string]func(io.ReadWriter) error{
 	"smtp": startSMTP, "imap": startIMAP, "pop3": startPOP3, "ldap": startLDAP, "postgres": startPostgres, "mysql": startMySQL,
+	"ftp": startFTP,
 }
 
 func unwilling(protocol, answer string) error {
@@ -123,6 +124,34 @@ func startPOP3(rw io.ReadWriter) error {
 		return orUnwilling(err, "POP3", line)
 	}
 	return nil
+}
+
+// startFTP asks with AUTH TLS (RFC 4217).
+func startFTP(rw io.ReadWriter) error {
+	if err := ftpReply(rw, "220"); err != nil {
+		return err
+	}
+	if err := send(rw, "AUTH TLS\r\n"); err != nil {
+		return err
+	}
+	return ftpReply(rw, "234")
+}
+
+// ftpReply reads a reply (RFC 959 section 4.2): its first line says the code, and the
+// lines before its last say what they like.
+func ftpReply(r io.Reader, code string) error {
+	for n := range maxLines {
+		line, err := readLine(r)
+		switch {
+		case err != nil:
+			return err
+		case strings.HasPrefix(line, code+" ") || line == code:
+			return nil
+		case n == 0 && !strings.HasPrefix(line, code+"-"):
+			return unwilling("FTP", line)
+		}
+	}
+	return unwilling("FTP", "a reply without an end")
 }
 
 func orUnwilling(err error, protocol, answer string) error {

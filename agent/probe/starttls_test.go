@@ -52,6 +52,7 @@ var scripts = map[string][]exchange{
 	"ldap":     {{"", ldapRequest}, {"\x30\x0c\x02\x01\x01\x78\x07\x0a\x01\x00\x04\x00\x04\x00", ""}},
 	"postgres": {{"", "\x00\x00\x00\x08\x04\xd2\x16\x2f"}, {"S", ""}},
 	"mysql":    {{mysqlGreeting, mysqlRequest}},
+	"ftp":      {{"220-Welcome to\r\n 530 files\r\n220 (vsFTPd 3.0.3)\r\n", "AUTH TLS\r\n"}, {"234 Proceed with negotiation.\r\n", ""}},
 }
 
 // serve plays a script to each connection, and then TLS with a certificate of its
@@ -125,6 +126,9 @@ func TestServersThatDoNotBeginTLS(t *testing.T) {
 		"bad":                {"imap", "* OK\r\na BAD unknown command\r\n"},
 		"chatter":            {"imap", "* OK\r\n" + strings.Repeat("* x\r\n", 200)},
 		"err":                {"pop3", "+OK\r\n-ERR no\r\n"},
+		"no TLS":             {"ftp", "220 hello\r\n530 Please login with USER and PASS.\r\n"},
+		"closed":             {"ftp", "421 too many users\r\n"},
+		"a reply for ever":   {"ftp", "220-x\r\n" + strings.Repeat("y\r\n", 200)},
 		"unavailable":        {"ldap", "\x30\x0c\x02\x01\x01\x78\x07\x0a\x01\x34\x04\x00\x04\x00"},
 		"another message":    {"ldap", "\x30\x0c\x02\x01\x01\x61\x07\x0a\x01\x00\x04\x00\x04\x00"},
 		"a huge message":     {"ldap", "\x30\x84\x7f\xff\xff\xff"},
@@ -159,7 +163,7 @@ func TestParseAddress(t *testing.T) {
 			t.Errorf("%s: %+v, %v", text, got, err)
 		}
 	}
-	for _, text := range []string{"", "127.0.0.1", ":25", "ftp://127.0.0.1:21", "smtp://127.0.0.1", "smtp:127.0.0.1:25"} {
+	for _, text := range []string{"", "127.0.0.1", ":25", "tftp://127.0.0.1:21", "smtp://127.0.0.1", "smtp:127.0.0.1:25"} {
 		if a, err := probe.ParseAddress(text); certctl.ErrorCode(err) != certctl.Invalid {
 			t.Errorf("%s: %+v, %v", text, a, err)
 		}

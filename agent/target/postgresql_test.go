@@ -73,7 +73,7 @@ func TestPostgreSQLSettings(t *testing.T) {
 	t.Parallel()
 	for name, settings := range map[string]string{
 		"no way to reload":        `{"directory": "/srv/tls", "listen": []}`,
-		"an unknown protocol":     `{"directory": "/srv/tls", "listen": ["ftp://127.0.0.1:5432"], "pid_file": "/srv/postmaster.pid"}`,
+		"an unknown protocol":     `{"directory": "/srv/tls", "listen": ["tftp://127.0.0.1:5432"], "pid_file": "/srv/postmaster.pid"}`,
 		"a key that others read":  `{"directory": "/srv/tls", "listen": [], "pid_file": "/srv/postmaster.pid", "key_mode": "0644"}`,
 		"a setting of another":    `{"directory": "/srv/tls", "listen": [], "pid_file": "/srv/postmaster.pid", "config": "/etc/x"}`,
 		"a directory without end": `{"directory": "srv/tls", "listen": [], "pid_file": "/srv/postmaster.pid"}`,

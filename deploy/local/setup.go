@@ -61,6 +61,7 @@ func AllRequirements() []Requirement {
 		Requirement{Package: "ldap-utils", Present: succeeds(FindLDAPModify)},
 		Requirement{Package: "caddy", Present: succeeds(FindCaddy)},
 		Requirement{Package: "stunnel4", Present: succeeds(FindStunnel)},
+		Requirement{Package: "vsftpd", Present: succeeds(FindVsftpd)},
 		Requirement{Package: "openssl", Present: succeeds(program("openssl"))},
 		Requirement{Package: "default-jre-headless", Present: succeeds(program("keytool"))},
 		// Debian has one mail server at a time.
