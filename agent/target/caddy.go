@@ -7,7 +7,7 @@ import (
 )
 
 var caddyKind = Descriptor{
-	Kind: "caddy", Title: "Caddy", Check: true, Hitless: true, Rollback: true, Probe: true, open: openCaddy,
+	Kind: "caddy", Title: "Caddy", Check: true, Rollback: true, Probe: true, open: openCaddy,
 }
 
 // caddySettings are the settings of a target of kind caddy. The file that it runs
@@ -18,6 +18,8 @@ type caddySettings struct {
 }
 
 // caddy has its own program check the file and send it to where it is administered.
+// It opens its listeners anew for that and closes the old ones with what has come to
+// them and was not taken yet, so that the kind is not hitless.
 type caddy struct{ *owned }
 
 func openCaddy(raw json.RawMessage) (driver, error) {
