@@ -8,7 +8,7 @@ import (
 )
 
 var slapdKind = Descriptor{
-	Kind: "slapd", Title: "OpenLDAP", Hitless: true, Rollback: true, Probe: true, open: openSlapd,
+	Kind: "slapd", Title: "OpenLDAP", Rollback: true, Probe: true, open: openSlapd,
 }
 
 // slapdSettings are the settings of a target of kind slapd.
@@ -25,7 +25,8 @@ type slapdSettings struct {
 }
 
 // slapd is told its files by a change of cn=config, also when they are the same,
-// and takes them with the connections that come then.
+// and takes them with the connections that come then. All else waits for a change of
+// cn=config, so that the kind is not hitless.
 type slapd struct {
 	*owned
 	settings slapdSettings
