@@ -19,7 +19,7 @@ func TestDocumentedCommands(t *testing.T) {
 	}
 	for _, command := range commands {
 		var c cli
-		if _, err := config.Parse(&c, command.Args, config.Options{Name: "certctl-server"}); err != nil {
+		if _, err := config.Parse(&c, command.Args, config.Options{Name: "certctl-server", Vars: programVars}); err != nil {
 			t.Errorf("%s: %v", command.Place, err)
 		}
 	}

@@ -65,6 +65,9 @@ type settings struct {
 	Check struct{} `cmd:"" help:"Check the settings without starting anything."`
 }
 
+// programVars stand in the defaults of settings.
+var programVars = map[string]string{"account_dir": kube.AccountDir}
+
 func main() { os.Exit(run(os.Args[1:])) }
 
 func run(args []string) int {
@@ -79,7 +82,7 @@ func run(args []string) int {
 	var c cli
 	parsed, err := config.Parse(&c, args, config.Options{
 		Name: "certctl-server", Description: "The certctl platform.", Environ: os.Environ(),
-		Known: knownVariables(), Vars: map[string]string{"account_dir": kube.AccountDir},
+		Known: knownVariables(), Vars: programVars,
 	})
 	if errors.Is(err, config.ErrHelp) {
 		return exitOK

@@ -56,6 +56,12 @@ func TestWhatCannotWorkIsRefusedWithASentence(t *testing.T) {
 		"issuerRef.name is missing":                                         append([]string{"--set", "server.tls.certManager.enabled=true"}, quick...),
 		"are both set: the API has one certificate":                         append([]string{"--set", "server.tls.certManager.enabled=true,server.tls.existingSecret=x,server.tls.certManager.issuerRef.name=x"}, quick...),
 		"the local issuer signs the platform's own certificates":            append([]string{"--set", "server.issuer.local.enabled=false"}, quick...),
+		"server.issuer.acme.directoryURL is missing":                        append([]string{"--set", "server.issuer.acme.enabled=true"}, quick...),
+		"dnsProvider is missing":                                            append([]string{"--set", "server.issuer.acme.enabled=true,server.issuer.acme.directoryURL=letsencrypt,server.issuer.acme.challengeType=dns-01"}, quick...),
+		"eabKid and eabHmac belong together":                                append([]string{"--set", "server.issuer.acme.enabled=true,server.issuer.acme.directoryURL=zerossl,server.issuer.acme.eabKid=x"}, quick...),
+		"server.notifiers.slack.webhookUrl is missing":                      append([]string{"--set", "server.notifiers.slack.enabled=true"}, quick...),
+		"server.smtp.host and server.smtp.fromAddress are both needed":      append([]string{"--set", "server.smtp.enabled=true"}, quick...),
+		"a password is never sent without TLS":                              append([]string{"--set", "server.smtp.enabled=true,server.smtp.host=mx,server.smtp.fromAddress=a@example.com,server.smtp.username=u,server.smtp.useTLS=false"}, quick...),
 		"additional properties 'replica' not allowed":                       append([]string{"--set", "server.replica=2"}, quick...),
 		"at '/nats/replicas': value must be one of 1, 3":                    append([]string{"--set", "nats.replicas=2"}, quick...),
 		"at '/server/logging/level': value must be one of 'debug', 'info',": append([]string{"--set", "server.logging.level=loud"}, quick...),
@@ -82,6 +88,11 @@ func TestSecretsStayInSecrets(t *testing.T) {
 			if strings.Contains(text, secret) {
 				t.Errorf("%s %s holds %s", one.kind(), one.name(), secret)
 			}
+		}
+	}
+	for _, one := range mustRender(t, append([]string{"-f", "testdata/acme.yaml", "-f", "testdata/notifications.yaml"}, quick...)...) {
+		if text := sprint(one); one.kind() != "Secret" && strings.Contains(text, "hidden-") {
+			t.Errorf("%s %s holds a secret", one.kind(), one.name())
 		}
 	}
 	mounts := map[string][]string{}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -23,7 +24,7 @@ func readable(t *testing.T, env []string) []string {
 		t.Fatal(err)
 	}
 	for i, entry := range env {
-		if name, _, _ := strings.Cut(entry, "="); name == "CERTCTL_DATABASE_URL_FILE" || name == "CERTCTL_TOKEN_FILE" {
+		if name, _, _ := strings.Cut(entry, "="); slices.Contains([]string{"CERTCTL_DATABASE_URL_FILE", "CERTCTL_TOKEN_FILE", "CERTCTL_SMTP_PASSWORD_FILE"}, name) {
 			env[i] = name + "=" + file
 		}
 	}

@@ -28,6 +28,7 @@ var others = map[string]any{
 	"nats.external.urls": []any{"tls://x:1"}, "nats.replicas": 3, "server.auth.type": "x", "server.env": map[string]any{"X": "y"},
 	"server.logging.format": "text", "server.logging.level": "debug", "server.tls.certManager.issuerRef.kind": "Issuer",
 	"server.tls.extraHosts": []any{"x"}, "server.url": "https://x", "setup.wait": "7m", "monitoring.serviceMonitor.interval": "7s",
+	"server.issuer.acme.challengeType": "http-01", "server.issuer.acme.dnsConfig": map[string]any{"x": "y"}, "server.smtp.to": []any{"x@example.com"},
 	"server.tls.certManager.duration": "7h", "server.tls.certManager.renewBefore": "7h",
 }
 
@@ -98,6 +99,7 @@ func TestEveryValueChangesWhatIsRendered(t *testing.T) {
 		begin,
 		append(slices.Clone(begin), "-f", "testdata/operations.yaml", "-f", "testdata/security.yaml", "-f", "testdata/ingress.yaml", "-f", "testdata/agent.yaml"),
 		append(slices.Clone(begin), "-f", "testdata/cert-manager.yaml"),
+		append(slices.Clone(begin), "-f", "testdata/acme.yaml", "-f", "testdata/notifications.yaml"),
 		{"-f", "testdata/external-secret.yaml"},
 	}
 	before := make([]string, len(contexts))

@@ -45,6 +45,12 @@
 {{- $root := .root -}}
 {{- $api := eq .role "api" -}}
 {{- $signer := eq .role "signer" -}}
+{{- $declared := and $api (include "certctl.declared" $root) -}}
+{{- $proofs := and $api $root.Values.server.issuer.acme.enabled (eq $root.Values.server.issuer.acme.challengeType "http-01") -}}
+{{- $mail := and (eq .role "worker") $root.Values.server.smtp.enabled $root.Values.server.smtp.password -}}
+{{- if $declared }}{{ $_ := set .env "CERTCTL_DECLARE" "/etc/certctl/declared/declared.yaml" }}{{ end -}}
+{{- if $proofs }}{{ $_ := set .env "CERTCTL_ACME_HTTP_LISTEN" "0.0.0.0:8081" }}{{ end -}}
+{{- if eq .role "worker" }}{{ $_ := mergeOverwrite .env (include "certctl.smtpEnv" $root | fromYaml) }}{{ end -}}
 {{- $env := merge .env (dict
   "CERTCTL_NATS_CA_FILE" "/etc/certctl/bus/ca.crt"
   "CERTCTL_KEK_SECRETS" "/etc/certctl/shared-keys/kek-secrets.key"
@@ -90,6 +96,9 @@ spec:
           ports:
             - {name: https, containerPort: {{ $root.Values.server.port }}}
             - {name: pki, containerPort: 8080}
+            {{- if $proofs }}
+            - {name: acme, containerPort: 8081}
+            {{- end }}
           startupProbe: {httpGet: {path: /health, port: https, scheme: HTTPS}, periodSeconds: 2, failureThreshold: 90}
           livenessProbe: {httpGet: {path: /health, port: https, scheme: HTTPS}, periodSeconds: 10, timeoutSeconds: 5}
           readinessProbe: {httpGet: {path: /ready, port: https, scheme: HTTPS}, periodSeconds: 5, timeoutSeconds: 5}
@@ -114,6 +123,12 @@ spec:
             - {name: tls, mountPath: /etc/certctl/tls, readOnly: true}
             - {name: api-key, mountPath: /etc/certctl/api-key, readOnly: true}
             {{- end }}
+            {{- if $declared }}
+            - {name: declared, mountPath: /etc/certctl/declared, readOnly: true}
+            {{- end }}
+            {{- if $mail }}
+            - {name: smtp, mountPath: /etc/certctl/smtp, readOnly: true}
+            {{- end }}
       volumes:
         - {name: data, emptyDir: {sizeLimit: 64Mi}}
         - name: shared-keys
@@ -135,5 +150,11 @@ spec:
         - {name: tls, secret: {secretName: {{ include "certctl.secret.apiTLS" $root }}, defaultMode: 0440}}
         - name: api-key
           secret: {secretName: {{ include "certctl.secret.apiKey" $root }}, defaultMode: 0440, items: [{key: api-key, path: api-key}]}
+        {{- end }}
+        {{- if $declared }}
+        - {name: declared, secret: {secretName: {{ include "certctl.secret.declared" $root }}, defaultMode: 0440}}
+        {{- end }}
+        {{- if $mail }}
+        - {name: smtp, secret: {secretName: {{ include "certctl.secret.smtp" $root }}, defaultMode: 0440}}
         {{- end }}
 {{- end -}}

@@ -10,6 +10,29 @@
 {{- if not $v.server.issuer.local.enabled -}}
 {{- fail "server.issuer.local.enabled is false: the local issuer signs the platform's own certificates and cannot be off; certificates name their issuer" -}}
 {{- end -}}
+{{- with $v.server.issuer.acme }}{{ if .enabled }}
+{{- if not .directoryURL -}}
+{{- fail "server.issuer.acme.directoryURL is missing: it names the CA, by the URL of its directory or as letsencrypt, letsencrypt-staging, zerossl, google" -}}
+{{- end -}}
+{{- if ne (empty .eabKid) (empty .eabHmac) -}}
+{{- fail "server.issuer.acme.eabKid and eabHmac belong together" -}}
+{{- end -}}
+{{- if and (eq .challengeType "dns-01") (not .dnsProvider) -}}
+{{- fail "server.issuer.acme.dnsProvider is missing: who writes the TXT records of dns-01?" -}}
+{{- end -}}
+{{- end }}{{ end -}}
+{{- if and $v.server.smtp.enabled (not (and $v.server.smtp.host $v.server.smtp.fromAddress)) -}}
+{{- fail "server.smtp.host and server.smtp.fromAddress are both needed for mails" -}}
+{{- end -}}
+{{- if and $v.server.smtp.enabled $v.server.smtp.username (not $v.server.smtp.useTLS) -}}
+{{- fail "server.smtp.useTLS is off: a password is never sent without TLS" -}}
+{{- end -}}
+{{- range $name, $secret := dict "slack" "webhookUrl" "teams" "webhookUrl" "pagerduty" "routingKey" "opsgenie" "apiKey" -}}
+{{- $notifier := get $v.server.notifiers $name -}}
+{{- if and $notifier.enabled (not (get $notifier $secret)) -}}
+{{- fail (printf "server.notifiers.%s.%s is missing" $name $secret) -}}
+{{- end -}}
+{{- end -}}
 {{- if and $v.server.tls.existingSecret $v.server.tls.certManager.enabled -}}
 {{- fail "server.tls.existingSecret and server.tls.certManager.enabled are both set: the API has one certificate" -}}
 {{- end -}}
