@@ -28,7 +28,7 @@ func LoadIdentity(dir string) (Identity, error) {
 	err := loadJSON(filepath.Join(dir, "identity.json"), &id)
 	if certctl.ErrorCode(err) == certctl.NotFound {
 		return id, certctl.Errorf(certctl.NotFound, "this node is not enrolled: %s holds no identity", dir).
-			WithRemedy("run certctl-agent enroll with a join token")
+			WithRemedy("run this program with enroll and a join token")
 	}
 	if err == nil && len(id.FleetKey) != ed25519.PublicKeySize {
 		return id, certctl.Errorf(certctl.Invalid, "the fleet key in %s is damaged", dir)

@@ -60,7 +60,7 @@ func (a *Agent) decode(s certctl.Statement) (job, error) {
 		return j, a.checkAbout(s, j.erase.Erasure, j.erase.Erasure, j.erase.NotAfter)
 	}
 	return j, certctl.Errorf(certctl.Invalid, "this agent does not know commands of kind %q", certctl.Clip(s.Kind, 40)).
-		WithRemedy("update certctl-agent on this node")
+		WithRemedy("update the agent of this node")
 }
 
 // codeExpired marks commands whose time has passed: unlike forged ones they are

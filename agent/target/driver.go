@@ -34,7 +34,10 @@ type Descriptor struct {
 	// Check, Hitless, Rollback and Probe say what the kind can do.
 	Check, Hitless, Rollback, Probe bool
 
-	open func(settings json.RawMessage) (driver, error)
+	// Parse reads the settings of a kind of another package, and touches nothing.
+	Parse func(settings json.RawMessage) (Opener, error)
+
+	open func(settings json.RawMessage) (driver, error) // of a kind of this package
 }
 
 // kinds is the table: a new kind is a file and one line here.
@@ -43,27 +46,12 @@ var kinds = []Descriptor{
 	mariadbKind, slapdKind, caddyKind, stunnelKind, eximKind, filesKind,
 }
 
-// Kinds lists the kinds that this build knows.
-func Kinds() []Descriptor { return slices.Clone(kinds) }
+// Kinds are those of this package.
+func Kinds() Table { return slices.Clone(Table(kinds)) }
 
-// Validate refuses an unknown kind, or settings that cannot work on any node,
-// with a field for each mistake. It touches nothing, so that the server asks it,
-// too.
+// Validate is that of the table of this package.
 func Validate(kind string, settings json.RawMessage) error {
-	i := slices.IndexFunc(kinds, func(d Descriptor) bool { return d.Kind == kind })
-	if i < 0 {
-		return certctl.InvalidField("/kind", "there is no kind of target %q", certctl.Clip(kind, 40))
-	}
-	_, err := kinds[i].open(settings)
-	return err
-}
-
-func open(kind string, settings json.RawMessage) (driver, error) {
-	if err := Validate(kind, settings); err != nil {
-		return nil, err
-	}
-	i := slices.IndexFunc(kinds, func(d Descriptor) bool { return d.Kind == kind })
-	return kinds[i].open(settings)
+	return Table(kinds).Validate(kind, settings)
 }
 
 // decode reads settings strictly.

@@ -38,17 +38,13 @@ type Target struct {
 	mu     sync.Mutex
 }
 
-// Open returns a target by its description. Errors are Invalid for settings that
-// cannot work, and Denied for what this node's policy refuses.
+// Open is that of the table of this package.
 func Open(spec certctl.TargetCommand, env Env) (*Target, error) {
-	driver, err := open(spec.Kind, spec.Settings)
+	d, err := Table(kinds).find(spec.Kind)
 	if err != nil {
 		return nil, err
 	}
-	if err := driver.allowed(env.Policy); err != nil {
-		return nil, err
-	}
-	return &Target{name: spec.Name, driver: driver, env: env}, nil
+	return d.openHere(spec, env)
 }
 
 // lock excludes others from the target's directory.

@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/tls"
@@ -30,7 +29,7 @@ import (
 	"time"
 
 	"github.com/certctl/certctl"
-	"github.com/certctl/certctl/agent"
+	"github.com/certctl/certctl/cmd/internal/node"
 )
 
 // binary is the program, built as it is released, once for all tests.
@@ -147,7 +146,7 @@ func enrolIn(t *testing.T, a *api) (dir string) {
 	dir = filepath.Join(t.TempDir(), "state")
 	code, output := result(t, dir, "enroll", "--server", a.server.URL, "--token", "token", "--name", "web-1",
 		"--ca-fingerprint", certctl.DigestOf(a.root).String())
-	if code != exitOK || !strings.Contains(output, "enrolled as web-1") {
+	if code != node.ExitOK || !strings.Contains(output, "enrolled as web-1") {
 		t.Fatalf("exit code %d: %s", code, output)
 	}
 	return dir
@@ -184,17 +183,17 @@ func start(t *testing.T, dir, text string) *exec.Cmd {
 func TestLife(t *testing.T) {
 	t.Parallel()
 	dir := enrolIn(t, newAPI(t))
-	if code, output := result(t, dir, "health"); code != exitUnhealthy {
+	if code, output := result(t, dir, "health"); code != node.ExitUnhealthy {
 		t.Errorf("health before the start: exit code %d: %s", code, output)
 	}
 	cmd := start(t, dir, "credentials renewed")
-	if code, output := result(t, dir, "health"); code != exitOK || !strings.Contains(output, "web-1 runs as process "+strconv.Itoa(cmd.Process.Pid)) {
+	if code, output := result(t, dir, "health"); code != node.ExitOK || !strings.Contains(output, "web-1 runs as process "+strconv.Itoa(cmd.Process.Pid)) {
 		t.Errorf("health: exit code %d: %s", code, output)
 	}
-	if code, output := result(t, dir, "health", "--max-silence", "1ns"); code != exitUnhealthy || !strings.Contains(output, "has not answered") {
+	if code, output := result(t, dir, "health", "--max-silence", "1ns"); code != node.ExitUnhealthy || !strings.Contains(output, "has not answered") {
 		t.Errorf("health with a limit: exit code %d: %s", code, output)
 	}
-	if code, output := result(t, dir, "run"); code != exitError || !strings.Contains(output, "another agent runs") {
+	if code, output := result(t, dir, "run"); code != node.ExitError || !strings.Contains(output, "another agent runs") {
 		t.Errorf("a second agent: exit code %d: %s", code, output)
 	}
 	const mostKiB = 30 << 10
@@ -205,7 +204,7 @@ func TestLife(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = cmd.Wait() // killed
-	if code, output := result(t, dir, "health"); code != exitUnhealthy {
+	if code, output := result(t, dir, "health"); code != node.ExitUnhealthy {
 		t.Errorf("health of a dead agent: exit code %d: %s", code, output)
 	}
 	again := start(t, dir, "agent starts")
@@ -222,7 +221,7 @@ func TestRetiredHasItsOwnExitCode(t *testing.T) {
 	a := newAPI(t)
 	dir := enrolIn(t, a)
 	a.retired.Store(true)
-	if code, output := result(t, dir, "run"); code != exitRetired || !strings.Contains(output, "this agent was retired") {
+	if code, output := result(t, dir, "run"); code != node.ExitRetired || !strings.Contains(output, "this agent was retired") {
 		t.Errorf("exit code %d: %s", code, output)
 	}
 }
@@ -239,36 +238,17 @@ func TestUsage(t *testing.T) {
 		code int
 		want string
 	}{
-		{[]string{"run", "--parallel", "0"}, exitUsage, "parallel: must be from 1 to 64"},
-		{[]string{"run", "--config", settings}, exitUsage, "unknown key parallell: did you mean parallel?"},
-		{[]string{"run", "--policy", "/nonexistent"}, exitUsage, "the policy file cannot be read"},
-		{[]string{"run"}, exitError, "run certctl-agent enroll"},
-		{[]string{"enroll"}, exitUsage, "server: is needed to enrol"},
-		{[]string{"enroll", "--server", "https://localhost", "--token", "cjt_x"}, exitUsage, "ca_fingerprint: is needed to enrol, or ca_file"},
-		{[]string{"policy", "check", "--policy", settings}, exitUsage, "field parallell not found"},
-		{[]string{"policy", "check"}, exitOK, "directories:"},
+		{[]string{"run", "--parallel", "0"}, node.ExitUsage, "parallel: must be from 1 to 64"},
+		{[]string{"run", "--config", settings}, node.ExitUsage, "unknown key parallell: did you mean parallel?"},
+		{[]string{"run", "--policy", "/nonexistent"}, node.ExitUsage, "the policy file cannot be read"},
+		{[]string{"run"}, node.ExitError, "run this program with enroll"},
+		{[]string{"enroll"}, node.ExitUsage, "server: is needed to enrol"},
+		{[]string{"enroll", "--server", "https://localhost", "--token", "cjt_x"}, node.ExitUsage, "ca_fingerprint: is needed to enrol, or ca_file"},
+		{[]string{"policy", "check", "--policy", settings}, node.ExitUsage, "field parallell not found"},
+		{[]string{"policy", "check"}, node.ExitOK, "directories:"},
 	} {
 		if code, output := result(t, dir, c.args...); code != c.code || !strings.Contains(output, c.want) {
 			t.Errorf("%v: exit code %d: %s", c.args, code, output)
-		}
-	}
-}
-
-// Every message that can end the program has an exit code of its own.
-func TestExitCodes(t *testing.T) {
-	t.Parallel()
-	for _, c := range []struct {
-		err  error
-		want int
-	}{
-		{&agent.StoppedError{Reason: "x"}, exitStopped},
-		{certctl.Errorf(certctl.Gone, "x"), exitRetired},
-		{certctl.Errorf(certctl.Invalid, "x"), exitUsage},
-		{certctl.Errorf(certctl.Conflict, "x"), exitError},
-		{context.Canceled, exitError},
-	} {
-		if got := exitCode(c.err); got != c.want {
-			t.Errorf("%v: %d, want %d", c.err, got, c.want)
 		}
 	}
 }

@@ -1,6 +1,6 @@
 //go:build !faults
 
-package main
+package node
 
 // Fault points exist only in builds with the tag "faults".
 func faultHook([]string) func(string) { return nil }

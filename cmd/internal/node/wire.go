@@ -1,4 +1,4 @@
-package main
+package node
 
 import (
 	"context"
@@ -58,7 +58,7 @@ func runAgent(ctx context.Context, c Config) error {
 	fault := faultHook(os.Environ())
 	a, err := agent.New(agent.Options{
 		Dir: c.DataDir, Policy: policy, Version: version(), MachineID: c.MachineID, Parallel: c.Run.Parallel,
-		Dial: dial(log), Targets: targets(c.DataDir, policy, fault), Log: log, Fault: fault,
+		Dial: dial(log), Targets: targets(c.program.Kinds, c.DataDir, policy, fault), Log: log, Fault: fault,
 	})
 	if err != nil {
 		return err

@@ -1,4 +1,4 @@
-package main
+package node
 
 import (
 	"context"
@@ -10,28 +10,29 @@ import (
 	"github.com/certctl/certctl/agent/target"
 )
 
-// targets offers the drivers of agent/target.
-func targets(dir string, policy *agent.Policy, fault func(string)) agent.Targets {
+// targets offers the drivers of a table.
+func targets(kinds target.Table, dir string, policy *agent.Policy, fault func(string)) agent.Targets {
 	env := target.Env{Policy: policy, Now: time.Now, StateDir: filepath.Join(dir, "targets"), Fault: fault}
 	out := agent.Targets{Open: func(spec certctl.TargetCommand) (agent.Target, error) {
-		opened, err := target.Open(spec, env)
+		opened, err := kinds.Open(spec, env)
 		if err != nil {
 			return nil, err
 		}
 		return driver{opened}, nil
 	}}
-	for _, kind := range target.Kinds() {
+	for _, kind := range kinds {
 		out.Kinds = append(out.Kinds, kind.Kind)
 	}
 	return out
 }
 
 // driver is an opened target as package agent wants it.
-type driver struct{ *target.Target }
+type driver struct{ target.Opened }
 
 var (
 	_ agent.Inspector = driver{}
 	_ agent.Eraser    = driver{}
+	_ agent.Reader    = driver{}
 )
 
 func (d driver) Apply(ctx context.Context, installs []agent.Install) []certctl.Receipt {
@@ -39,5 +40,5 @@ func (d driver) Apply(ctx context.Context, installs []agent.Install) []certctl.R
 	for i, install := range installs {
 		converted[i] = target.Install(install)
 	}
-	return d.Target.Apply(ctx, converted)
+	return d.Opened.Apply(ctx, converted)
 }

@@ -1,4 +1,4 @@
-package main
+package node
 
 import (
 	"encoding/pem"
@@ -9,17 +9,11 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// Defaults of places.
-const (
-	defaultConfigFile = "/etc/certctl/agent.yaml"
-	defaultPolicyFile = "/etc/certctl/agent-policy.yaml"
-)
-
-// Config is every setting of certctl-agent. Each flag is also the variable
+// Config is every setting of an agent. Each flag is also the variable
 // CERTCTL_<FLAG> and a key of the YAML file, in this order of precedence.
 type Config struct {
 	Config    string `help:"Settings as YAML; ${config_file} is read when it exists." placeholder:"FILE"`
-	DataDir   string `help:"The agent's state: keys, identity, journal. Nobody else may write to it." default:"/var/lib/certctl-agent" type:"path"`
+	DataDir   string `help:"The agent's state: keys, identity, journal. Nobody else may write to it." default:"${data_dir}" type:"path"`
 	Policy    string `help:"What this agent may touch on this node; ${policy_file} when it exists, else a built-in policy." placeholder:"FILE"`
 	LogLevel  string `help:"debug, info, warn or error." default:"info" enum:"debug,info,warn,error"`
 	MachineID string `help:"Names this machine instead of /etc/machine-id, at enrolment and ever after." placeholder:"ID"`
@@ -29,6 +23,8 @@ type Config struct {
 	Health    healthCommand  `cmd:"" help:"Ask the running agent how it is; fails when none runs."`
 	PolicyCmd policyCommands `cmd:"" name:"policy" help:"What this agent may touch on this node."`
 	Version   struct{}       `cmd:"" help:"Print the version."`
+
+	program Program
 }
 
 // enrolment is what makes this machine an agent.
@@ -70,7 +66,7 @@ func (c Config) policyFile() (path string, named bool) {
 	if c.Policy != "" {
 		return c.Policy, true
 	}
-	return defaultPolicyFile, false
+	return c.program.PolicyFile, false
 }
 
 // complete refuses what nobody can enrol with, and takes the fingerprint from the

@@ -1,6 +1,6 @@
 //go:build faults
 
-package main
+package node
 
 import "github.com/certctl/certctl/cmd/internal/fault"
 
