@@ -258,8 +258,8 @@ func TestUsage(t *testing.T) {
 var modules = []string{
 	"github.com/alecthomas/kong", "github.com/certctl/certctl", "github.com/klauspost/compress",
 	"github.com/mattn/go-colorable", "github.com/mattn/go-isatty", "github.com/nats-io/jwt/v2", "github.com/nats-io/nats.go",
-	"github.com/nats-io/nkeys", "github.com/nats-io/nuid", "github.com/rs/zerolog", "github.com/synadia-io/orbit.go/jetstreamext", "github.com/synadia-io/orbit.go/natsext",
-	"go.yaml.in/yaml/v3", "golang.org/x/crypto", "golang.org/x/sync", "golang.org/x/sys",
+	"github.com/nats-io/nkeys", "github.com/nats-io/nuid", "github.com/pavlo-v-chernykh/keystore-go/v4", "github.com/rs/zerolog", "github.com/synadia-io/orbit.go/jetstreamext", "github.com/synadia-io/orbit.go/natsext",
+	"go.yaml.in/yaml/v3", "golang.org/x/crypto", "golang.org/x/sync", "golang.org/x/sys", "software.sslmate.com/src/go-pkcs12",
 }
 
 // maxSize of the stripped binary, in bytes.
