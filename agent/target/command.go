@@ -36,6 +36,12 @@ func (t *Target) check(ctx context.Context, mounts []mount) error {
 	if err := t.env.Policy.AllowCommand(argv); err != nil {
 		return err
 	}
+	if elsewhere, ok := t.driver.(runner); ok {
+		if len(mounts) > 0 {
+			return errNoNamespace
+		}
+		return elsewhere.run(ctx, argv)
+	}
 	if len(mounts) == 0 {
 		return execute(ctx, plainCommand(argv))
 	}

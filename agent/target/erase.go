@@ -5,7 +5,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strconv"
 
@@ -42,28 +41,28 @@ func (t *Target) Erase(name string, slot certctl.Slot, spki certctl.Digest) erro
 // key, or of which that cannot be told.
 func (p place) eraseGenerations(current string, spki certctl.Digest) error {
 	dir := filepath.Join(p.path, dirGeneration)
-	entries, err := os.ReadDir(dir)
+	names, err := p.disk().ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	for _, entry := range entries {
-		if entry.Name() == current {
+	for _, name := range names {
+		if name == current {
 			continue
 		}
-		if holds, readable := p.holds(entry.Name(), spki); holds || !readable {
-			err = errors.Join(err, os.RemoveAll(filepath.Join(dir, entry.Name())))
+		if holds, readable := p.holds(name, spki); holds || !readable {
+			err = errors.Join(err, p.disk().RemoveAll(filepath.Join(dir, name)))
 		}
 	}
-	return errors.Join(err, syncDir(dir))
+	return errors.Join(err, p.disk().Sync(dir))
 }
 
 // holds reports whether a generation's leaf is for a key, and whether it can be
 // read at all.
 func (p place) holds(generation string, spki certctl.Digest) (holds, readable bool) {
-	content, err := os.ReadFile(filepath.Join(p.path, dirGeneration, generation, fileCert))
+	content, err := p.disk().ReadFile(filepath.Join(p.path, dirGeneration, generation, fileCert))
 	if err != nil {
 		return false, false
 	}

@@ -7,7 +7,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -35,6 +34,16 @@ type layout struct {
 	uid, gid  int // -1: the agent's own
 	keyMode   fs.FileMode
 	links     string // folder with a link <place>.pem to each place's bundle; "": none
+	other     Disk   // another host's; nil: this node's
+	host      string // which other host
+}
+
+// disk is where the files are.
+func (l layout) disk() Disk {
+	if l.other != nil {
+		return l.other
+	}
+	return localDisk{}
 }
 
 // file is one file of a generation.
@@ -53,8 +62,8 @@ type material struct {
 
 // place is one folder of a target: a binding's place and slot.
 type place struct {
-	layout layout
-	path   string
+	layout
+	path string
 }
 
 // placeOf returns the folder of a place and slot. The separator cannot stand in
@@ -76,7 +85,7 @@ func (p place) generation(n int) string {
 
 // number returns the current generation, 0 when there is none.
 func (p place) number() (int, error) {
-	target, err := os.Readlink(p.current())
+	target, err := p.disk().ReadLink(p.current())
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, nil
 	}
@@ -88,13 +97,13 @@ func (p place) number() (int, error) {
 
 // newest returns the highest number of any generation, also of unfinished ones.
 func (p place) newest() (int, error) {
-	entries, err := os.ReadDir(filepath.Join(p.path, dirGeneration))
+	names, err := p.disk().ReadDir(filepath.Join(p.path, dirGeneration))
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, nil
 	}
 	highest := 0
-	for _, entry := range entries {
-		if n, err := strconv.Atoi(entry.Name()); err == nil {
+	for _, name := range names {
+		if n, err := strconv.Atoi(name); err == nil {
 			highest = max(highest, n)
 		}
 	}
@@ -103,7 +112,7 @@ func (p place) newest() (int, error) {
 
 // leaf reads the leaf of a generation.
 func (p place) leaf(n int) (certctl.Leaf, error) {
-	content, err := os.ReadFile(filepath.Join(p.generation(n), fileCert))
+	content, err := p.disk().ReadFile(filepath.Join(p.generation(n), fileCert))
 	if err != nil {
 		return certctl.Leaf{}, err
 	}
@@ -125,31 +134,31 @@ func (p place) fingerprint(n int) certctl.Digest {
 
 // write makes a generation: complete and synced when it returns.
 func (p place) write(n int, files []file) error {
-	dir := p.generation(n)
-	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+	dir, disk := p.generation(n), p.disk()
+	if err := disk.MakeDirs(filepath.Dir(dir)); err != nil {
 		return err
 	}
 	temporary := dir + suffixNew
-	if err := errors.Join(os.RemoveAll(temporary), os.Mkdir(temporary, 0o700)); err != nil {
+	if err := errors.Join(disk.RemoveAll(temporary), disk.MakeDir(temporary)); err != nil {
 		return err
 	}
 	for _, f := range files {
 		if err := p.writeFile(filepath.Join(temporary, f.name), f); err != nil {
-			return errors.Join(err, os.RemoveAll(temporary))
+			return errors.Join(err, disk.RemoveAll(temporary))
 		}
 	}
 	mode := fs.FileMode(0o700)
 	if p.layout.keyMode&0o077 != 0 || p.layout.uid >= 0 || p.layout.gid >= 0 {
 		mode = 0o750
 	}
-	err := errors.Join(p.own(temporary), os.Chmod(temporary, mode), syncDir(temporary))
+	err := errors.Join(disk.Grant(temporary, p.uid, p.gid, mode), disk.Sync(temporary))
 	if err == nil {
-		err = os.Rename(temporary, dir)
+		err = disk.Rename(temporary, dir)
 	}
 	if err != nil {
-		return errors.Join(err, os.RemoveAll(temporary))
+		return errors.Join(err, disk.RemoveAll(temporary))
 	}
-	return syncDir(filepath.Dir(dir))
+	return disk.Sync(filepath.Dir(dir))
 }
 
 // consistsOf reports whether a generation consists of these very files, readable by
@@ -157,7 +166,7 @@ func (p place) write(n int, files []file) error {
 func (p place) consistsOf(n int, files []file) bool {
 	for _, f := range files {
 		path := filepath.Join(p.generation(n), f.name)
-		content, err := os.ReadFile(path)
+		content, err := p.disk().ReadFile(path)
 		if err != nil || !bytes.Equal(content, f.content) || p.checkMode(path, f) != nil {
 			return false
 		}
@@ -174,105 +183,87 @@ func (l layout) mode(f file) fs.FileMode {
 
 // checkMode refuses a file that more may read or write than were meant to.
 func (p place) checkMode(path string, f file) error {
-	info, err := os.Stat(path)
+	mode, err := p.disk().Mode(path)
 	if err != nil {
 		return err
 	}
-	if more := info.Mode().Perm() &^ p.layout.mode(f); more != 0 {
-		return certctl.Errorf(certctl.Conflict, "%s has the mode %#o instead of %#o", f.name, info.Mode().Perm(), p.layout.mode(f))
+	if more := mode.Perm() &^ p.layout.mode(f); more != 0 {
+		return certctl.Errorf(certctl.Conflict, "%s has the mode %#o instead of %#o", f.name, mode.Perm(), p.layout.mode(f))
 	}
 	return nil
 }
 
+// writeFile makes a file for its owner only, and opens it to others when it is theirs.
 func (p place) writeFile(path string, f file) error {
-	mode := p.layout.mode(f)
-	// Made for the owner only, and opened to others when it is theirs.
-	out, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-	if err != nil {
+	if err := p.disk().WriteFile(path, f.content); err != nil {
 		return err
 	}
-	_, err = out.Write(f.content)
-	if err == nil {
-		err = out.Sync()
-	}
-	return errors.Join(err, out.Close(), p.own(path), os.Chmod(path, mode))
-}
-
-func (p place) own(path string) error {
-	if p.layout.uid < 0 && p.layout.gid < 0 {
-		return nil
-	}
-	return os.Chown(path, p.layout.uid, p.layout.gid)
+	return p.disk().Grant(path, p.uid, p.gid, p.layout.mode(f))
 }
 
 // switchTo makes a generation the current one; 0 removes the link.
 func (p place) switchTo(n int) error {
 	if n == 0 {
 		if p.layout.links != "" {
-			if err := unlink(p.link()); err != nil {
+			if err := unlink(p.disk(), p.link()); err != nil {
 				return err
 			}
 		}
-		return unlink(p.current())
+		return unlink(p.disk(), p.current())
 	}
-	if err := link(filepath.Join(dirGeneration, strconv.Itoa(n)), p.current()); err != nil || p.layout.links == "" {
+	if err := link(p.disk(), filepath.Join(dirGeneration, strconv.Itoa(n)), p.current()); err != nil || p.layout.links == "" {
 		return err
 	}
 	bundle := filepath.Join(p.current(), fileBundle)
-	if to, err := os.Readlink(p.link()); err == nil && to == bundle {
+	if to, err := p.disk().ReadLink(p.link()); err == nil && to == bundle {
 		return nil
 	}
-	return errors.Join(os.MkdirAll(p.layout.links, 0o755), link(bundle, p.link()))
+	return errors.Join(p.disk().MakeDirs(p.layout.links), link(p.disk(), bundle, p.link()))
 }
 
 // link is the place's link in the folder of links.
 func (p place) link() string { return filepath.Join(p.layout.links, filepath.Base(p.path)+".pem") }
 
 // link makes a symbolic link, or another one of it, by one rename.
-func link(to, path string) error {
+func link(disk Disk, to, path string) error {
 	temporary := path + suffixNew
-	if err := os.Remove(temporary); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := disk.Remove(temporary); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if err := os.Symlink(to, temporary); err != nil {
+	if err := disk.Symlink(to, temporary); err != nil {
 		return err
 	}
-	if err := os.Rename(temporary, path); err != nil {
-		return errors.Join(err, os.Remove(temporary))
+	if err := disk.Rename(temporary, path); err != nil {
+		return errors.Join(err, disk.Remove(temporary))
 	}
-	return syncDir(filepath.Dir(path))
+	return disk.Sync(filepath.Dir(path))
 }
 
-func unlink(path string) error {
-	err := os.Remove(path)
+func unlink(disk Disk, path string) error {
+	err := disk.Remove(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	return errors.Join(err, syncDir(filepath.Dir(path)))
+	return errors.Join(err, disk.Sync(filepath.Dir(path)))
 }
 
 // begin notes, before a switch, the generation to go back to if nobody comes
 // back to prove it.
 func (p place) begin(previous int) error {
-	path := filepath.Join(p.path, fileSwitching)
-	out, err := os.OpenFile(path+suffixNew, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
-	if err != nil {
+	path, disk := filepath.Join(p.path, fileSwitching), p.disk()
+	if err := disk.RemoveAll(path + suffixNew); err != nil {
 		return err
 	}
-	_, err = out.WriteString(strconv.Itoa(previous))
-	if err == nil {
-		err = out.Sync()
-	}
-	if err := errors.Join(err, out.Close()); err != nil {
+	if err := disk.WriteFile(path+suffixNew, []byte(strconv.Itoa(previous))); err != nil {
 		return err
 	}
-	return errors.Join(os.Rename(path+suffixNew, path), syncDir(p.path))
+	return errors.Join(disk.Rename(path+suffixNew, path), disk.Sync(p.path))
 }
 
 // unproven returns the generation to go back to, and whether a switch is not
 // proven.
 func (p place) unproven() (previous int, is bool) {
-	content, err := os.ReadFile(filepath.Join(p.path, fileSwitching))
+	content, err := p.disk().ReadFile(filepath.Join(p.path, fileSwitching))
 	if err != nil {
 		return 0, false
 	}
@@ -282,10 +273,10 @@ func (p place) unproven() (previous int, is bool) {
 
 // proven ends a switch.
 func (p place) proven() error {
-	if err := os.Remove(filepath.Join(p.path, fileSwitching)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := p.disk().Remove(filepath.Join(p.path, fileSwitching)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	return syncDir(p.path)
+	return p.disk().Sync(p.path)
 }
 
 // prune removes all generations but the current one and keep, and whatever was
@@ -296,30 +287,22 @@ func (p place) prune(keep int) error {
 		return err
 	}
 	dir := filepath.Join(p.path, dirGeneration)
-	entries, err := os.ReadDir(dir)
+	names, err := p.disk().ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	for _, entry := range entries {
-		n, parseErr := strconv.Atoi(entry.Name())
+	for _, name := range names {
+		n, parseErr := strconv.Atoi(name)
 		if parseErr == nil && (n == current || n == keep) {
 			continue
 		}
-		err = errors.Join(err, os.RemoveAll(filepath.Join(dir, entry.Name())))
+		err = errors.Join(err, p.disk().RemoveAll(filepath.Join(dir, name)))
 	}
-	leftover := os.Remove(p.current() + suffixNew)
+	leftover := p.disk().Remove(p.current() + suffixNew)
 	if leftover != nil && !errors.Is(leftover, fs.ErrNotExist) {
 		err = errors.Join(err, leftover)
 	}
 	return err
-}
-
-func syncDir(path string) error {
-	dir, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
 }
 
 // pemFiles are the files of every generation.
@@ -339,4 +322,4 @@ func pemFiles(c certctl.InstallCommand, key crypto.Signer) ([]file, error) {
 }
 
 // removeGeneration removes one that is not the current.
-func removeGeneration(p place, n int) error { return os.RemoveAll(p.generation(n)) }
+func removeGeneration(p place, n int) error { return p.disk().RemoveAll(p.generation(n)) }

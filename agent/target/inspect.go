@@ -6,7 +6,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"io/fs"
-	"os"
 	"path/filepath"
 
 	"github.com/certctl/certctl"
@@ -27,7 +26,7 @@ func (t *Target) Inspect(name string, slot certctl.Slot, fingerprint, spki certc
 		return certctl.Errorf(certctl.Conflict, "%s is not the certificate that was installed", filepath.Join(p.current(), fileCert))
 	}
 	if p.layout.links != "" {
-		if to, err := os.Readlink(p.link()); err != nil || to != filepath.Join(p.current(), fileBundle) {
+		if to, err := p.disk().ReadLink(p.link()); err != nil || to != filepath.Join(p.current(), fileBundle) {
 			return certctl.Errorf(certctl.Conflict, "the link %s is gone, or leads elsewhere", p.link())
 		}
 	}
@@ -36,15 +35,15 @@ func (t *Target) Inspect(name string, slot certctl.Slot, fingerprint, spki certc
 
 // inspectPair looks at what daemons read.
 func (p place) inspectPair(spki certctl.Digest) error {
-	chain, err := os.ReadFile(filepath.Join(p.current(), fileFullchain))
+	chain, err := p.disk().ReadFile(filepath.Join(p.current(), fileFullchain))
 	if err != nil {
 		return unreadable(err, fileFullchain)
 	}
-	leaf, err := os.ReadFile(filepath.Join(p.current(), fileCert))
+	leaf, err := p.disk().ReadFile(filepath.Join(p.current(), fileCert))
 	if err != nil {
 		return unreadable(err, fileCert)
 	}
-	key, err := os.ReadFile(filepath.Join(p.current(), fileKey))
+	key, err := p.disk().ReadFile(filepath.Join(p.current(), fileKey))
 	if err != nil {
 		return unreadable(err, fileKey)
 	}

@@ -2,7 +2,6 @@ package target
 
 import (
 	"encoding/pem"
-	"os"
 	"path/filepath"
 
 	"github.com/certctl/certctl"
@@ -14,7 +13,7 @@ const maxChain = 64 << 10
 // Read returns the leaf and the chain that are current at a place.
 func (t *Target) Read(name string, slot certctl.Slot) (leaf []byte, chain certctl.Chain, err error) {
 	p := t.driver.layout().placeOf(name, slot)
-	content, err := os.ReadFile(filepath.Join(p.current(), fileFullchain))
+	content, err := p.disk().ReadFile(filepath.Join(p.current(), fileFullchain))
 	if err != nil {
 		return nil, nil, unreadable(err, fileFullchain)
 	}

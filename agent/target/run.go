@@ -42,7 +42,7 @@ func (r *run) fault(point string) {
 func (r *run) apply(ctx context.Context, batch []Install) {
 	var steps []*step
 	for _, install := range batch {
-		s, err := r.stage(install)
+		s, err := r.stage(ctx, install)
 		switch {
 		case err != nil:
 		case r.served(ctx, s):
@@ -58,7 +58,7 @@ func (r *run) apply(ctx context.Context, batch []Install) {
 
 // stage checks a command and writes its generation, unless the current one is it
 // already. A failure is a receipt.
-func (r *run) stage(install Install) (*step, error) {
+func (r *run) stage(ctx context.Context, install Install) (*step, error) {
 	c, d := install.Command, r.target.driver
 	if err := certctl.CheckPlace(c.Place); err != nil {
 		r.fail(c, certctl.OutcomeFailed, "place_refused", err)
@@ -70,11 +70,30 @@ func (r *run) stage(install Install) (*step, error) {
 		r.unchanged(s, "pair_mismatch", err)
 		return nil, err
 	}
+	if err := r.takeBack(ctx, s.place); err != nil {
+		r.unchanged(s, "write_failed", err)
+		return nil, err
+	}
 	if err := r.write(s, material{install: install, place: s.place, leaf: leaf}); err != nil {
 		r.unchanged(s, "write_failed", err)
 		return nil, err
 	}
 	return s, nil
+}
+
+// takeBack goes back to what was there before a switch that was not proven: the
+// connection to its host broke, and nobody has recovered it since. What is served
+// then is for this batch to prove.
+func (r *run) takeBack(ctx context.Context, p place) error {
+	previous, unproven := p.unproven()
+	if !unproven {
+		return nil
+	}
+	if err := p.switchTo(previous); err != nil {
+		return err
+	}
+	_ = r.target.driver.reload(ctx) // without the files of a first generation it may fail
+	return p.proven()
 }
 
 // write makes the step's generation. The current one is it already when it holds

@@ -50,12 +50,11 @@ func Open(spec certctl.TargetCommand, env Env) (*Target, error) {
 // lock excludes others from the target's directory.
 func (t *Target) lock() (unlock func(), err error) {
 	t.mu.Lock()
-	directory := t.driver.layout().directory
-	if err := os.MkdirAll(directory, 0o755); err != nil {
-		t.mu.Unlock()
-		return nil, err
+	path, err := t.lockFile()
+	var file *os.File
+	if err == nil {
+		file, err = os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	}
-	file, err := os.OpenFile(filepath.Join(directory, ".certctl.lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err == nil {
 		err = syscall.Flock(int(file.Fd()), syscall.LOCK_EX)
 	}
@@ -67,6 +66,20 @@ func (t *Target) lock() (unlock func(), err error) {
 		_ = file.Close() // which unlocks
 		t.mu.Unlock()
 	}, nil
+}
+
+// lockFile makes the target's directory and returns the file that is locked: in
+// the directory, or, for one on another host, in the state of this node.
+func (t *Target) lockFile() (string, error) {
+	layout := t.driver.layout()
+	if err := layout.disk().MakeDirs(layout.directory); err != nil {
+		return "", err
+	}
+	if layout.other == nil {
+		return filepath.Join(layout.directory, ".certctl.lock"), nil
+	}
+	name := certctl.DigestOf([]byte(layout.host + "\n" + layout.directory)).String()
+	return filepath.Join(t.env.StateDir, name+".lock"), os.MkdirAll(t.env.StateDir, 0o700)
 }
 
 // Apply installs a batch and returns a receipt for each command, in their order.
@@ -104,14 +117,14 @@ func (t *Target) Recover(ctx context.Context) error {
 	}
 	defer unlock()
 	layout := t.driver.layout()
-	entries, err := os.ReadDir(layout.directory)
+	names, err := layout.disk().ReadDir(layout.directory)
 	if err != nil {
 		return err
 	}
 	var undone []place
-	for _, entry := range entries {
-		p := place{layout: layout, path: filepath.Join(layout.directory, entry.Name())}
-		if _, err := os.Stat(filepath.Join(p.path, dirGeneration)); err != nil {
+	for _, name := range names {
+		p := place{layout: layout, path: filepath.Join(layout.directory, name)}
+		if _, err := layout.disk().Mode(filepath.Join(p.path, dirGeneration)); err != nil {
 			continue // not ours
 		}
 		if previous, unproven := p.unproven(); unproven {
@@ -156,7 +169,7 @@ func (t *Target) proveUndone(ctx context.Context, undone []place) error {
 // before is the newest complete generation below n, which is kept to go back to.
 func before(p place, n int) int {
 	for n--; n > 0; n-- {
-		if _, err := os.Stat(p.generation(n)); err == nil {
+		if _, err := p.disk().Mode(p.generation(n)); err == nil {
 			return n
 		}
 	}
@@ -192,7 +205,7 @@ func (t *Target) Forget(ctx context.Context, command certctl.ForgetCommand) erro
 	if err := t.driver.reload(ctx); err != nil {
 		return errors.Join(err, p.switchTo(current), p.proven())
 	}
-	return os.RemoveAll(p.path)
+	return p.disk().RemoveAll(p.path)
 }
 
 // checkPair holds the leaf against the command, the key and its chain. The

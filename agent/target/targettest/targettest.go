@@ -25,6 +25,8 @@ type Daemon struct {
 	Spec certctl.TargetCommand
 	// Directory is that of the settings.
 	Directory string
+	// Table has the kind; nil: the agent's.
+	Table target.Table
 	// Policy is the node's.
 	Policy target.Policy
 	// Address is where the daemon serves TLS, see probe.Address. Empty: there is nothing to probe, and
@@ -65,7 +67,7 @@ func Run(t *testing.T, start func(t *testing.T) *Daemon) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			test(&suite{T: t, daemon: start(t), authority: newAuthority(t), binding: certctl.NewID(time.Now())})
+			test(newSuite(t, start(t)))
 		})
 	}
 }
@@ -76,6 +78,12 @@ type suite struct {
 	daemon    *Daemon
 	authority *authority
 	binding   certctl.ID
+	state     string // the node's, of every process that opens the target
+}
+
+func newSuite(t *testing.T, d *Daemon) *suite {
+	t.Helper()
+	return &suite{T: t, daemon: d, authority: newAuthority(t), binding: certctl.NewID(time.Now()), state: t.TempDir()}
 }
 
 const (
@@ -84,13 +92,20 @@ const (
 )
 
 // open opens the target; fault is called at its named points.
-func (s *suite) open(fault func(string)) *target.Target {
+func (s *suite) open(fault func(string)) target.Opened {
 	s.Helper()
-	opened, err := target.Open(s.daemon.Spec, target.Env{Policy: s.daemon.Policy, Now: time.Now, StateDir: s.TempDir(), Fault: fault})
+	opened, err := s.table().Open(s.daemon.Spec, target.Env{Policy: s.daemon.Policy, Now: time.Now, StateDir: s.state, Fault: fault})
 	if err != nil {
 		s.Fatal(err)
 	}
 	return opened
+}
+
+func (s *suite) table() target.Table {
+	if s.daemon.Table != nil {
+		return s.daemon.Table
+	}
+	return target.Kinds()
 }
 
 func (s *suite) next() target.Install {
@@ -303,7 +318,7 @@ func (strict) AllowConfig(string) error    { return certctl.Errorf(certctl.Denie
 func (strict) AllowCommand([]string) error { return certctl.Errorf(certctl.Denied, "not that") }
 
 func (s *suite) keepsToThePolicy() {
-	if _, err := target.Open(s.daemon.Spec, target.Env{Policy: strict{}, Now: time.Now}); certctl.ErrorCode(err) != certctl.Denied {
+	if _, err := s.table().Open(s.daemon.Spec, target.Env{Policy: strict{}, Now: time.Now, StateDir: s.state}); certctl.ErrorCode(err) != certctl.Denied {
 		s.Errorf("a policy that allows nothing: %v", err)
 	}
 }
@@ -372,25 +387,4 @@ func (s *suite) takesTurns() {
 	}
 	last := s.next()
 	s.installed(last, s.apply(last)[0])
-}
-
-// IsNotServed installs on a daemon that serves something else than what it is
-// given, and proves that this is no success.
-func IsNotServed(t *testing.T, d *Daemon) {
-	t.Helper()
-	s := &suite{T: t, daemon: d, authority: newAuthority(t), binding: certctl.NewID(time.Now())}
-	r := s.apply(s.next())[0]
-	if r.Outcome == certctl.OutcomeVerified || r.Outcome == certctl.OutcomeInstalled || r.Code != "not_served" {
-		t.Errorf("receipt %+v", r)
-	}
-}
-
-// Install installs a first certificate at the place "shop", with a chain of its
-// issuer, and returns how that ended.
-func Install(t *testing.T, d *Daemon) certctl.Receipt {
-	t.Helper()
-	s := &suite{T: t, daemon: d, authority: newAuthority(t), binding: certctl.NewID(time.Now())}
-	install := s.next()
-	install.Command.Chain = certctl.Chain{s.authority.certificate.Raw}
-	return s.apply(install)[0]
 }

@@ -13,7 +13,7 @@ import (
 // servesThrough keeps shaking hands while certificates are switched: a kind that
 // says that it is hitless loses none.
 func (s *suite) servesThrough() {
-	kinds := target.Kinds()
+	kinds := s.table()
 	kind := kinds[slices.IndexFunc(kinds, func(d target.Descriptor) bool { return d.Kind == s.daemon.Spec.Kind })]
 	first := s.next()
 	s.installed(first, s.apply(first)[0])

@@ -1,0 +1,28 @@
+package targettest
+
+import (
+	"testing"
+
+	"github.com/certctl/certctl"
+)
+
+// IsNotServed installs on a daemon that serves something else than what it is
+// given, and proves that this is no success.
+func IsNotServed(t *testing.T, d *Daemon) {
+	t.Helper()
+	s := newSuite(t, d)
+	r := s.apply(s.next())[0]
+	if r.Outcome == certctl.OutcomeVerified || r.Outcome == certctl.OutcomeInstalled || r.Code != "not_served" {
+		t.Errorf("receipt %+v", r)
+	}
+}
+
+// Install installs a first certificate at the place "shop", with a chain of its
+// issuer, and returns how that ended.
+func Install(t *testing.T, d *Daemon) certctl.Receipt {
+	t.Helper()
+	s := newSuite(t, d)
+	install := s.next()
+	install.Command.Chain = certctl.Chain{s.authority.certificate.Raw}
+	return s.apply(install)[0]
+}
