@@ -48,6 +48,8 @@ var owned = []struct {
 	{"github.com/wneessen/go-mail", tree{"handlers/notifier"}},
 	{"github.com/alecthomas/kong", tree{"cmd"}},
 	{"github.com/pavlo-v-chernykh/keystore-go", tree{"agent/target"}},
+	{"github.com/pkg/sftp", tree{"agent/target/remote"}},
+	{"golang.org/x/crypto/ssh", tree{"agent/target/remote"}},
 	{"testing", tree{"store/storetest", "bus/bustest", "handlers/issuer/acme/acmetest", "handlers/issuer/issuertest", "agent/target/targettest"}},
 }
 
@@ -87,6 +89,7 @@ var absent = []struct {
 			"github.com/jackc", "github.com/pressly/goose", "github.com/go-acme/lego", "github.com/gorilla/mux",
 			"github.com/getkin/kin-openapi", "github.com/nats-io/nats-server", "github.com/zmap",
 			"github.com/aws", "github.com/Azure", "cloud.google.com", "google.golang.org/grpc", "k8s.io",
+			"github.com/pkg/sftp", "golang.org/x/crypto/ssh", module + "/agent/target/remote",
 		},
 	},
 	{

@@ -57,8 +57,13 @@ func (a *Agent) inspect() (news bool) {
 		if !ok {
 			continue
 		}
-		if err := inspector.Inspect(record.Place, record.Slot, record.Fingerprint, record.Keys[0].SPKI); err != nil && a.unchanged(key, record) {
+		err = inspector.Inspect(record.Place, record.Slot, record.Fingerprint, record.Keys[0].SPKI)
+		switch {
+		case err == nil || !a.unchanged(key, record):
+		case certctl.ErrorCode(err) != certctl.Unavailable:
 			found[idOf(key)] = certctl.Clip(safeMessage(err), 300)
+		case a.drift.of(idOf(key)) != "":
+			found[idOf(key)] = a.drift.of(idOf(key)) // another host that cannot be asked is as it was
 		}
 	}
 	a.drift.mu.Lock()

@@ -29,6 +29,12 @@ func TestDriftIsTold(t *testing.T) {
 	}
 	n.drift(certctl.Errorf(certctl.Conflict, "the key is another one"))
 	n.await("word of the drift", told("the key is another one"))
+	// A host that cannot be asked is no news: neither that of a change nor of its end.
+	n.drift(certctl.Errorf(certctl.Unavailable, "the host does not answer"))
+	n.running.inspect()
+	if got := n.running.drift.of(install.Binding); got != "the key is another one" {
+		t.Errorf("of a host that cannot be asked: %q", got)
+	}
 	n.drift(nil)
 	n.await("word that it is over", func() bool {
 		n.conn.ring()

@@ -27,7 +27,8 @@ type Target interface {
 }
 
 // Inspector is a target that can tell whether its files are as they were
-// installed. The error says how they differ, for a person.
+// installed. The error says how they differ, for a person; one that is Unavailable
+// says that nobody can tell now.
 type Inspector interface {
 	Inspect(place string, slot certctl.Slot, fingerprint, spki certctl.Digest) error
 }

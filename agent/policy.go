@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -25,11 +26,13 @@ import (
 //	commands:                            # argument vectors
 //	  - [/usr/sbin/nginx, -t, ...]       # a last "..." stands for any further arguments
 //	  - [/usr/bin/systemctl, reload, "*"] # "*" for exactly one
+//	hosts: [web7.example.com:22]         # others that a proxy may change, "*.example.com:22" for all below
 type Policy struct {
 	Kinds       []string   `yaml:"kinds"`
 	Directories []string   `yaml:"directories"`
 	ConfigRoots []string   `yaml:"config_roots"`
 	Commands    [][]string `yaml:"commands"`
+	Hosts       []string   `yaml:"hosts"`
 
 	source string // the file, "" for the default
 }
@@ -126,6 +129,11 @@ func ParsePolicy(source string, content []byte) (*Policy, error) {
 			return nil, certctl.Errorf(certctl.Invalid, "%s: a command begins with the absolute path of a program: %q", source, argv)
 		}
 	}
+	for _, rule := range policy.Hosts {
+		if host, port, err := net.SplitHostPort(rule); err != nil || host == "" || port == "" || strings.Contains(strings.TrimPrefix(host, "*."), "*") {
+			return nil, certctl.Errorf(certctl.Invalid, "%s: %q must be host:port, or *.domain:port", source, rule)
+		}
+	}
 	return policy, nil
 }
 
@@ -169,6 +177,17 @@ func (p *Policy) AllowCommand(argv []string) error {
 		}
 	}
 	return p.denied("running "+certctl.Clip(strings.Join(argv, " "), 200), "commands")
+}
+
+// AllowHost says whether a proxy may log in to another host and change it.
+func (p *Policy) AllowHost(address string) error {
+	for _, rule := range p.Hosts {
+		domain, wildcard := strings.CutPrefix(rule, "*")
+		if strings.EqualFold(rule, address) || wildcard && len(address) > len(domain) && strings.EqualFold(address[len(address)-len(domain):], domain) {
+			return nil
+		}
+	}
+	return p.denied("changing the host "+certctl.Clip(address, 200), "hosts")
 }
 
 func (p *Policy) denied(what, key string) error {

@@ -56,6 +56,31 @@ func TestPolicyPaths(t *testing.T) {
 	}
 }
 
+func TestPolicyHosts(t *testing.T) {
+	t.Parallel()
+	policy, err := ParsePolicy("policy", []byte("hosts: [web7.example.com:22, '*.lab.example.com:22', '[fd00::7]:443']"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for address, allowed := range map[string]bool{
+		"web7.example.com:22": true, "WEB7.example.com:22": true, "a.lab.example.com:22": true, "a.b.lab.example.com:22": true, "[fd00::7]:443": true,
+		"web7.example.com:23": false, "web7.example.com": false, "xweb7.example.com:22": false, ".lab.example.com:22": false, "lab.example.com:22": false,
+		"a.lab.example.com:2222": false, "lab.example.com.evil.com:22": false, "": false,
+	} {
+		if err := policy.AllowHost(address); (err == nil) != allowed {
+			t.Errorf("%s: %v", address, err)
+		}
+	}
+	if err := DefaultPolicy(t.TempDir()).AllowHost("web7.example.com:22"); certctl.ErrorCode(err) != certctl.Denied || !strings.Contains(remedyOf(err), "hosts") {
+		t.Errorf("without a policy file: %v, %q", err, remedyOf(err))
+	}
+	for _, bad := range []string{"web7", "web7:", ":22", "*:22", "a.*.example.com:22", "web*.example.com:22"} {
+		if _, err := ParsePolicy("policy", []byte("hosts: ['"+bad+"']")); err == nil {
+			t.Errorf("%q is a host", bad)
+		}
+	}
+}
+
 func TestPolicyCommands(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -13,16 +13,23 @@ import (
 
 // Inspect holds the files of a place against what was installed there: the leaf
 // by its fingerprint, the key by its public half, and the chain by the leaf that
-// it begins with. The error says how they differ.
+// it begins with. The error says how they differ; Unavailable is that of a host
+// that cannot be asked.
 func (t *Target) Inspect(name string, slot certctl.Slot, fingerprint, spki certctl.Digest) error {
 	p := t.driver.layout().placeOf(name, slot)
 	n, err := p.number()
+	var facts certctl.Leaf
+	if err == nil && n > 0 {
+		facts, err = p.leaf(n)
+	}
 	switch {
-	case err != nil:
+	case certctl.ErrorCode(err) == certctl.Unavailable:
+		return err
+	case err != nil && n == 0:
 		return certctl.Wrap(certctl.Conflict, err, "the link %s cannot be read", p.current())
 	case n == 0:
 		return certctl.Errorf(certctl.Conflict, "the link %s is gone", p.current())
-	case p.fingerprint(n) != fingerprint:
+	case err != nil || facts.Fingerprint != fingerprint:
 		return certctl.Errorf(certctl.Conflict, "%s is not the certificate that was installed", filepath.Join(p.current(), fileCert))
 	}
 	if p.layout.links != "" {
@@ -68,6 +75,9 @@ func (p place) inspectPair(spki certctl.Digest) error {
 }
 
 func unreadable(err error, name string) error {
+	if certctl.ErrorCode(err) == certctl.Unavailable {
+		return err
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return certctl.Errorf(certctl.Conflict, "%s is gone", name)
 	}

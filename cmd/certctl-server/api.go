@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/certctl/certctl"
-	"github.com/certctl/certctl/agent/target"
+	"github.com/certctl/certctl/agent/target/remote"
 	"github.com/certctl/certctl/api/pki"
 	"github.com/certctl/certctl/api/rest"
 	"github.com/certctl/certctl/bus"
@@ -44,11 +44,12 @@ func (r remoteSigner) Reader(ctx context.Context, reader certctl.Reader) (string
 	return answer, err
 }
 
-// targetKinds is the agent's table of targets, as the API validates with it.
+// targetKinds is the largest table of targets, a proxy's, as the API validates
+// with it. What each node of them serves it says itself.
 type targetKinds struct{}
 
 func (targetKinds) Validate(kind string, settings json.RawMessage) error {
-	return target.Validate(kind, settings)
+	return remote.Kinds().Validate(kind, settings)
 }
 
 // startAPI serves REST over HTTPS, and over HTTP what relying parties ask.

@@ -62,6 +62,7 @@ func AllRequirements() []Requirement {
 		Requirement{Package: "caddy", Present: succeeds(FindCaddy)},
 		Requirement{Package: "stunnel4", Present: succeeds(FindStunnel)},
 		Requirement{Package: "vsftpd", Present: succeeds(FindVsftpd)},
+		Requirement{Package: "openssh-server", Present: succeeds(FindSSHD)},
 		Requirement{Package: "openssl", Present: succeeds(program("openssl"))},
 		Requirement{Package: "default-jre-headless", Present: succeeds(program("keytool"))},
 		// Debian has one mail server at a time.

@@ -123,7 +123,7 @@ func (e *engine) until(what string, patience time.Duration, done func() bool) {
 // build makes the images, and the stand-ins.
 func (e *engine) build() {
 	e.t.Helper()
-	for file, image := range map[string]string{"server": "certctl-server", "agent": "certctl-agent", "cli": "certctl"} {
+	for file, image := range map[string]string{"server": "certctl-server", "agent": "certctl-agent", "proxy": "certctl-proxy", "cli": "certctl"} {
 		e.run("docker", "build", "-q", "--build-arg", "TARGETARCH=amd64", "-f", "deploy/docker/"+file+".Dockerfile", "-t", image+":dev", ".")
 	}
 	context := e.t.TempDir()

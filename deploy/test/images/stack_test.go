@@ -40,7 +40,8 @@ func (e *engine) inspect() {
 	e.t.Helper()
 	for image, want := range map[string]string{
 		"certctl-server": "[CMD /certctl-server health] 1000:1000", "certctl-agent": "[CMD /certctl-agent health] 1000:1000",
-		"certctl": "[NONE] 1000:1000",
+		"certctl-proxy": "[CMD /certctl-proxy health] 1000:1000",
+		"certctl":       "[NONE] 1000:1000",
 	} {
 		if got := e.run("docker", "inspect", "-f", "{{.Config.Healthcheck.Test}} {{.Config.User}}", image+":dev"); got != want {
 			e.t.Errorf("%s: %s, want %s", image, got, want)
@@ -52,6 +53,9 @@ func (e *engine) inspect() {
 	}
 	if out, err := e.try("docker", "run", "--rm", "certctl-agent:dev"); err == nil || !strings.Contains(err.Error(), "enroll") {
 		e.t.Errorf("an agent without settings: %v, %s", err, out)
+	}
+	if out, err := e.try("docker", "run", "--rm", "certctl-proxy:dev"); err == nil || !strings.Contains(err.Error(), "enroll") {
+		e.t.Errorf("a proxy without settings: %v, %s", err, out)
 	}
 }
 

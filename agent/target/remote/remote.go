@@ -1,0 +1,47 @@
+// Package remote is the kinds of targets that are not on the node that serves
+// them: hosts without an agent, which certctl-proxy reaches. Nothing of it is
+// linked by certctl-agent.
+//
+// The keys of such targets are made and kept on the proxy's node, and are on the
+// target: nowhere else. The package reaches no host, reads no file and runs no
+// command that the policy of the proxy's node does not allow, and no host whose
+// identity it cannot check.
+package remote
+
+import (
+	"slices"
+
+	"github.com/certctl/certctl"
+	"github.com/certctl/certctl/agent/target"
+)
+
+// Kinds are all that a proxy serves: the agent's kinds, and those of this package.
+func Kinds() target.Table {
+	return slices.Concat(target.Kinds(), target.Table{sshKind})
+}
+
+// HostPolicy is a node's policy that knows of other hosts. One that does not
+// allows none.
+type HostPolicy interface {
+	AllowHost(address string) error // host:port
+}
+
+// allow holds a host, and the files of this node that lead to it, against the policy.
+func allow(p target.Policy, address string, files ...string) error {
+	hosts, ok := p.(HostPolicy)
+	if !ok {
+		return certctl.Errorf(certctl.Denied, "the policy of this node allows no other hosts")
+	}
+	if err := hosts.AllowHost(address); err != nil {
+		return err
+	}
+	for _, path := range files {
+		if path == "" {
+			continue
+		}
+		if err := p.AllowConfig(path); err != nil {
+			return err
+		}
+	}
+	return nil
+}
