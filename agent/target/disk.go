@@ -47,6 +47,9 @@ type DiskWriter interface {
 // localDisk is this node's.
 type localDisk struct{}
 
+// LocalDisk is this node's disk.
+func LocalDisk() Disk { return localDisk{} }
+
 var _ Disk = localDisk{}
 
 func (localDisk) ReadDir(path string) ([]string, error) {

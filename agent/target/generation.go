@@ -305,6 +305,20 @@ func (p place) prune(keep int) error {
 	return err
 }
 
+// PEM is a leaf with its chain, and its key, as PEM.
+func PEM(install Install) (fullchain, key []byte, err error) {
+	files, err := pemFiles(install.Command, install.Key)
+	for _, f := range files {
+		switch f.name {
+		case fileFullchain:
+			fullchain = f.content
+		case fileKey:
+			key = f.content
+		}
+	}
+	return fullchain, key, err
+}
+
 // pemFiles are the files of every generation.
 func pemFiles(c certctl.InstallCommand, key crypto.Signer) ([]file, error) {
 	encoded, err := x509.MarshalPKCS8PrivateKey(key)

@@ -15,7 +15,8 @@ const (
 	probeReloads  = 3 // a daemon in the middle of a reload may miss the signal for the next
 	probeFirst    = time.Millisecond
 	probeLongest  = 50 * time.Millisecond
-	probeAgree    = 3 // answers in a row of the first name
+	probeAgree    = 3   // answers in a row of the first name
+	probeTries    = 100 // at least, within a long patience
 )
 
 // await probes until the expected leaf is served, or time is up. It has the daemon
@@ -27,7 +28,7 @@ func (t *Target) await(ctx context.Context, names []string, want certctl.Digest)
 				return served, err
 			}
 		}
-		if served, err = t.awaitOnce(ctx, names, want); err == nil || ctx.Err() != nil {
+		if served, err = t.prober().await(ctx, names, want); err == nil || ctx.Err() != nil {
 			break
 		}
 	}
@@ -49,14 +50,35 @@ func (t *Target) proveCurrent(ctx context.Context, p place) error {
 	return err
 }
 
-// awaitOnce probes until the expected leaf is served for every name, three times
-// in a row, or its share of the time is up.
-func (t *Target) awaitOnce(ctx context.Context, names []string, want certctl.Digest) ([]certctl.Served, error) {
-	ctx, cancel := context.WithTimeout(ctx, probeDeadline/probeReloads)
+// Prober asks listeners what they serve.
+type Prober struct {
+	Addresses []string      // see probe.Address
+	Patience  time.Duration // of Await
+}
+
+// prober asks the target's own, for its share of the time.
+func (t *Target) prober() Prober {
+	return Prober{Addresses: t.driver.addresses(), Patience: probeDeadline / probeReloads}
+}
+
+// Await probes until the leaf is served for every name, three times in a row, or
+// patience ends.
+func (p Prober) Await(ctx context.Context, names certctl.Names, want certctl.Digest) ([]certctl.Served, error) {
+	return p.await(ctx, serverNames(names), want)
+}
+
+// Serves reports what is served now, and whether it is the leaf.
+func (p Prober) Serves(ctx context.Context, names certctl.Names, want certctl.Digest) ([]certctl.Served, bool) {
+	served, err := p.probe(ctx, serverNames(names), want)
+	return served, err == nil && agree(served, want)
+}
+
+func (p Prober) await(ctx context.Context, names []string, want certctl.Digest) ([]certctl.Served, error) {
+	ctx, cancel := context.WithTimeout(ctx, p.Patience)
 	defer cancel()
-	wait := probeFirst
+	wait, longest := probeFirst, max(probeLongest, p.Patience/probeTries)
 	for inRow := 0; ; {
-		served, err := t.probe(ctx, names, want)
+		served, err := p.probe(ctx, names, want)
 		if err == nil && agree(served, want) {
 			if inRow++; inRow == probeAgree {
 				return served, nil
@@ -65,12 +87,12 @@ func (t *Target) awaitOnce(ctx context.Context, names []string, want certctl.Dig
 		}
 		inRow = 0
 		timer := time.NewTimer(wait)
-		wait = min(2*wait, probeLongest)
+		wait = min(2*wait, longest)
 		select {
 		case <-timer.C:
 		case <-ctx.Done():
 			timer.Stop()
-			return served, notServed(served, want, err)
+			return served, p.notServed(served, want, err)
 		}
 	}
 }
@@ -84,10 +106,10 @@ func agree(served []certctl.Served, want certctl.Digest) bool {
 	return len(served) > 0
 }
 
-func notServed(served []certctl.Served, want certctl.Digest, err error) error {
+func (p Prober) notServed(served []certctl.Served, want certctl.Digest, err error) error {
 	for _, s := range served {
 		if s.Fingerprint != want {
-			return certctl.Errorf(certctl.Conflict, "%s still serves %s for %q after %s", s.Address, s.Fingerprint, s.ServerName, probeDeadline).
+			return certctl.Errorf(certctl.Conflict, "%s still serves %s for %q after %s", s.Address, s.Fingerprint, s.ServerName, max(p.Patience, probeDeadline)).
 				WithRemedy("does the daemon's configuration name the files of this place, and does it listen there?")
 		}
 	}
@@ -96,9 +118,9 @@ func notServed(served []certctl.Served, want certctl.Digest, err error) error {
 
 // probe asks every listener for every name, until one serves something else than
 // it should.
-func (t *Target) probe(ctx context.Context, names []string, want certctl.Digest) ([]certctl.Served, error) {
+func (p Prober) probe(ctx context.Context, names []string, want certctl.Digest) ([]certctl.Served, error) {
 	var all []certctl.Served
-	for _, address := range t.driver.addresses() {
+	for _, address := range p.Addresses {
 		for _, name := range names {
 			served, err := probe.TLS(ctx, address, name)
 			if err != nil {

@@ -135,7 +135,7 @@ func (r *run) served(ctx context.Context, s *step) bool {
 		r.done(s, certctl.OutcomeInstalled, nil)
 		return true
 	}
-	served, err := r.target.probe(ctx, serverNames(s.install.Command.Names), s.install.Command.Fingerprint)
+	served, err := r.target.prober().probe(ctx, serverNames(s.install.Command.Names), s.install.Command.Fingerprint)
 	if err != nil || !agree(served, s.install.Command.Fingerprint) {
 		return false
 	}

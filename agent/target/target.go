@@ -51,21 +51,30 @@ func Open(spec certctl.TargetCommand, env Env) (*Target, error) {
 func (t *Target) lock() (unlock func(), err error) {
 	t.mu.Lock()
 	path, err := t.lockFile()
-	var file *os.File
+	var release func()
 	if err == nil {
-		file, err = os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
-	}
-	if err == nil {
-		err = syscall.Flock(int(file.Fd()), syscall.LOCK_EX)
+		release, err = Lock(path)
 	}
 	if err != nil {
 		t.mu.Unlock()
 		return nil, err
 	}
 	return func() {
-		_ = file.Close() // which unlocks
+		release()
 		t.mu.Unlock()
 	}, nil
+}
+
+// Lock excludes other processes of this node, and others in this one, by a file.
+func Lock(path string) (unlock func(), err error) {
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX); err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return func() { _ = file.Close() }, nil // which unlocks
 }
 
 // lockFile makes the target's directory and returns the file that is locked: in
@@ -206,6 +215,12 @@ func (t *Target) Forget(ctx context.Context, command certctl.ForgetCommand) erro
 		return errors.Join(err, p.switchTo(current), p.proven())
 	}
 	return p.disk().RemoveAll(p.path)
+}
+
+// CheckPair holds an installation's parts against each other, and against the time.
+func CheckPair(install Install, now time.Time) error {
+	_, err := checkPair(install, now)
+	return err
 }
 
 // checkPair holds the leaf against the command, the key and its chain. The

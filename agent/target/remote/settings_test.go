@@ -70,14 +70,13 @@ func (p policy) allow(what string) error {
 	return nil
 }
 
-func (p policy) AllowDirectory(path string) error   { return p.allow(path) }
-func (p policy) AllowConfig(path string) error      { return p.allow(path) }
-func (p policy) AllowCommand(argv []string) error   { return p.allow(argv[0]) }
-func (p policy) AllowHost(address string) error     { return p.allow(address) }
-func open(p target.Policy, s json.RawMessage) error { return openKind(p, "ssh", s) }
+func (p policy) AllowDirectory(path string) error { return p.allow(path) }
+func (p policy) AllowConfig(path string) error    { return p.allow(path) }
+func (p policy) AllowCommand(argv []string) error { return p.allow(argv[0]) }
+func (p policy) AllowHost(address string) error   { return p.allow(address) }
 
-func openKind(p target.Policy, kind string, s json.RawMessage) error {
-	_, err := Kinds().Open(certctl.TargetCommand{Name: "web", Kind: kind, Settings: s}, target.Env{Policy: p, Now: time.Now})
+func open(p target.Policy, s json.RawMessage) error {
+	_, err := Kinds().Open(certctl.TargetCommand{Name: "web", Kind: "ssh", Settings: s}, target.Env{Policy: p, Now: time.Now})
 	return err
 }
 

@@ -115,7 +115,7 @@ func (t *sshTarget) knownKeys() ([]ssh.PublicKey, error) {
 	var mismatch *knownhosts.KeyError
 	if err := check(t.address, &net.TCPAddr{IP: net.IPv4zero}, noKey{}); !errors.As(err, &mismatch) || len(mismatch.Want) == 0 {
 		return nil, certctl.Errorf(certctl.Denied, "%s does not know the host %s", t.KnownHostsFile, t.address).
-			WithRemedy("add its key, after comparing it with the host's own: ssh-keyscan does not")
+			WithRemedy("add its key, compared with what the host itself says: ssh-keyscan alone proves nothing")
 	}
 	var keys []ssh.PublicKey
 	for _, known := range mismatch.Want {

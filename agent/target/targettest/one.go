@@ -2,8 +2,10 @@ package targettest
 
 import (
 	"testing"
+	"time"
 
 	"github.com/certctl/certctl"
+	"github.com/certctl/certctl/agent/target"
 )
 
 // IsNotServed installs on a daemon that serves something else than what it is
@@ -25,4 +27,17 @@ func Install(t *testing.T, d *Daemon) certctl.Receipt {
 	install := s.next()
 	install.Command.Chain = certctl.Chain{s.authority.certificate.Raw}
 	return s.apply(install)[0]
+}
+
+// Installs returns what makes installations at a place: each of a new leaf with a
+// new key, of one CA, with its chain.
+func Installs(t *testing.T, place string, names ...string) func() target.Install {
+	t.Helper()
+	a, binding := newAuthority(t), certctl.NewID(time.Now())
+	return func() target.Install {
+		t.Helper()
+		install := a.install(t, binding, place, names...)
+		install.Command.Chain = certctl.Chain{a.certificate.Raw}
+		return install
+	}
 }
