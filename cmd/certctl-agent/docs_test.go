@@ -5,6 +5,7 @@ import (
 
 	"github.com/certctl/certctl/cmd/internal/config"
 	"github.com/certctl/certctl/cmd/internal/docscmd"
+	"github.com/certctl/certctl/cmd/internal/node"
 )
 
 // Every command that a document has is one that the program takes.
@@ -18,9 +19,9 @@ func TestDocumentedCommands(t *testing.T) {
 		t.Fatal("no command was found")
 	}
 	for _, command := range commands {
-		var c Config
+		var c node.Config
 		if _, err := config.Parse(&c, command.Args, config.Options{
-			Name: "certctl-agent", Vars: map[string]string{"config_file": defaultConfigFile, "policy_file": defaultPolicyFile},
+			Name: "certctl-agent", Vars: map[string]string{"config_file": "x", "policy_file": "x", "data_dir": "/x"},
 		}); err != nil {
 			t.Errorf("%s: %v", command.Place, err)
 		}
