@@ -86,6 +86,7 @@ type MailboxRequest struct {
 	Capabilities []string    `json:"capabilities"` // target kinds that this build and policy allow
 	TrustVersion int64       `json:"trust_version"`
 	Installed    []Installed `json:"installed"`
+	Proving      []ID        `json:"proving,omitempty"` // sets of proofs that the node holds
 }
 
 // Installed is one binding's state on the node.

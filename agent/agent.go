@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/certctl/certctl"
+	"github.com/certctl/certctl/agent/challenge"
 	"github.com/rs/zerolog"
 )
 
@@ -69,6 +70,7 @@ type Agent struct {
 	workCtx  context.Context // of batches; outlives Run's by stopGrace
 	workStop context.CancelFunc
 	drift    drift
+	keeper   *challenge.Keeper
 	openMu   sync.Mutex
 	opened   map[certctl.ID]openTarget // guarded by openMu
 }
@@ -89,6 +91,7 @@ func New(o Options) (*Agent, error) {
 		link: newLink(), log: o.Log, now: o.Now, fault: o.Fault, retryUnit: 30 * time.Second, callFirst: 3 * time.Second,
 		driftEvery: driftEvery, drift: drift{news: make(chan struct{}, 1)},
 		reports: make(chan struct{}, 1), broken: make(chan error, 1), opened: map[certctl.ID]openTarget{},
+		keeper: challenge.NewKeeper(o.Policy.challenges()),
 	}
 	if a.now == nil {
 		a.now = time.Now
@@ -161,6 +164,8 @@ func (a *Agent) Run(ctx context.Context) error {
 	serve := func(ctx context.Context) error { return a.state.serve(ctx, listener) }
 	a.log.Info().Stringer("agent", a.id.Agent).Str("name", a.id.Name).Stringer("session", a.session).
 		Str("policy", a.policy.Source()).Int("journal_damaged", a.journal.Damaged()).Msg("agent starts")
+	a.holdAgain()
+	defer a.keeper.Close()
 	a.recover(ctx)
 	a.tidy()
 	a.inspect()
@@ -168,6 +173,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	grace := time.AfterFunc(stopGrace, a.workStop)
 	defer grace.Stop()
 	a.lanes.end()
+	if certctl.ErrorCode(err) == certctl.Gone {
+		a.dropAllProofs() // nobody takes them back
+	}
 	a.log.Info().Err(err).Msg("agent ends")
 	return errors.Join(err, a.journal.Close(), a.lock.Close())
 }

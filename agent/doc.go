@@ -35,6 +35,8 @@
 //	killed while a next key is made       the install command comes again; the key
 //	                                      is handed over in the receipt's own append
 //	a command comes again                 its stored report is the answer
+//	killed while a CA is to be answered   the journal knew before anything was written:
+//	                                      at the next start it is answered again, or removed
 //	the journal's last line is torn       it had not been acknowledged to anybody
 //	credentials have ended                they are renewed over HTTPS with the signing key
 //	command keys, CA or addresses change  a newer trust document, signed by the

@@ -21,6 +21,8 @@ func (a *Agent) runBatch(lane certctl.ID, batch []job) {
 		a.makeKeys(batch)
 	case batch[0].erase != nil:
 		a.eraseKey(batch[0])
+	case batch[0].prove != nil:
+		a.prove(batch[0])
 	default:
 		a.serveTarget(lane, batch)
 	}

@@ -27,7 +27,7 @@ type lanes struct {
 // queue is what waits in one busy lane, by the jobs' subjects.
 type queue map[certctl.ID]job
 
-// job is a verified command with its decoded body: exactly one of the four.
+// job is a verified command with its decoded body: exactly one of these.
 type job struct {
 	statement certctl.Statement
 	key       *certctl.KeyCommand
@@ -35,6 +35,7 @@ type job struct {
 	forget    *certctl.ForgetCommand
 	share     *certctl.ShareCommand
 	erase     *certctl.EraseCommand
+	prove     *certctl.ProveCommand
 }
 
 // lane of a job: its target's, its own, or the one where keys are made.
@@ -46,6 +47,8 @@ func (j job) lane() certctl.ID {
 		return j.forget.Target
 	case j.erase != nil:
 		return j.erase.Erasure
+	case j.prove != nil:
+		return j.prove.Set
 	}
 	return certctl.NoID
 }

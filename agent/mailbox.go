@@ -134,7 +134,7 @@ func (a *Agent) askOnce(ctx context.Context, conn Conn, failures int) (again boo
 func (a *Agent) mailboxRequest() certctl.MailboxRequest {
 	request := certctl.MailboxRequest{
 		Session: a.session, MachineID: a.machine, Version: a.version, Capabilities: a.capabilities(),
-		TrustVersion: a.trust.Document().Version,
+		TrustVersion: a.trust.Document().Version, Proving: a.proving(),
 	}
 	type dated struct {
 		certctl.Installed
@@ -250,8 +250,8 @@ func (a *Agent) answered(j job) bool {
 	case j.erase != nil:
 		return false // to make sure once more costs nothing
 	}
-	if j.share != nil {
-		return false // to seal once more does no harm
+	if j.share != nil || j.prove != nil {
+		return false // to do it once more does no harm
 	}
 	var record bindingRecord
 	if !a.journal.Get(bindingKey(j.subject()), &record) || j.statement.Number > record.Number {

@@ -86,6 +86,7 @@ type node struct {
 	*platform
 	dir      string
 	target   *memoryTarget
+	policy   *Policy
 	open     func(certctl.TargetCommand) (Target, error)
 	running  *Agent
 	conn     *memoryConn
@@ -97,7 +98,7 @@ type node struct {
 
 func enrolled(t testing.TB) *node {
 	t.Helper()
-	n := &node{platform: newPlatform(t), dir: t.TempDir() + "/state", target: &memoryTarget{outcome: certctl.OutcomeVerified}}
+	n := &node{platform: newPlatform(t), dir: t.TempDir() + "/state", target: &memoryTarget{outcome: certctl.OutcomeVerified}, policy: &Policy{Kinds: []string{"files"}}}
 	n.open = func(certctl.TargetCommand) (Target, error) { return n.target, nil }
 	if _, err := Enrol(t.Context(), n.enrolOptions()); err != nil {
 		t.Fatal(err)
@@ -119,7 +120,7 @@ func newTestBusKey() ([]byte, string, error) {
 
 func (n *node) options() Options {
 	return Options{
-		Dir: n.dir, Policy: &Policy{Kinds: []string{"files"}}, Version: "test", MachineID: "machine",
+		Dir: n.dir, Policy: n.policy, Version: "test", MachineID: "machine",
 		Dial: n.dial(n.conns), Log: zerolog.Nop(),
 		Targets: Targets{
 			Kinds: []string{"nginx", "files"},

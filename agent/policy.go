@@ -27,12 +27,19 @@ import (
 //	  - [/usr/sbin/nginx, -t, ...]       # a last "..." stands for any further arguments
 //	  - [/usr/bin/systemctl, reload, "*"] # "*" for exactly one
 //	hosts: [web7.example.com:22]         # others that a proxy may change, "*.example.com:22" for all below
+//	challenge_webroots: [/var/www/html]  # proofs of http-01 are written below these, for a web server
+//	challenge_http: 0.0.0.0:80           # or the agent listens here, while a CA is to look
+//	challenge_tls: 0.0.0.0:443           # likewise, for tls-alpn-01
 type Policy struct {
 	Kinds       []string   `yaml:"kinds"`
 	Directories []string   `yaml:"directories"`
 	ConfigRoots []string   `yaml:"config_roots"`
 	Commands    [][]string `yaml:"commands"`
 	Hosts       []string   `yaml:"hosts"`
+
+	ChallengeWebroots []string `yaml:"challenge_webroots,omitempty"`
+	ChallengeHTTP     string   `yaml:"challenge_http,omitempty"`
+	ChallengeTLS      string   `yaml:"challenge_tls,omitempty"`
 
 	source string // the file, "" for the default
 }
@@ -41,7 +48,8 @@ type Policy struct {
 // to /etc/certctl/live and to "live" in the state directory, the packaged
 // configurations of nginx, Apache, HAProxy, lighttpd, Postfix, Dovecot and Caddy
 // may be read and checked by their packaged programs, Redis, MariaDB and OpenLDAP
-// are told at their packaged sockets, and no other command is run.
+// are told at their packaged sockets, and no other command is run. No CA is
+// answered: nothing listens unasked.
 func DefaultPolicy(stateDir string) *Policy {
 	return &Policy{
 		Kinds:       []string{"nginx", "apache", "haproxy", "postfix", "dovecot", "postgresql", "lighttpd", "redis", "mosquitto", "mariadb", "slapd", "caddy", "stunnel", "exim", "files"},
@@ -119,9 +127,14 @@ func ParsePolicy(source string, content []byte) (*Policy, error) {
 	if err := decoder.Decode(policy); err != nil && !errors.Is(err, io.EOF) {
 		return nil, certctl.Errorf(certctl.Invalid, "%s: %s", source, err.Error())
 	}
-	for _, path := range slices.Concat(policy.Directories, policy.ConfigRoots) {
+	for _, path := range slices.Concat(policy.Directories, policy.ConfigRoots, policy.ChallengeWebroots) {
 		if !filepath.IsAbs(path) || hasDotDot(path) || filepath.Clean(path) == "/" {
 			return nil, certctl.Errorf(certctl.Invalid, "%s: %q must be an absolute path below / without ..", source, path)
+		}
+	}
+	for _, address := range []string{policy.ChallengeHTTP, policy.ChallengeTLS} {
+		if err := checkListen(address); err != nil {
+			return nil, certctl.Errorf(certctl.Invalid, "%s: %s", source, certctl.ErrorMessage(err))
 		}
 	}
 	for _, argv := range policy.Commands {

@@ -15,6 +15,7 @@ import (
 //	target/<id>         targetRecord   what the target is
 //	report/<kind>/<id>  reportRecord   what the server has not recorded yet
 //	next/<holder>       nextRecord     a key was handed over for its next leaf
+//	proof/<set>         proofRecord    a CA is to be answered with these
 
 // orderRecord makes a repeated order answerable with the same CSR.
 type orderRecord struct {

@@ -17,6 +17,7 @@ const (
 func (a *Agent) tidyNowAndThen() {
 	if a.state.tidyDue(a.now()) {
 		a.tidy()
+		a.dropOldProofs()
 	}
 }
 

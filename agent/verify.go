@@ -58,6 +58,12 @@ func (a *Agent) decode(s certctl.Statement) (job, error) {
 			return j, err
 		}
 		return j, a.checkAbout(s, j.erase.Erasure, j.erase.Erasure, j.erase.NotAfter)
+	case certctl.CommandProve:
+		j.prove = new(certctl.ProveCommand)
+		if err := s.Decode(j.prove); err != nil {
+			return j, err
+		}
+		return j, a.checkAbout(s, j.prove.Set, j.prove.Set, j.prove.NotAfter)
 	}
 	return j, certctl.Errorf(certctl.Invalid, "this agent does not know commands of kind %q", certctl.Clip(s.Kind, 40)).
 		WithRemedy("update the agent of this node")
