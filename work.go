@@ -74,6 +74,7 @@ type MailboxWork struct {
 	Shares   []ShareWork
 
 	Inventory []ID // bindings whose leaf is asked for; see Recovery
+	Proves    []ProveWork
 }
 
 // KeyWork is an order that waits for its agent's CSR.
@@ -114,6 +115,7 @@ type AgentReport struct {
 	Next      *CSR          // that came with the receipt
 	Shared    *SharedReport // also what came with a CSR
 	Inventory *InventoryReport
+	Held      bool // the set of proofs that Statement.Object names
 }
 
 // PlatformKey is one of the platform's own keys: bus identity, fleet key,

@@ -168,6 +168,9 @@ func (m *Mailboxes) sign(work certctl.MailboxWork, now, until time.Time) (certct
 			Erasure: erase.ID, SPKI: erase.SPKI, NotAfter: until,
 		})
 	}
+	for _, prove := range work.Proves {
+		signer.add(certctl.CommandProve, prove.Set, prove.Number, certctl.ProveCommand{Set: prove.Set, Proofs: prove.Proofs, NotAfter: until})
+	}
 	if len(work.Inventory) > 0 {
 		signer.add(certctl.CommandInventory, work.Agent.ID, now.UnixMicro(), certctl.InventoryCommand{
 			Bindings: work.Inventory, NotAfter: until,

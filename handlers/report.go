@@ -115,6 +115,9 @@ func decodeReport(s certctl.Statement, refused error) (certctl.AgentReport, erro
 			return report, certctl.Errorf(certctl.Denied, "the inventory is another agent's, or larger than what is asked for")
 		}
 		return report, nil
+	case certctl.ReportHeld:
+		report.Held = true
+		return report, nil
 	case certctl.ReportRefusal, certctl.ReportForgotten, certctl.ReportErased:
 		report.Refusal = new(certctl.Refusal)
 		return report, s.Decode(report.Refusal)

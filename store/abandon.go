@@ -19,8 +19,10 @@ func (t *tx) settle(ctx context.Context, issued []*finishing) error {
 	if len(ids) == 0 {
 		return nil
 	}
-	err := t.put(ctx, `delete from external_order where order_id = any($1) and abandoned_at is null`, ids)
-	return err
+	if err := t.dropProofs(ctx, `p.external_id = any(array(select id from external_order where order_id = any($1)))`, ids); err != nil {
+		return err
+	}
+	return t.put(ctx, `delete from external_order where order_id = any($1) and abandoned_at is null`, ids)
 }
 
 // abandonExternal is abandon for attempts that have failed.
@@ -51,7 +53,10 @@ func (t *tx) abandon(ctx context.Context, orders ...certctl.ID) error {
 		t.hint(certctl.HintAbandon, issuer.String(), id)
 		return nil
 	})
-	if err != nil {
+	if err != nil || len(due) == 0 {
+		return err
+	}
+	if err := t.dropProofs(ctx, `p.external_id = any(array(select id from external_order where order_id = any($1)))`, orders); err != nil {
 		return err
 	}
 	return t.due(ctx, due...)

@@ -292,6 +292,9 @@ func (t *tx) leave(ctx context.Context, f found, certificates []certctl.ID) erro
 	if err := t.endErasures(ctx, f.id); err != nil {
 		return err
 	}
+	if err := t.dropProofs(ctx, `p.agent_id = $1`, f.id); err != nil {
+		return err
+	}
 	rows, err := t.Query(ctx, `
 		update target set archived_at = now(), updated_at = now() where agent_id = $1 and archived_at is null returning id, name`, f.id)
 	if err != nil {

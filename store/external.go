@@ -92,11 +92,15 @@ func (s *Store) PutChallengeTokens(ctx context.Context, order certctl.ID, tokens
 	})
 }
 
-// RemoveChallengeTokens ends the answers for an order.
+// RemoveChallengeTokens ends the answers for an order, of replicas and of agents.
 func (s *Store) RemoveChallengeTokens(ctx context.Context, order certctl.ID) error {
-	_, err := s.pool.Exec(ctx, `
-		delete from challenge_token t using external_order x where x.order_id = $1 and x.abandoned_at is null and t.external_id = x.id`, order)
-	return failed(err, "the challenge tokens could not be removed")
+	return s.write(ctx, certctl.SystemActor("worker"), func(t *tx) error {
+		if err := t.put(ctx, `
+			delete from challenge_token t using external_order x where x.order_id = $1 and x.abandoned_at is null and t.external_id = x.id`, order); err != nil {
+			return err
+		}
+		return t.dropProofs(ctx, `p.external_id = any(array(select id from external_order where order_id = $1 and abandoned_at is null))`, order)
+	})
 }
 
 // ChallengeAnswer returns what proves a token to a CA; NotFound for tokens that

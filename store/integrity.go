@@ -75,6 +75,11 @@ var promises = []struct{ broken, query string }{
 		select count(*) from external_order x where case when abandoned_at is null
 			then not exists (select from cert_order o where o.id = x.order_id and o.state = 'processing' and o.issuer_id = x.issuer_id)
 			else not exists (select from due where kind = 'external_order' and id = x.id) end`},
+	{"proofs that no agent is asked to hold", `
+		select count(*) from node_proof p where held_at is null and refusal is null
+			and not exists (select from due where kind = 'proof' and id = p.id)`},
+	{"proofs that are due and not wanted any more", `
+		select count(*) from due where kind = 'proof' and not exists (select from node_proof p where p.id = due.id and p.held_at is null)`},
 	{"gaps in the history of an object", `
 		select count(*) from (
 			select from event_head h left join event e on e.object_id = h.object_id and e.sequence > h.dropped

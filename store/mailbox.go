@@ -111,6 +111,10 @@ func (t *tx) mailboxes(ctx context.Context, contacts map[certctl.ID]*contact) (m
 	if len(asking) == 0 {
 		return boxes, nil
 	}
+	used, err := t.sendProofs(ctx, asking, boxes)
+	if err != nil {
+		return nil, err
+	}
 	items, err := t.openWork(ctx, asking)
 	if err == nil {
 		items, err = t.askForUnknown(ctx, asking, boxes, items)
@@ -122,7 +126,7 @@ func (t *tx) mailboxes(ctx context.Context, contacts map[certctl.ID]*contact) (m
 	if err != nil {
 		return nil, err
 	}
-	items = fitting(items, versions, boxes)
+	items = fitting(items, versions, boxes, used)
 	if err := t.lockCertificatesOf(ctx, `select unnest($1::uuid[])`, certificatesOf(items)); err != nil {
 		return nil, err
 	}

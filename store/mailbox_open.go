@@ -160,10 +160,10 @@ func (t *tx) versionsToSend(ctx context.Context, items []openItem) (map[certctl.
 	return versions, err
 }
 
-// fitting keeps what goes into one answer to each agent, at least one item, and
-// notes where something is left for the next one.
-func fitting(items []openItem, versions map[certctl.ID]certctl.Version, boxes map[certctl.ID]*certctl.MailboxWork) []openItem {
-	count, size := map[certctl.ID]int{}, map[certctl.ID]int{}
+// fitting keeps what goes into one answer to each agent besides the bytes that are
+// used, at least one item, and notes where something is left for the next one.
+func fitting(items []openItem, versions map[certctl.ID]certctl.Version, boxes map[certctl.ID]*certctl.MailboxWork, used map[certctl.ID]int) []openItem {
+	count, size := map[certctl.ID]int{}, used
 	var fit []openItem
 	for _, item := range items {
 		bytes := encodedSize(item, versions)

@@ -80,6 +80,7 @@ type reportBatch struct {
 	shares      map[certctl.ID]*reportedShare // by the holder
 	sealed      []sealedKeys
 	inventories []certctl.AgentReport
+	proofs      map[certctl.ID]*reportedProof
 
 	due     []dueRow
 	done    map[string][]certctl.ID
@@ -102,6 +103,8 @@ func (b *reportBatch) take(r certctl.AgentReport) error {
 	case r.Inventory != nil:
 		b.inventories = append(b.inventories, r)
 		return nil
+	case r.Held:
+		return b.takeHeld(s, nil)
 	case r.Refusal == nil:
 		return certctl.Errorf(certctl.Denied, "this report says nothing")
 	case s.Kind == certctl.ReportForgotten:
@@ -118,6 +121,8 @@ func (b *reportBatch) take(r certctl.AgentReport) error {
 		return b.refuseForget(s)
 	case b.shares[s.Object] != nil:
 		return b.refuseShare(s, r.Refusal)
+	case b.proofs[s.Object] != nil:
+		return b.takeHeld(s, r.Refusal)
 	}
 	return certctl.Errorf(certctl.Gone, "there is no such command")
 }
@@ -134,7 +139,7 @@ func notYours(what string) error {
 
 // write stores what the batch has noted, each kind with one statement.
 func (b *reportBatch) write(ctx context.Context) error {
-	for _, write := range []func(context.Context) error{b.writeOrders, b.writeDeployments, b.writeNextKeys, b.writeBindings, b.writeShared, b.writeErasures, b.writeDenied, b.writeInventories} {
+	for _, write := range []func(context.Context) error{b.writeOrders, b.writeDeployments, b.writeNextKeys, b.writeBindings, b.writeShared, b.writeErasures, b.writeDenied, b.writeInventories, b.writeProofs} {
 		if err := write(ctx); err != nil {
 			return err
 		}

@@ -70,10 +70,12 @@ func (t *tx) reportBatch(ctx context.Context, reports []certctl.AgentReport) (*r
 		select certificate_id from cert_order where id = any($1)
 		union select certificate_id from deployment where id = any($1)
 		union select certificate_id from binding where id = any($1)
-		union select certificate_id from holder where id = any($1) and kind = 'shared'`, ids); err != nil {
+		union select certificate_id from holder where id = any($1) and kind = 'shared'
+		union select o.certificate_id from node_proof p join external_order x on x.id = p.external_id join cert_order o on o.id = x.order_id
+			where p.id = any($1)`, ids); err != nil {
 		return nil, err
 	}
-	for _, read := range []func(context.Context, []certctl.ID) error{b.readOrders, b.readDeployments, b.readBindings, b.readErasures, b.readShares} {
+	for _, read := range []func(context.Context, []certctl.ID) error{b.readOrders, b.readDeployments, b.readBindings, b.readErasures, b.readShares, b.readProofs} {
 		if err := read(ctx, ids); err != nil {
 			return nil, err
 		}
