@@ -108,6 +108,8 @@ func (a *attempt) step(ctx context.Context) (step, error) {
 		return a.prove(ctx)
 	case stepPresent:
 		return a.present(ctx)
+	case stepHold:
+		return a.hold(ctx)
 	case stepSpread:
 		return a.spread(ctx)
 	case stepAccept:

@@ -3,6 +3,7 @@ package acme
 import (
 	"context"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/certctl/certctl"
@@ -23,10 +24,10 @@ func (a *attempt) prove(ctx context.Context) (step, error) {
 			return "", err
 		}
 	}
-	if len(a.state.open(challengeHTTP))+len(a.state.open(challengeDNS)) == 0 {
-		return stepFinalize, nil
+	if slices.ContainsFunc(a.state.Proofs, func(p proof) bool { return !p.Valid }) {
+		return stepPresent, nil
 	}
-	return stepPresent, nil
+	return stepFinalize, nil
 }
 
 func (a *attempt) proofOf(ctx context.Context, url string, authorization legoacme.Authorization) (proof, error) {
@@ -53,12 +54,14 @@ func (a *attempt) proofOf(ctx context.Context, url string, authorization legoacm
 		if !tokens.MatchString(challenge.Token) {
 			return p, misconfigured(nil, "the CA sent a token that RFC 8555 does not allow")
 		}
-		p.Type, p.Challenge, p.Token = challenge.Type, challenge.URL, challenge.Token
-		if p.Type == challengeDNS {
+		p.Type, p.Challenge, p.Token, p.By = challenge.Type, challenge.URL, challenge.Token, rule.By
+		if p.Type == challengeDNS || p.By != nil {
 			var err error
 			if p.Answer, err = a.session.GetKeyAuthorization(p.Token); err != nil {
 				return p, certctl.Wrap(certctl.Internal, err, "no key authorization can be made")
 			}
+		}
+		if p.Type == challengeDNS {
 			p.Record, p.Value = a.ca.delegated(ctx, recordOf(p.Name)), txtValue(p.Answer)
 		}
 		return p, nil
@@ -70,6 +73,9 @@ func (a *attempt) proofOf(ctx context.Context, url string, authorization legoacm
 func (a *attempt) present(ctx context.Context) (step, error) {
 	var answers []certctl.ChallengeToken
 	for _, p := range a.state.open(challengeHTTP) {
+		if p.By != nil {
+			continue
+		}
 		answer, err := a.session.GetKeyAuthorization(p.Token)
 		if err != nil {
 			return "", certctl.Wrap(certctl.Internal, err, "no key authorization can be made")
@@ -81,11 +87,13 @@ func (a *attempt) present(ctx context.Context) (step, error) {
 			return "", err
 		}
 	}
-	records := a.state.open(challengeDNS)
-	if len(records) == 0 {
-		return stepAccept, nil
+	if err := a.ca.writeRecords(ctx, a.state.open(challengeDNS), provider.Present); err != nil {
+		return "", err
 	}
-	return stepSpread, a.ca.writeRecords(ctx, records, provider.Present)
+	if groups := a.state.byAgents(); len(groups) > 0 {
+		return stepHold, a.giveToAgents(ctx, groups)
+	}
+	return a.state.shown(), nil
 }
 
 // accept tells the CA to look. One that was told before is told again without harm.

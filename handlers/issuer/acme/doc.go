@@ -7,11 +7,12 @@
 // learned is recorded with the attempt (Attempt.ExternalURL, Attempt.State), so
 // that a worker may die anywhere and another one goes on from there:
 //
-//	order ─► prove ─► present ─► spread ─► accept ─► validate ─► clean ─► finalize ─► download
-//	  │        │         │          │                   │                     │
-//	  │        │         │          │ until the DNS     │ until the CA        │ until the
-//	  │        │         │          │ servers show it   │ has looked          │ CA has signed
-//	  │        │         └ a row that every replica answers with, or a TXT record
+//	order ─► prove ─► present ─► hold ─► spread ─► accept ─► validate ─► clean ─► finalize ─► download
+//	  │        │         │         │        │                   │                     │
+//	  │        │         │         │        │ until the DNS     │ until the CA        │ until the
+//	  │        │         │         │        │ servers show it   │ has looked          │ CA has signed
+//	  │        │         │         └ until all agents that are to answer say that they can be asked
+//	  │        │         └ a row that every replica answers with, one for each agent, or a TXT record
 //	  │        └ which challenge of which name; none when the CA remembers its proof
 //	  └ the account, the only order of it for these names, the CA's order
 //

@@ -21,6 +21,10 @@ type Store interface {
 	CountExternalFailure(ctx context.Context, account, order certctl.ID, name string) error
 	PutChallengeTokens(ctx context.Context, order certctl.ID, tokens []certctl.ChallengeToken) error
 	RemoveChallengeTokens(ctx context.Context, order certctl.ID) error
+	// PutNodeProofs has agents hold an order's proofs, NodeProofs says who does.
+	// RemoveChallengeTokens takes them back.
+	PutNodeProofs(ctx context.Context, order certctl.ID, groups []certctl.NodeProofs) error
+	NodeProofs(ctx context.Context, order certctl.ID) ([]certctl.NodeProof, error)
 	ExternalAccount(ctx context.Context, issuer certctl.ID, directory string) (certctl.ExternalAccount, error)
 	AddExternalAccount(ctx context.Context, account certctl.ExternalAccount) error
 	RegisterExternalAccount(ctx context.Context, account certctl.ExternalAccount) error

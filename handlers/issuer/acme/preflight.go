@@ -127,7 +127,29 @@ func (f *flight) name(ctx context.Context, name string) []certctl.PreflightCheck
 	if rule.Type == challengeDNS {
 		return append(checks, f.zone(ctx, name, rule))
 	}
+	if rule.By != nil {
+		return append(checks, f.agents(ctx, name, rule))
+	}
 	return append(checks, f.http(ctx, name)...)
+}
+
+// agents looks at the address of a name that agents prove. What would answer there
+// cannot be seen: they listen only while the CA is to look.
+func (f *flight) agents(ctx context.Context, name string, rule Rule) certctl.PreflightCheck {
+	check := certctl.PreflightCheck{Name: name, Check: "address"}
+	addresses, err := f.addresses(ctx, name)
+	switch {
+	case err != nil:
+		check.Message, check.Remedy = "its addresses cannot be looked up: "+certctl.ErrorMessage(err), "its zone must exist and its servers answer"
+	case len(addresses) == 0:
+		check.Message, check.Remedy = "it has no address", rule.Type+" needs a name that leads to the nodes that serve it"
+	default:
+		check.OK, check.Message = true, fmt.Sprintf("%s is answered by agents, who must have %s; they listen only while the CA looks", rule.Type, addresses[0])
+		if len(addresses) > 1 {
+			check.Message = fmt.Sprintf("%s is answered by agents, who must have all its %d addresses; they listen only while the CA looks", rule.Type, len(addresses))
+		}
+	}
+	return check
 }
 
 // caa looks for the CAA records that count (RFC 8659 section 3): those of the name,

@@ -34,7 +34,7 @@ var meanings = map[string]meaning{
 	"badRevocationReason":     {certctl.FailRefused, 0, "choose another reason"},
 	"badSignatureAlgorithm":   {certctl.FailMisconfigured, 0, ""},
 	"caa":                     {certctl.FailMisconfigured, validationPause, "let the names' CAA records allow this CA"},
-	"connection":              {certctl.FailRetryable, validationPause, "the CA must reach port 80 of the name, and get the answer of CERTCTL_ACME_HTTP_LISTEN there"},
+	"connection":              {certctl.FailRetryable, validationPause, "the CA must reach port 80 of the name, and get the answer of CERTCTL_ACME_HTTP_LISTEN, or of the agent that answers for it, there"},
 	"dns":                     {certctl.FailRetryable, validationPause, "the name must resolve everywhere, and its zone be answered without errors"},
 	"externalAccountRequired": {certctl.FailMisconfigured, 0, "set eab_key_id and the secret eab_hmac, which the CA gives you"},
 	"incorrectResponse":       {certctl.FailRetryable, validationPause, "the CA got another answer than the proof: look whose server the name leads to"},

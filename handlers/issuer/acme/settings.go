@@ -18,8 +18,9 @@ const Kind = "acme"
 
 // The challenges that can be met.
 const (
-	challengeHTTP = "http-01" // RFC 8555 section 8.3
-	challengeDNS  = "dns-01"  // RFC 8555 section 8.4
+	challengeHTTP = certctl.ProofHTTP // RFC 8555 section 8.3
+	challengeDNS  = "dns-01"          // RFC 8555 section 8.4
+	challengeTLS  = certctl.ProofTLS  // RFC 8737: by agents only
 )
 
 // directories are CAs that may be named instead of their directory's URL.
@@ -55,6 +56,8 @@ type Rule struct {
 	Type     string            `json:"type"`
 	Provider string            `json:"provider,omitempty"` // with dns-01: a row of the table providers
 	Config   map[string]string `json:"config,omitempty"`   // its settings
+	// By are the agents that answer on their nodes; none: our own listener does.
+	By *certctl.Answerers `json:"answered_by,omitempty"`
 }
 
 // Validate refuses settings that cannot work, with a field for each.
@@ -124,12 +127,21 @@ func (r Rule) check(bad *certctl.FieldErrors, field string) {
 			bad.Add(field+"/names/"+strconv.Itoa(i), "must be a DNS name, or *. and one")
 		}
 	}
+	if r.By != nil && !r.By.Bound {
+		r.checkAgents(bad, field+"/answered_by")
+	}
 	switch r.Type {
-	case challengeHTTP:
+	case challengeHTTP, challengeTLS:
 		if r.Provider != "" || len(r.Config) > 0 {
 			bad.Add(field+"/provider", "goes with dns-01 only")
 		}
+		if r.Type == challengeTLS && r.By == nil {
+			bad.Add(field+"/answered_by", "is needed with tls-alpn-01: agents, or a list of names of agents")
+		}
 	case challengeDNS:
+		if r.By != nil {
+			bad.Add(field+"/answered_by", "goes with http-01 and tls-alpn-01 only: a provider answers for dns-01")
+		}
 		kind, known := providerKind(r.Provider)
 		if !known {
 			bad.Add(field+"/provider", "must be one of %s", strings.Join(providerNames(), ", "))
@@ -137,16 +149,33 @@ func (r Rule) check(bad *certctl.FieldErrors, field string) {
 		}
 		kind.check(bad, field+"/config", r.Config)
 	default:
-		bad.Add(field+"/type", "must be http-01 or dns-01")
+		bad.Add(field+"/type", "must be http-01, dns-01 or tls-alpn-01")
+	}
+}
+
+// maxAnswerers bounds who answers for a name.
+const maxAnswerers = 100
+
+// checkAgents checks the agents that are named.
+func (r Rule) checkAgents(bad *certctl.FieldErrors, field string) {
+	if n := len(r.By.Names); n == 0 || n > maxAnswerers {
+		bad.Add(field, "must be agents, or name 1 to %d agents", maxAnswerers)
+		return
+	}
+	for i, name := range r.By.Names {
+		if err := certctl.CheckObjectName(name); err != nil {
+			bad.Add(field+"/"+strconv.Itoa(i), "is no name of an agent")
+		}
 	}
 }
 
 // covers reports whether the rule may prove a name, which is an address or a DNS
-// name, possibly a wildcard. Wildcards are proven by DNS, addresses by HTTP only.
+// name, possibly a wildcard. Wildcards are proven by DNS only, addresses by anything
+// else.
 func (r Rule) covers(name string) bool {
 	base, wildcard := strings.CutPrefix(name, "*.")
 	isIP := net.ParseIP(name) != nil
-	if wildcard && r.Type != challengeDNS || isIP && r.Type != challengeHTTP {
+	if wildcard && r.Type != challengeDNS || isIP && r.Type == challengeDNS {
 		return false
 	}
 	if len(r.Names) == 0 {

@@ -27,7 +27,12 @@ func TestSettingsThatCannotWork(t *testing.T) {
 		`{` + good + `, "allowed_hosts": ["https://x"]}`:                                                                               "/settings/allowed_hosts/0",
 		`{` + good + `, "dns_servers": ["ns1"]}`:                                                                                       "/settings/dns_servers/0",
 		`{` + good + `, "unknown": 1}`:                                                                                                 "/settings",
-		`{` + good + `, "challenges": [{"type": "tls-alpn-01"}]}`:                                                                      "/settings/challenges/0/type",
+		`{` + good + `, "challenges": [{"type": "dns-persist-01"}]}`:                                                                   "/settings/challenges/0/type",
+		`{` + good + `, "challenges": [{"type": "tls-alpn-01"}]}`:                                                                      "/settings/challenges/0/answered_by",
+		`{` + good + `, "challenges": [{"type": "http-01", "answered_by": []}]}`:                                                       "/settings/challenges/0/answered_by",
+		`{` + good + `, "challenges": [{"type": "http-01", "answered_by": "everybody"}]}`:                                              "/settings",
+		`{` + good + `, "challenges": [{"type": "http-01", "answered_by": ["web1", ""]}]}`:                                             "/settings/challenges/0/answered_by/1",
+		`{` + good + `, "challenges": [{"type": "dns-01", "provider": "cloudflare", "answered_by": "agents"}]}`:                        "/settings/challenges/0/answered_by",
 		`{` + good + `, "challenges": [{"type": "http-01", "provider": "exec"}]}`:                                                      "/settings/challenges/0/provider",
 		`{` + good + `, "challenges": [{"type": "dns-01", "provider": "route66"}]}`:                                                    "/settings/challenges/0/provider",
 		`{` + good + `, "challenges": [{"type": "http-01", "names": ["a b"]}]}`:                                                        "/settings/challenges/0/names/0",
@@ -43,8 +48,10 @@ func TestSettingsThatCannotWork(t *testing.T) {
 			t.Errorf("%s: %v", settings, err)
 		}
 	}
-	if err := Validate(json.RawMessage(`{` + good + `}`)); err != nil {
-		t.Error(err)
+	for _, more := range []string{``, `, "challenges": [{"type": "http-01", "answered_by": "agents"}, {"type": "tls-alpn-01", "answered_by": ["web1", "web2"]}]`} {
+		if err := Validate(json.RawMessage(`{` + good + more + `}`)); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

@@ -13,6 +13,7 @@ const (
 	stepOrder    step = ""         // make the CA's order
 	stepProve    step = "prove"    // see which names are to be proven, and how
 	stepPresent  step = "present"  // put the proofs where the CA looks
+	stepHold     step = "hold"     // wait until the agents hold them
 	stepSpread   step = "spread"   // wait until the DNS servers show them
 	stepAccept   step = "accept"   // tell the CA to look
 	stepValidate step = "validate" // wait until it has
@@ -42,7 +43,9 @@ type proof struct {
 	Token     string `json:"token,omitempty"`
 	Record    string `json:"record,omitempty"` // dns-01: where the value stands, CNAMEs followed
 	Value     string `json:"value,omitempty"`
-	Answer    string `json:"answer,omitempty"` // dns-01: the key authorization, which Value is the digest of
+	Answer    string `json:"answer,omitempty"` // the key authorization, which Value is the digest of; none: http-01 by ourselves
+	// By are the agents that hold the proof; none: it is held by ourselves.
+	By *certctl.Answerers `json:"by,omitempty"`
 }
 
 func parseState(raw []byte) (state, error) {

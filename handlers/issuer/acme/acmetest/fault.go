@@ -18,6 +18,8 @@ type Fault struct {
 	Status     int
 	Problem    string // type of the problem document, without its prefix
 	RetryAfter string
+	// Hold keeps the request, which the server does not hear of before it is closed.
+	Hold chan struct{}
 	// Rewrite changes the answer's body.
 	Rewrite func(body []byte) []byte
 }
@@ -27,6 +29,19 @@ func (s *Server) Fail(f Fault) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.faults = append(s.faults, &f)
+}
+
+// Held is how many requests are kept by faults now.
+func (s *Server) Held() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.held
+}
+
+func (s *Server) hold(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.held += n
 }
 
 // next returns the fault that a request meets, or nil.
@@ -52,6 +67,14 @@ func (s *Server) faulty(server http.Handler) http.Handler {
 		if fault != nil && fault.Status != 0 {
 			fault.answer(w)
 			return
+		}
+		if fault != nil && fault.Hold != nil {
+			s.hold(1)
+			select {
+			case <-fault.Hold:
+			case <-r.Context().Done():
+			}
+			s.hold(-1)
 		}
 		replaces := predecessor(r)
 		answer := httptest.NewRecorder()

@@ -54,6 +54,8 @@ type Server struct {
 	DNS       *DNS
 	// Challenges is where it looks for proofs over HTTP: whoever tests serves there.
 	Challenges net.Listener
+	// Handshakes is where it looks for proofs within TLS, likewise.
+	Handshakes net.Listener
 
 	mu     sync.Mutex // guards the rest
 	faults []*Fault
@@ -61,6 +63,7 @@ type Server struct {
 	// replaced are the predecessors that orders which were taken have named.
 	replaced   []string
 	management http.Handler
+	held       int // requests that are kept by faults
 }
 
 // environment guards Pebble's settings, which are variables of the process.
@@ -71,10 +74,12 @@ func Start(t testing.TB, o Options) *Server {
 	t.Helper()
 	s := &Server{DNS: startDNS(t), counts: map[string]int{}}
 	var err error
-	if s.Challenges, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
-		t.Fatal(err)
+	for _, place := range []*net.Listener{&s.Challenges, &s.Handshakes} {
+		if *place, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = (*place).Close() })
 	}
-	t.Cleanup(func() { _ = s.Challenges.Close() })
 	front := httptest.NewUnstartedServer(s.faulty(s.pebble(t, o)))
 	front.Config.ErrorLog = log.New(io.Discard, "", 0)
 	front.StartTLS()
@@ -102,9 +107,12 @@ func (s *Server) pebble(t testing.TB, o Options) http.Handler {
 		}
 	}
 	logger := log.New(io.Discard, "", 0)
-	address, ok := s.Challenges.Addr().(*net.TCPAddr)
-	if !ok {
-		t.Fatal("not a TCP listener")
+	port := func(l net.Listener) int {
+		address, ok := l.Addr().(*net.TCPAddr)
+		if !ok {
+			t.Fatal("not a TCP listener")
+		}
+		return address.Port
 	}
 	store := db.NewMemoryStore()
 	for id, key := range o.EAB {
@@ -128,7 +136,7 @@ func (s *Server) pebble(t testing.TB, o Options) http.Handler {
 	if resolver == "" {
 		resolver = s.DNS.Address
 	}
-	validation := va.New(logger, address.Port, 0, false, resolver, store)
+	validation := va.New(logger, port(s.Challenges), port(s.Handshakes), false, resolver, store)
 	front := wfe.New(logger, store, validation, authority, []string{"pebble.letsencrypt.org"}, false, o.EAB != nil, 0, 0)
 	s.management = front.ManagementHandler()
 	return front.Handler()
