@@ -29,6 +29,8 @@ type Installation struct {
 	Durable bool
 	// ServerEnv is added to the server's settings and wins.
 	ServerEnv []string
+	// AgentPolicy are lines that are added to the policy of each agent.
+	AgentPolicy string
 
 	Postgres *Postgres // nil with DatabaseURL
 	Server   *Server
@@ -161,7 +163,7 @@ func (i *Installation) NewAgent(name string) (*Agent, error) {
 	policy := filepath.Join(dir, "policy.yaml")
 	content := fmt.Sprintf("kinds: [nginx, files]\ndirectories: [%q, %q]\nconfig_roots: [%q]\ncommands:\n  - [%q, \"...\"]\n",
 		filepath.Join(nginx, "tls"), filepath.Join(dir, "live"), nginx, binary)
-	if err := os.WriteFile(policy, []byte(content), 0o600); err != nil {
+	if err := os.WriteFile(policy, []byte(content+i.AgentPolicy), 0o600); err != nil {
 		return nil, fmt.Errorf("write the agent's policy: %w", err)
 	}
 	return &Agent{Binary: filepath.Join(i.Binaries, "certctl-agent"), Dir: dir, AgentName: name, PolicyFile: policy}, nil
