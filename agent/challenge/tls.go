@@ -25,6 +25,10 @@ import (
 // protocol is what a CA asks for within the handshake (RFC 8737 section 6.2).
 const protocol = "acme-tls/1"
 
+// acceptPause is how long nothing is accepted after a failure: there may be no
+// descriptors left, for example.
+const acceptPause = time.Second
+
 // acmeIdentifier is the extension that holds the proof (RFC 8737 section 3).
 var acmeIdentifier = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 1, 31}
 
@@ -102,7 +106,7 @@ func (k *Keeper) serveTLS(l net.Listener) {
 			return
 		}
 		if err != nil {
-			time.Sleep(time.Second) // of descriptors, for example, there may be none left
+			<-time.After(acceptPause)
 			continue
 		}
 		go func() {
