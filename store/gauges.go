@@ -25,11 +25,15 @@ const (
 	MeasureOrders       Measure = "orders_waiting"         // open orders (wait reason, or state)
 	MeasureDueAge       Measure = "due_oldest_age_seconds" // how long the oldest due row has waited (verb)
 	MeasureEventOutAge  Measure = "event_out_oldest_age_seconds"
-	MeasureCertificates Measure = "certificates" // (status)
-	MeasureAgents       Measure = "agents"       // (state)
-	MeasureExpiry       Measure = "served_expiry_min_timestamp_seconds"
+	MeasureCertificates Measure = "certificates"                        // (status)
+	MeasureAgents       Measure = "agents"                              // (state)
+	MeasurePresence     Measure = "agents_presence"                     // active agents (presence)
+	MeasureIssuerUp     Measure = "issuer_up"                           // 0: its breaker is open (issuer)
+	MeasureExpiry       Measure = "served_expiry_min_timestamp_seconds" // (issuer)
+	MeasureServed       Measure = "certificates_served"                 // (what is left of their lives)
 	MeasureDeadLetters  Measure = "dead_letters"
 	MeasureDeployments  Measure = "deployments_open" // not finished (state)
+	MeasureTold         Measure = "notifications"    // not delivered (state)
 )
 
 // countShare is the part of the time that may be spent with counting certificates
@@ -72,8 +76,15 @@ func (s *Store) Gauges(ctx context.Context) ([]Gauge, error) {
 }
 
 func (s *Store) certificateGauges(ctx context.Context) ([]Gauge, error) {
-	return s.gauges(ctx, `select $1::text, status, count(*)::float8 from certificate where archived_at is null group by status`,
-		string(MeasureCertificates))
+	all, err := s.gauges(ctx, `
+		select $1::text, status, count(*)::float8 from certificate where archived_at is null group by status
+		union all select $2, state, count(*)::float8 from notification where state in ('pending', 'failed') group by state`,
+		string(MeasureCertificates), string(MeasureTold))
+	if err != nil {
+		return nil, err
+	}
+	served, err := s.servedGauges(ctx)
+	return append(all, served...), err
 }
 
 // openGauges reads what costs as much as there is to do. How long the oldest rows
@@ -93,13 +104,13 @@ func (s *Store) openGauges(ctx context.Context) ([]Gauge, error) {
 			('x' || left(replace(id::text, '-', ''), 12))::bit(48)::bigint / 1000.0, 0)
 			from event_out where aside_at is null order by id limit 1), 0)::float8
 		union all select $4, state, count(*)::float8 from agent group by state
-		union all select $5, '', extract(epoch from not_after)::float8 from (
-			select min(c.not_after) as not_after from certificate c where c.archived_at is null and c.status in ('active', 'degraded')) e
-			where not_after is not null
+		union all select $5, case when contact.at is null then 'never' when contact.at > now() - $8::interval then 'online' else 'offline' end,
+			count(*)::float8 from agent left join agent_contact contact on contact.agent_id = agent.id where agent.state = 'active' group by 2
 		union all select $6, '', count(*)::float8 from dead_letter where replayed_at is null and discarded_at is null
-		union all select $7, d.state, count(*)::float8 from due join deployment d on d.id = due.id where due.kind = 'deployment' group by d.state`,
+		union all select $7, d.state, count(*)::float8 from due join deployment d on d.id = due.id where due.kind = 'deployment' group by d.state
+		union all select $9, name, min(case when health = 'down' then 0 else 1 end)::float8 from issuer where archived_at is null group by name`,
 		string(MeasureOrders), string(MeasureDueAge), string(MeasureEventOutAge), string(MeasureAgents),
-		string(MeasureExpiry), string(MeasureDeadLetters), string(MeasureDeployments))
+		string(MeasurePresence), string(MeasureDeadLetters), string(MeasureDeployments), certctl.OfflineAfter, string(MeasureIssuerUp))
 }
 
 func (s *Store) gauges(ctx context.Context, query string, args ...any) ([]Gauge, error) {

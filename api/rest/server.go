@@ -46,8 +46,9 @@ type Config struct {
 	Store         Store
 	Signer        Signer
 	Seal          SealSecret
-	Feed          *Feed        // live events
-	Metrics       http.Handler // /metrics
+	Feed          *Feed            // live events
+	Metrics       http.Handler     // /metrics
+	Answered      func(status int) // is told of each answer; may be nil
 	Ready         func(context.Context) (ok bool, checks map[string]string)
 	Issuers       IssuerKinds
 	Targets       TargetKinds
@@ -169,6 +170,9 @@ func (r *recorder) Flush() {
 }
 
 func (s *Server) logRequest(r *http.Request, req *request, took time.Duration) {
+	if s.Answered != nil {
+		s.Answered(req.status)
+	}
 	event := s.Log.Debug()
 	switch {
 	case req.status >= 500:

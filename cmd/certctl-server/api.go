@@ -58,7 +58,7 @@ func (s *server) startAPI(t *tasks, conn *bus.Conn) error {
 	observe := func(events []certctl.Event) { feed.Publish(events) }
 	s.observe.Store(&observe)
 	config := rest.Config{
-		Store: s.store, Signer: remoteSigner{conn}, Seal: s.sealSecret, Feed: feed, Metrics: s.metrics.handler(),
+		Store: s.store, Signer: remoteSigner{conn}, Seal: s.sealSecret, Feed: feed, Metrics: s.metrics.handler(), Answered: s.metrics.answered,
 		Ready: s.ready(conn), Issuers: issuer.Kinds{Installation: s.installation}, Targets: targetKinds{}, Channels: notifier.Kinds{}, CAFingerprint: s.caFingerprint(),
 		BusURLs: s.busURLs(), Version: version, Log: s.log.With().Str("part", "api").Logger(), Now: time.Now,
 	}

@@ -63,7 +63,8 @@ type Config struct {
 	GuardShare float64 `help:"Share of all keys that a change may have re-issued at once, for all replicas; more waits for 'certctl guard release'. 1: no limit; 0: as it is stored, 0.2 at first."`
 	GuardLeast int     `help:"Keys below which nothing is guarded, for all replicas. 0: as it is stored, 50 at first."`
 
-	DebugListen string `help:"Loopback address, for any role, of a plain-HTTP listener with /ready, /metrics and Go's profiles at /debug/pprof/. Default: none." name:"debug-listen"`
+	MetricsListen string `help:"Address, for any role, of a plain-HTTP listener with /metrics and nothing else, for Prometheus in a network of yours. Default: none." name:"metrics-listen"`
+	DebugListen   string `help:"Loopback address, for any role, of a plain-HTTP listener with /ready, /metrics and Go's profiles at /debug/pprof/. Default: none." name:"debug-listen"`
 
 	Shutdown time.Duration `help:"How long a stop may take." default:"15s"`
 
@@ -123,6 +124,9 @@ func (c *Config) complete() error {
 	}
 	if err := c.checkDebugListen(); err != nil {
 		return err
+	}
+	if _, port, err := net.SplitHostPort(c.MetricsListen); c.MetricsListen != "" && (err != nil || port == "") {
+		return certctl.InvalidField("metrics_listen", "%q is not host:port", c.MetricsListen)
 	}
 	if err := c.SMTP.check(); err != nil {
 		return err

@@ -41,6 +41,22 @@ func (s *server) startDebug(t *tasks, conn *bus.Conn) error {
 	return nil
 }
 
+// startMetrics serves the metrics alone, where Prometheus reaches them: they name
+// issuers and count, and hold nothing that has to be protected within a network.
+func (s *server) startMetrics(t *tasks) error {
+	if s.config.MetricsListen == "" {
+		return nil
+	}
+	listener, err := net.Listen("tcp", s.config.MetricsListen)
+	if err != nil {
+		return certctl.Wrap(certctl.Invalid, err, "the metrics cannot be served on %s", s.config.MetricsListen)
+	}
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", s.metrics.handler())
+	t.run("metrics", s.serveHTTP(listener, mux))
+	return nil
+}
+
 func (s *server) debugHandler(ready func(context.Context) (bool, map[string]string)) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /health", func(http.ResponseWriter, *http.Request) {}) // it answers: it lives

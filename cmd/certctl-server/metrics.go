@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/certctl/certctl"
@@ -17,6 +18,7 @@ import (
 type metrics struct {
 	registry *prometheus.Registry
 	work     *prometheus.HistogramVec
+	requests *prometheus.CounterVec
 }
 
 // gaugeHelp describes the store's measures, with the name of their label.
@@ -26,7 +28,11 @@ var gaugeHelp = map[store.Measure]struct{ label, help string }{
 	store.MeasureEventOutAge:  {"", "Age of the oldest event that is not on the bus yet."},
 	store.MeasureCertificates: {"status", "Certificates by status."},
 	store.MeasureAgents:       {"state", "Agents by state."},
-	store.MeasureExpiry:       {"", "When the first certificate that is in use ends, as Unix time."},
+	store.MeasurePresence:     {"presence", "Active agents by presence: online, offline, never."},
+	store.MeasureIssuerUp:     {"issuer", "0 while the issuer's circuit breaker is open, else 1."},
+	store.MeasureExpiry:       {"issuer", "When the first leaf that is served ends, as Unix time, by the certificate's first issuer."},
+	store.MeasureServed:       {"left", "Certificates in use by what is left of the leaf that is served: none, 1d, 7d, 30d, 90d, more."},
+	store.MeasureTold:         {"state", "Notifications that were not delivered: pending, or failed and waiting for a person."},
 	store.MeasureDeadLetters:  {"", "Messages that were given up and wait for a person."},
 	store.MeasureDeployments:  {"state", "Deployments that are not finished."},
 }
@@ -38,12 +44,18 @@ func newMetrics(st *store.Store) *metrics {
 			Name: "certctl_hint_duration_seconds", Help: "Time to carry out one hint, by verb and outcome.",
 			Buckets: prometheus.ExponentialBuckets(0.001, 4, 9),
 		}, []string{"verb", "outcome"}),
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "certctl_api_requests_total", Help: "Requests that the API has answered, by status code.",
+		}, []string{"code"}),
+	}
+	for _, code := range []int{http.StatusOK, http.StatusInternalServerError} { // a rate needs a series before the first one
+		m.requests.WithLabelValues(strconv.Itoa(code))
 	}
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "certctl_build_info", Help: "1, with the version.", ConstLabels: prometheus.Labels{"version": version},
 	})
 	build.Set(1)
-	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), m.work, build)
+	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), m.work, m.requests, build)
 	m.registry.MustRegister(newTables(st))
 	return m
 }
@@ -51,6 +63,11 @@ func newMetrics(st *store.Store) *metrics {
 // done is told of each hint.
 func (m *metrics) done(verb certctl.HintVerb, outcome bus.Outcome, took time.Duration) {
 	m.work.WithLabelValues(string(verb), string(outcome)).Observe(took.Seconds())
+}
+
+// answered is told of each request of the API.
+func (m *metrics) answered(status int) {
+	m.requests.WithLabelValues(strconv.Itoa(status)).Inc()
 }
 
 func (m *metrics) handler() http.Handler {

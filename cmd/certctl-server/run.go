@@ -56,6 +56,9 @@ func (s *server) run(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := s.startMetrics(t); err != nil {
+		return err
+	}
 	if err := s.startDebug(t, conn); err != nil { // last: it says that all the rest is there
 		return err
 	}

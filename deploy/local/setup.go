@@ -47,8 +47,8 @@ func TestRequirements() []Requirement {
 	)
 }
 
-// AllRequirements are what `./task test:all` needs: further daemons, and a
-// container engine in a network namespace of its own.
+// AllRequirements are what `./task test:all` needs: further daemons, Prometheus, and
+// a container engine in a network namespace of its own.
 func AllRequirements() []Requirement {
 	return append(TestRequirements(),
 		Requirement{Package: "postfix", Present: succeeds(FindPostfix)},
@@ -72,6 +72,7 @@ func AllRequirements() []Requirement {
 		Requirement{Package: "docker.io", Present: succeeds(program("dockerd"))},
 		Requirement{Package: "mmdebstrap", Present: succeeds(program("mmdebstrap"))},
 		Requirement{Package: "iproute2", Present: succeeds(program("ip"))},
+		Requirement{Package: "prometheus", Present: succeeds(program("promtool"))},
 		Requirement{Package: "iptables", Present: succeeds(program("iptables"))},
 		Requirement{Package: "etcd-server", Present: succeeds(program("etcd"))},
 	)
