@@ -180,7 +180,6 @@ type issuersCmd struct {
 type (
 	issuerListCmd   describedList
 	issuerGetCmd    describedGet
-	issuerCreateCmd describedCreate
 	issuerUpdateCmd describedUpdate
 	issuerPauseCmd  struct{ nameArg }
 	issuerResumeCmd struct{ nameArg }
@@ -203,7 +202,37 @@ func (c issuerResumeCmd) Run(s *session) error {
 
 func (c issuerGetCmd) Run(s *session) error { return s.get(issuersPath, c.Name) }
 
-func (c issuerCreateCmd) Run(s *session) error { return s.create(issuersPath, c.File) }
+// issuerCreateCmd also takes the roots of a CA in one's own network from their file,
+// so that the description need not repeat them.
+type issuerCreateCmd struct {
+	fileArg
+	CABundle string `help:"PEM file with the roots of the CA's server: the setting ca_bundle." name:"ca-bundle" env:"-" placeholder:"FILE"`
+	ifMissing
+}
+
+func (c issuerCreateCmd) Run(s *session) error {
+	body, err := readObject(c.File)
+	if err != nil {
+		return err
+	}
+	if c.CABundle != "" {
+		roots, err := readInput(c.CABundle)
+		if err != nil {
+			return err
+		}
+		settings, ok := body["settings"].(object)
+		if !ok {
+			settings = object{}
+			body["settings"] = settings
+		}
+		settings["ca_bundle"] = string(roots)
+	}
+	name, _ := body["name"].(string)
+	if there, err := c.exists(s, issuersPath, name); there || err != nil {
+		return err
+	}
+	return s.change(http.MethodPost, issuersPath, body, waiting{})
+}
 
 func (c issuerUpdateCmd) Run(s *session) error { return s.replace(issuersPath, c.Name, c.File) }
 

@@ -27,10 +27,16 @@ type engine struct {
 	env       []string
 }
 
-// standIns are the images that the stack names and a test machine cannot pull.
-var standIns = map[string][]string{
-	"debian": {"postgres:17-alpine", "nginx:1.28-alpine"},
-	"nats":   {"nats:2.15-alpine"},
+// standIns are the images that Compose files name and a test machine cannot pull,
+// by the Dockerfile that makes them; "debian" is the first, since others rest on it.
+var standIns = []struct {
+	name   string
+	images []string
+}{
+	{"debian", []string{"postgres:17-alpine", "nginx:1.28-alpine"}},
+	{"nats", []string{"nats:2.15-alpine"}},
+	{"haproxy", []string{"haproxy:3.2"}},
+	{"prometheus", []string{"prom/prometheus:v3.5.0"}},
 }
 
 // startEngine runs a dockerd until the test ends.
@@ -123,31 +129,39 @@ func (e *engine) until(what string, patience time.Duration, done func() bool) {
 // build makes the images, and the stand-ins.
 func (e *engine) build() {
 	e.t.Helper()
-	for file, image := range map[string]string{"server": "certctl-server", "agent": "certctl-agent", "proxy": "certctl-proxy", "cli": "certctl"} {
+	for file, image := range map[string]string{
+		"server": "certctl-server", "agent": "certctl-agent", "proxy": "certctl-proxy", "cli": "certctl", "pebble": "certctl-pebble",
+	} {
 		e.run("docker", "build", "-q", "--build-arg", "TARGETARCH=amd64", "-f", "deploy/docker/"+file+".Dockerfile", "-t", image+":dev", ".")
 	}
 	context := e.t.TempDir()
 	must(e.t, os.CopyFS(context, os.DirFS("testdata")))
 	must(e.t, local.Build(e.t.Context(), root, context, local.NATSPackage))
 	must(e.t, os.Link(e.rootfs(), filepath.Join(context, "rootfs.tar")))
-	for name, images := range standIns {
-		e.run("docker", "build", "-q", "-f", filepath.Join(context, name+".Dockerfile"), "-t", images[0], context)
-		for _, image := range images[1:] {
-			e.run("docker", "tag", images[0], image)
+	prometheus, err := exec.LookPath("prometheus")
+	must(e.t, err)
+	e.run("cp", prometheus, context)
+	for _, s := range standIns {
+		e.run("docker", "build", "-q", "-f", filepath.Join(context, s.name+".Dockerfile"), "-t", s.images[0], context)
+		for _, image := range s.images[1:] {
+			e.run("docker", "tag", s.images[0], image)
 		}
 	}
 }
+
+// standInPackages are what the stand-ins need of Debian's.
+const standInPackages = "haproxy,knot,nginx-light,postgresql-15"
 
 // rootfs is a Debian with the programs of the stand-ins, which is kept for later
 // runs: it takes two minutes to make.
 func (e *engine) rootfs() string {
 	e.t.Helper()
-	path, err := filepath.Abs(filepath.Join(root, ".task", "standins.tar"))
+	path, err := filepath.Abs(filepath.Join(root, ".task", "standins-"+standInPackages+".tar"))
 	must(e.t, err)
 	if _, err := os.Stat(path); err == nil {
 		return path
 	}
-	e.run("mmdebstrap", "--quiet", "--variant=minbase", "--include=postgresql-15,nginx-light", "bookworm", path+".new.tar")
+	e.run("mmdebstrap", "--quiet", "--variant=minbase", "--include="+standInPackages, "bookworm", path+".new.tar")
 	must(e.t, os.Rename(path+".new.tar", path))
 	return path
 }

@@ -9,30 +9,43 @@ import (
 	"time"
 )
 
-// The images are built, inspected and run as a user of docker-compose.yml does.
-func TestImagesAndStack(t *testing.T) { //nolint:paralleltest // one engine for all
+// The images are built, inspected and run as users of the Compose files do.
+func TestContainers(t *testing.T) { //nolint:paralleltest,tparallel // one engine for all
 	e := startEngine(t)
 	e.build()
-	e.inspect()
-	t.Cleanup(func() {
-		if t.Failed() {
-			logs, _ := e.try("docker", "compose", "logs", "--no-color", "--tail", "20")
-			t.Log(logs)
-		}
-		_, _ = e.try("docker", "compose", "down", "-v", "--timeout", "5")
-	})
-	e.run("docker", "compose", "up", "-d")
-	e.until("the first certificate is verified", 2*time.Minute, func() bool {
-		status, _ := e.try("docker", "compose", "run", "--rm", "--no-deps", "-T", "certificate", "certificates", "status", "web")
-		return strings.Contains(status, "verified on web")
-	})
-	e.served()
-	// Once more: nothing is made twice.
-	e.run("docker", "compose", "up", "-d")
-	if versions := e.run("docker", "compose", "run", "--rm", "--no-deps", "-T", "certificate", "versions", "list", "--certificate", "web"); strings.Count(versions, "\n") != 1 {
-		t.Errorf("after a second start: %s", versions)
+	for _, test := range []struct {
+		name string
+		run  func(e *engine)
+	}{
+		{"images", (*engine).inspect},
+		{"stack", testStack},
+		{"production", testProduction},
+		{"acme-nginx", testACMENginx},
+		{"private-ca-haproxy", testPrivateCAHAProxy},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			in := *e
+			in.t = t
+			test.run(&in)
+		})
 	}
-	e.noticed()
+}
+
+// testStack runs docker-compose.yml with the overlay for observability.
+func testStack(e *engine) {
+	p := e.project("certctl", nil, "-f", "docker-compose.yml", "-f", "deploy/compose/observability.yml")
+	// Grafana is not to be had from where the stand-ins come.
+	up := []string{"up", "-d", "prometheus", "certificate", "scheduler", "worker"}
+	p.compose(up...)
+	p.verified("web", "web")
+	p.serves("web", "127.0.0.1:9443", "localhost")
+	// Once more: nothing is made twice.
+	p.compose(up...)
+	if versions := p.certctl("versions", "list", "--certificate", "web"); strings.Count(versions, "\n") != 1 {
+		p.t.Errorf("after a second start: %s", versions)
+	}
+	p.watched()
+	p.noticed()
 }
 
 // inspect holds the images against what they promise.
@@ -56,17 +69,6 @@ func (e *engine) inspect() {
 	}
 	if out, err := e.try("docker", "run", "--rm", "certctl-proxy:dev"); err == nil || !strings.Contains(err.Error(), "enroll") {
 		e.t.Errorf("a proxy without settings: %v, %s", err, out)
-	}
-}
-
-// served holds what nginx serves against the chain in the API.
-func (e *engine) served() {
-	e.t.Helper()
-	chain := e.run("docker", "compose", "run", "--rm", "--no-deps", "-T", "certificate", "certificates", "chain", "web")
-	shown := e.run("nsenter", "--net=/run/netns/"+e.namespace, "openssl", "s_client", "-connect", "127.0.0.1:9443", "-servername", "localhost", "-showcerts")
-	begin, end := strings.Index(shown, "-----BEGIN"), strings.Index(shown, "-----END")
-	if begin < 0 || end < begin || !strings.HasPrefix(chain, shown[begin:end]) {
-		e.t.Errorf("served: %s\nin the API: %s", shown, chain)
 	}
 }
 

@@ -1,0 +1,35 @@
+//go:build engine
+
+package images
+
+import "strings"
+
+// testACMENginx has Pebble ask nginx for the proof, and nginx the API.
+func testACMENginx(e *engine) {
+	p := e.project("acme-nginx", nil, "-f", "examples/acme-nginx/compose.yml")
+	p.compose("up", "-d")
+	p.verified("shop", "web")
+	p.serves("shop", "127.0.0.1:9443", "shop.example.test")
+	if chain := p.inside("openssl", "s_client", "-connect", "127.0.0.1:9443", "-servername", "shop.example.test"); !strings.Contains(chain, "Pebble") {
+		p.t.Errorf("not of Pebble: %s", chain)
+	}
+}
+
+// testPrivateCAHAProxy renews once, too: HAProxy is reloaded without a restart.
+func testPrivateCAHAProxy(e *engine) {
+	e.run("docker", "build", "-q", "-f", "examples/private-ca-haproxy/Dockerfile", "-t", "certctl-example-haproxy:dev", ".")
+	p := e.project("private-ca-haproxy", nil, "-f", "examples/private-ca-haproxy/compose.yml")
+	p.compose("up", "-d")
+	p.verified("web", "web")
+	p.serves("web", "127.0.0.1:9443", "shop.internal")
+	first := p.certctl("certificates", "chain", "web")
+	p.certctl("certificates", "renew", "web", "--wait")
+	p.verified("web", "web")
+	p.serves("web", "127.0.0.1:9443", "www.shop.internal")
+	if p.certctl("certificates", "chain", "web") == first {
+		p.t.Error("not renewed")
+	}
+	if restarts := p.run("docker", "inspect", "-f", "{{.RestartCount}}", "certctl-private-ca-haproxy-haproxy-1"); restarts != "0" {
+		p.t.Errorf("HAProxy was restarted %s times", restarts)
+	}
+}
