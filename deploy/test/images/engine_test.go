@@ -33,7 +33,7 @@ var standIns = []struct {
 	name   string
 	images []string
 }{
-	{"debian", []string{"postgres:17-alpine", "nginx:1.28-alpine"}},
+	{"debian", []string{"postgres:17-alpine", "nginx:1.28-alpine", "cznic/knot:3.4"}},
 	{"nats", []string{"nats:2.15-alpine"}},
 	{"haproxy", []string{"haproxy:3.2"}},
 	{"prometheus", []string{"prom/prometheus:v3.5.0"}},
@@ -98,7 +98,8 @@ func (e *engine) run(name string, args ...string) string {
 }
 
 func (e *engine) try(name string, args ...string) (string, error) {
-	ctx, cancel := context.WithTimeout(e.t.Context(), 5*time.Minute)
+	// Also when the test has ended: what it started is stopped then.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(e.t.Context()), 5*time.Minute)
 	defer cancel()
 	var errs bytes.Buffer
 	cmd := e.command(ctx, name, args...)

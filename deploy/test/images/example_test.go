@@ -2,7 +2,10 @@
 
 package images
 
-import "strings"
+import (
+	"strings"
+	"time"
+)
 
 // testACMENginx has Pebble ask nginx for the proof, and nginx the API.
 func testACMENginx(e *engine) {
@@ -13,6 +16,19 @@ func testACMENginx(e *engine) {
 	if chain := p.inside("openssl", "s_client", "-connect", "127.0.0.1:9443", "-servername", "shop.example.test"); !strings.Contains(chain, "Pebble") {
 		p.t.Errorf("not of Pebble: %s", chain)
 	}
+}
+
+// testACMEWildcard has certctl write TXT records into a zone of Knot's, where Pebble
+// looks for them. None stays.
+func testACMEWildcard(e *engine) {
+	p := e.project("acme-wildcard-dns01", nil, "-f", "examples/acme-wildcard-dns01/compose.yml")
+	p.compose("up", "-d")
+	p.verified("web", "web")
+	p.serves("web", "127.0.0.1:9443", "any.example.test")
+	p.until("the zone has no TXT record", time.Minute, func() bool {
+		zone := p.compose("exec", "-T", "dns", "knotc", "-s", "/storage/knot.sock", "zone-read", "example.test")
+		return strings.Contains(zone, "SOA") && !strings.Contains(zone, "TXT")
+	})
 }
 
 // testPrivateCAHAProxy renews once, too: HAProxy is reloaded without a restart.

@@ -21,6 +21,7 @@ func TestContainers(t *testing.T) { //nolint:paralleltest,tparallel // one engin
 		{"stack", testStack},
 		{"production", testProduction},
 		{"acme-nginx", testACMENginx},
+		{"acme-wildcard-dns01", testACMEWildcard},
 		{"private-ca-haproxy", testPrivateCAHAProxy},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -1,4 +1,4 @@
-# Stands in for the images postgres and nginx, which a test machine cannot pull:
+# Stands in for the images postgres, nginx and knot, which a test machine cannot pull:
 # the same programs from Debian's packages, with as much of the images' contract
 # as docker-compose.yml relies on.
 FROM scratch
