@@ -95,7 +95,7 @@ func (t *tx) startings(ctx context.Context, starts []certctl.AttemptStart) ([]*s
 	rows, err := t.Query(ctx, `
 		select o.id, o.certificate_id, o.state, o.wait, o.revision, o.attempts, o.lost_leases,
 			i.concurrency > 0 or i.rate_count > 0 or i.health = 'down', i.paused or c.paused,
-			coalesce(a.paused, false), coalesce(a.n, 0), coalesce(a.outcome, ''), a.lease_until, coalesce(a.external_url, ''), a.state
+			coalesce(a.paused and a.outcome = '', false), coalesce(a.n, 0), coalesce(a.outcome, ''), a.lease_until, coalesce(a.external_url, ''), a.state
 		from cert_order o join issuer i on i.id = o.issuer_id join certificate c on c.id = o.certificate_id
 		left join attempt a on a.order_id = o.id and a.n = o.attempts
 		where o.id = any($1) order by o.id`, ids)

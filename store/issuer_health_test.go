@@ -136,6 +136,34 @@ func TestOrdersGoToTheNextIssuer(t *testing.T) {
 	w.consistent()
 }
 
+// An attempt that was paused at the CA that is down is over: the next issuer is
+// asked by an attempt of its own.
+func TestAPausedAttemptStaysWithTheIssuerThatIsDown(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	if _, err := w.CreateIssuer(w.ctx, w.admin, certctl.IssuerRequest{Name: "spare", Kind: certctl.IssuerLocal}); err != nil {
+		t.Fatal(err)
+	}
+	r := request("shop")
+	r.Issuers, r.CSR = []string{"local", "spare"}, csrFor(t, "shop.example.com")
+	c := w.submit(r)
+	o := w.orders(c, certctl.OrderReady)[0]
+	a := w.begin("w", o.ID)[0]
+	w.finish(pause(a, certctl.WaitCA, time.Hour))
+	w.exec(`update issuer set health = 'down', outages = 5, down_since = now() - interval '2 hours', probe_at = now() + interval '1 hour' where name = 'local'`)
+	w.comesDue(o.ID)
+	if got := w.begin("w", o.ID); len(got) != 0 {
+		t.Fatalf("begun at the issuer that is down: %+v", got)
+	}
+	spare := w.health("spare")
+	begun := w.begin("w", o.ID)
+	if len(begun) != 1 || begun[0].Issuer != spare.ID || begun[0].N != a.N+1 {
+		t.Fatalf("begun %+v", begun)
+	}
+	w.finish(w.success(begun[0], "shop.example.com"))
+	w.consistent()
+}
+
 func TestARateIsSharedByAllReplicas(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
