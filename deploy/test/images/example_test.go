@@ -49,3 +49,28 @@ func testPrivateCAHAProxy(e *engine) {
 		p.t.Errorf("HAProxy was restarted %s times", restarts)
 	}
 }
+
+// testMultiIssuer stops the first CA. What would have been ordered there comes from
+// the second.
+func testMultiIssuer(e *engine) {
+	p := e.project("multi-issuer", nil, "-f", "examples/multi-issuer/compose.yml")
+	p.compose("up", "-d")
+	p.verified("web", "web")
+	p.certctl("policies", "create", "-f", "/impatient.yaml")
+	p.compose("stop", "pebble")
+	names := []string{"a", "b", "c", "d", "e"}
+	for _, name := range names {
+		p.certctl("certificates", "create", name, "-d", name+".example.test", "--issuer", "pebble,second",
+			"--renewal-policy", "impatient", "--target", "web")
+	}
+	p.until("all are active", 6*time.Minute, func() bool {
+		active, _ := p.tryCompose("run", "--rm", "--no-deps", "-T", "certificate", "certificates", "list", "--status", "active")
+		return strings.Count(active, "example.test") == len(names)+1
+	})
+	for _, name := range names {
+		p.serves(name, "127.0.0.1:9443", name+".example.test")
+	}
+	if moved := p.certctl("events", "list", "--name", "order_issuer_switched"); strings.Count(moved, "order_issuer_switched") != len(names) {
+		p.t.Errorf("moved to the second: %s", moved)
+	}
+}

@@ -23,6 +23,7 @@ func TestContainers(t *testing.T) { //nolint:paralleltest,tparallel // one engin
 		{"acme-nginx", testACMENginx},
 		{"acme-wildcard-dns01", testACMEWildcard},
 		{"private-ca-haproxy", testPrivateCAHAProxy},
+		{"multi-issuer", testMultiIssuer},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			in := *e
