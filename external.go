@@ -12,8 +12,13 @@ type ExternalAccount struct {
 	SealedKey []byte // under the "secrets" KEK
 	URL       string // the CA's name for it; empty until registered
 	Contact   []string
+	Given     bool // the CA has it already: another client has registered it
 	CreatedAt time.Time
 }
+
+// SecretAccountKey is the secret of an issuer that is the key of an account which
+// its CA has already. It becomes the issuer's account, see ExternalAccount.
+const SecretAccountKey = "account_key"
 
 // ExternalHold is the claim of an order to be the only one that asks an account
 // for a set of names: CAs merge orders for the same names, and a key each would

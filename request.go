@@ -205,6 +205,7 @@ type IssuerRequest struct {
 	Rate        Rate
 	Duplicates  Rate // see Issuer
 	Priced      bool
+	Account     *ExternalAccount // one that the CA has already; nil: the issuer registers its own
 }
 
 // PrincipalPatch changes a principal; nil fields stay as they are.

@@ -153,16 +153,22 @@ func (r *replica) handle(ctx context.Context, hint certctl.Hint) error {
 // orderFor submits a certificate of the ACME issuer with its client's request.
 func (w *acmeWorld) orderFor(name string, dns ...string) (certctl.Certificate, certctl.ID) {
 	w.t.Helper()
+	c := w.orderAt("pebble", name, dns...)
+	return c, w.order(c).ID
+}
+
+// orderAt is orderFor of another issuer.
+func (w *acmeWorld) orderAt(issuer, name string, dns ...string) certctl.Certificate {
+	w.t.Helper()
 	key, err := certctl.ECDSAP256.Generate()
 	w.must(err)
 	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{DNSNames: dns}, key)
 	w.must(err)
 	csr, err := certctl.ParseCSR(der)
 	w.must(err)
-	made, err := w.SubmitCertificate(w.ctx, w.admin, certctl.CertificateRequest{Name: name, Issuers: []string{"pebble"}, CSR: csr}, certctl.Idempotency{})
+	made, err := w.SubmitCertificate(w.ctx, w.admin, certctl.CertificateRequest{Name: name, Issuers: []string{issuer}, CSR: csr}, certctl.Idempotency{})
 	w.must(err)
-	c := made.Certificate
-	return c, w.orders(c)[0].ID
+	return made.Certificate
 }
 
 // hurry makes everything due that waits.

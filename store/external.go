@@ -17,8 +17,8 @@ const dueExternal = "external_order"
 func (s *Store) ExternalAccount(ctx context.Context, issuer certctl.ID, directory string) (certctl.ExternalAccount, error) {
 	a := certctl.ExternalAccount{Issuer: issuer, Directory: directory}
 	err := s.pool.QueryRow(ctx, `
-		select id, sealed_key, url, contact, created_at from external_account where issuer_id = $1 and directory = $2`, issuer, directory).
-		Scan(&a.ID, &a.SealedKey, &a.URL, &a.Contact, &a.CreatedAt)
+		select id, sealed_key, url, contact, given, created_at from external_account where issuer_id = $1 and directory = $2`, issuer, directory).
+		Scan(&a.ID, &a.SealedKey, &a.URL, &a.Contact, &a.Given, &a.CreatedAt)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return a, certctl.Errorf(certctl.NotFound, "the issuer %s has no account at %s yet", issuer, directory)
 	}
@@ -31,6 +31,25 @@ func (s *Store) AddExternalAccount(ctx context.Context, a certctl.ExternalAccoun
 		insert into external_account (id, issuer_id, directory, sealed_key) values ($1, $2, $3, $4)`,
 		a.ID, a.Issuer, a.Directory, a.SealedKey)
 	return failed(err, "the account could not be recorded")
+}
+
+// giveAccount makes an account that a CA has already an issuer's. One that the CA
+// has confirmed stays: what was issued through it is revoked through it.
+func (t *tx) giveAccount(ctx context.Context, issuer certctl.ID, a *certctl.ExternalAccount) error {
+	if a == nil {
+		return nil
+	}
+	if err := t.put(ctx, `delete from external_account where issuer_id = $1 and directory = $2 and url = ''`, issuer, a.Directory); err != nil {
+		return err
+	}
+	tag, err := t.Exec(ctx, `
+		insert into external_account (id, issuer_id, directory, sealed_key, given) values ($1, $2, $3, $4, true) on conflict do nothing`,
+		a.ID, issuer, a.Directory, a.SealedKey)
+	if err == nil && tag.RowsAffected() == 0 {
+		return certctl.Errorf(certctl.Conflict, "the issuer has an account at %s already", a.Directory).
+			WithRemedy("make another issuer for another account")
+	}
+	return err
 }
 
 // RegisterExternalAccount records what the CA calls an account, and whom it may

@@ -37,6 +37,9 @@ func (s *Store) CreateIssuer(ctx context.Context, actor certctl.Actor, request c
 			request.Rate.Count, int64(request.Rate.Per), request.Duplicates.Count, int64(request.Duplicates.Per), request.Priced); err != nil {
 			return nameTaken(err, certctl.ObjectIssuer, request.Name)
 		}
+		if err := t.giveAccount(ctx, id, request.Account); err != nil {
+			return err
+		}
 		t.event(team, certctl.AggregateIssuer, id, certctl.EventIssuerCreated, map[string]any{"name": request.Name, "kind": request.Kind})
 		issuer, err = t.issuer(ctx, id)
 		return err
@@ -80,7 +83,7 @@ func (s *Store) ListIssuers(ctx context.Context, actor certctl.Actor, filter cer
 }
 
 // UpdateIssuer changes an issuer's name, settings, secrets (kept when the
-// request has none) and limit; kind and trust are fixed, since they are what
+// request has none), account and limit; kind and trust are fixed, since they are what
 // certificates were ordered for. What waits because of the issuer is tried again
 // at once.
 func (s *Store) UpdateIssuer(ctx context.Context, actor certctl.Actor, ref string, request certctl.IssuerRequest) (certctl.Issuer, error) {
@@ -117,6 +120,9 @@ func (s *Store) UpdateIssuer(ctx context.Context, actor certctl.Actor, ref strin
 			where id = $1`, f.id, request.Name, string(request.Settings), request.Sealed, request.Concurrency,
 			request.Rate.Count, int64(request.Rate.Per), request.Duplicates.Count, int64(request.Duplicates.Per), request.Priced); err != nil {
 			return nameTaken(err, certctl.ObjectIssuer, request.Name)
+		}
+		if err := t.giveAccount(ctx, f.id, request.Account); err != nil {
+			return err
 		}
 		if err := t.askAgain(ctx, f.id); err != nil {
 			return err

@@ -14,6 +14,9 @@ import (
 type IssuerKinds interface {
 	Validate(kind string, settings json.RawMessage) error
 	Secrets(kind string) []string
+	// Directory returns the server at which an issuer has an account; "" for kinds
+	// that have none.
+	Directory(kind string, settings json.RawMessage) (string, error)
 	Trust(kind string) certctl.TrustClass
 	Duplicates(kind string) certctl.Rate
 	Priced(kind string) bool
@@ -73,8 +76,8 @@ func (s *Server) issuerRequest(id certctl.ID, b gen.IssuerRequest) (certctl.Issu
 	if request.Trust == "" {
 		request.Trust = s.Issuers.Trust(b.Kind)
 	}
-	if len(b.Secrets) == 0 {
-		return request, nil
+	if err := s.giveAccount(&request, b.Secrets); err != nil || len(b.Secrets) == 0 {
+		return request, err
 	}
 	var bad certctl.FieldErrors
 	for name := range b.Secrets {

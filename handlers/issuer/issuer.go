@@ -27,6 +27,9 @@ type Descriptor struct {
 	Reasons []certctl.RevocationReason
 	// Validate refuses settings that cannot work, with a field for each.
 	Validate func(settings json.RawMessage) error
+	// Accounts returns the server at which an issuer with such settings has an
+	// account; nil: it has none.
+	Accounts func(settings json.RawMessage) (directory string, err error)
 	// Preflight looks at what the CA will look at before it issues; nil: nothing
 	// but certctl itself decides.
 	Preflight func(ctx context.Context, installation string, issuer certctl.Issuer, names certctl.Names) ([]certctl.PreflightCheck, error)
@@ -48,6 +51,7 @@ var kinds = []Descriptor{
 		// Let's Encrypt's limit per exact set of names. A CA that gives more has it
 		// raised in its issuer.
 		Duplicates: certctl.Rate{Count: 5, Per: certctl.Duration(7 * certctl.Day)},
+		Accounts:   acme.Directory,
 		Preflight: func(ctx context.Context, installation string, issuer certctl.Issuer, names certctl.Names) ([]certctl.PreflightCheck, error) {
 			return acme.Preflight{Installation: installation}.Run(ctx, issuer, names)
 		},
@@ -86,6 +90,16 @@ func (k Kinds) Preflight(ctx context.Context, issuer certctl.Issuer, names certc
 func (Kinds) Secrets(kind string) []string {
 	descriptor, _ := find(kind)
 	return descriptor.Secrets
+}
+
+// Directory returns the server at which an issuer has an account; "" where its
+// kind has none.
+func (Kinds) Directory(kind string, settings json.RawMessage) (string, error) {
+	descriptor, err := find(kind)
+	if err != nil || descriptor.Accounts == nil {
+		return "", err
+	}
+	return descriptor.Accounts(settings)
 }
 
 // Trust returns the trust class of a kind's certificates.

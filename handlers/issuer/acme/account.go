@@ -2,6 +2,7 @@ package acme
 
 import (
 	"context"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -46,7 +47,7 @@ func (c *CA) account(ctx context.Context) (identity, error) {
 	id := identity{ExternalAccount: a}
 	der, err := c.secrets.Open("external_account", a.ID, "sealed_key", a.SealedKey)
 	if err == nil {
-		id.key, err = x509.ParseECPrivateKey(der)
+		id.key, err = accountKey(a, der)
 	}
 	if err != nil {
 		return id, misconfigured(err, "the key of the account at %s cannot be opened: %s", c.settings.Directory, certctl.ErrorMessage(err))
@@ -55,6 +56,22 @@ func (c *CA) account(ctx context.Context) (identity, error) {
 		return id, nil
 	}
 	return c.register(ctx, id)
+}
+
+// accountKey reads a key of ours, or one that came with its account.
+func accountKey(a certctl.ExternalAccount, der []byte) (crypto.Signer, error) {
+	if !a.Given {
+		return x509.ParseECPrivateKey(der)
+	}
+	key, err := x509.ParsePKCS8PrivateKey(der)
+	if err != nil {
+		return nil, err
+	}
+	signer, ok := key.(crypto.Signer)
+	if !ok {
+		return nil, certctl.Errorf(certctl.Invalid, "a %T cannot sign", key)
+	}
+	return signer, nil
 }
 
 func (c *CA) newAccount(ctx context.Context) (certctl.ExternalAccount, error) {
@@ -80,6 +97,9 @@ func (c *CA) register(ctx context.Context, id identity) (identity, error) {
 	if err != nil {
 		return id, err
 	}
+	if id.Given && id.URL == "" {
+		return c.find(ctx, s, id)
+	}
 	request := legoacme.Account{TermsOfServiceAgreed: c.settings.Terms, Contact: c.contact()}
 	switch {
 	case id.URL != "":
@@ -102,6 +122,31 @@ func (c *CA) register(ctx context.Context, id identity) (identity, error) {
 		return id, s.transport.failed(nil, "the CA names no account")
 	}
 	id.Contact = request.Contact
+	return id, c.store.RegisterExternalAccount(ctx, id.ExternalAccount)
+}
+
+// find asks the CA which account a given key has, and for none to be made (RFC
+// 8555 section 7.3.1). Contacts that the settings name become its contacts.
+func (c *CA) find(ctx context.Context, s *session, id identity) (identity, error) {
+	found, err := s.Accounts.New(legoacme.Account{OnlyReturnExisting: true})
+	if err != nil {
+		failure := s.transport.failed(err, "the CA does not know the account whose key was given")
+		if failure.Code == "acme_accountDoesNotExist" {
+			failure.Message = "the CA has no account with the key that was given as " + certctl.SecretAccountKey +
+				": give the key of one that it has, or make an issuer without, which registers its own"
+		}
+		return id, failure
+	}
+	if found.Location == "" || found.Status != legoacme.StatusValid {
+		return id, misconfigured(nil, "the account whose key was given is %q at the CA: make an issuer without %s, which registers its own",
+			certctl.Clip(found.Status, 20), certctl.SecretAccountKey)
+	}
+	if contact := c.contact(); len(contact) > 0 && !slices.Equal(contact, found.Contact) {
+		if _, err := s.Accounts.Update(found.Location, legoacme.Account{Contact: contact}); err != nil {
+			return id, s.transport.failed(err, "the CA does not take the account's contacts")
+		}
+	}
+	id.URL, id.Contact = found.Location, c.contact()
 	return id, c.store.RegisterExternalAccount(ctx, id.ExternalAccount)
 }
 

@@ -1,7 +1,7 @@
 package acme
 
 import (
-	"crypto/ecdsa"
+	"crypto"
 	"sync"
 	"time"
 
@@ -34,7 +34,7 @@ func (d *directoryCache) put(body []byte) {
 // identity is an account with its opened key.
 type identity struct {
 	certctl.ExternalAccount
-	key *ecdsa.PrivateKey
+	key crypto.Signer
 }
 
 // identities keeps the accounts that this process has opened.

@@ -66,6 +66,13 @@ func Validate(raw json.RawMessage) error {
 	return err
 }
 
+// Directory returns the URL of the directory that settings mean: an account is
+// good there.
+func Directory(raw json.RawMessage) (string, error) {
+	s, err := parseSettings(raw)
+	return s.Directory, err
+}
+
 // parseSettings reads settings and fills in what they leave out.
 func parseSettings(raw json.RawMessage) (Settings, error) {
 	var s Settings

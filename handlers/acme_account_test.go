@@ -1,0 +1,99 @@
+package handlers_test
+
+import (
+	"crypto/x509"
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/certctl/certctl"
+	"github.com/certctl/certctl/handlers/issuer/acme"
+	"github.com/certctl/certctl/handlers/issuer/acme/acmetest"
+)
+
+// given makes another issuer at the same server, with the key of an account.
+func (w *acmeWorld) given(name string, pkcs8 []byte) certctl.Issuer {
+	w.t.Helper()
+	settings := acme.Settings{Directory: w.pebble.Directory, Terms: true, CABundle: w.pebble.CABundle, Private: true}
+	encoded, err := json.Marshal(settings)
+	w.must(err)
+	account := &certctl.ExternalAccount{ID: certctl.NewID(time.Now()), Directory: settings.Directory, Given: true}
+	account.SealedKey, err = w.secrets.Seal("external_account", account.ID, "sealed_key", pkcs8)
+	w.must(err)
+	made, err := w.CreateIssuer(w.ctx, w.admin, certctl.IssuerRequest{
+		Name: name, Kind: acme.Kind, Settings: encoded, Trust: certctl.TrustPublic, Account: account,
+	})
+	w.must(err)
+	return made
+}
+
+func pkcs8Of(t *testing.T, algorithm certctl.KeyAlgorithm) []byte {
+	t.Helper()
+	key, err := algorithm.Generate()
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return der
+}
+
+// An account that another client has registered is found by its key.
+func TestAGivenAccountIsUsed(t *testing.T) {
+	t.Parallel()
+	w := newACME(t, acmetest.Options{})
+	c, _ := w.orderFor("first", "first.example.com")
+	r := w.worker("a", immortal)
+	w.until("issued", always(r), w.issued(c))
+	registered, err := w.ExternalAccount(w.ctx, w.ca.ID, w.pebble.Directory)
+	w.must(err)
+	der, err := w.secrets.Open("external_account", registered.ID, "sealed_key", registered.SealedKey)
+	w.must(err)
+	key, err := x509.ParseECPrivateKey(der)
+	w.must(err)
+	der, err = x509.MarshalPKCS8PrivateKey(key)
+	w.must(err)
+	issuer := w.given("moved", der)
+	c = w.orderAt("moved", "second", "second.example.com")
+	w.until("issued through the given account", always(r), w.issued(c))
+	found, err := w.ExternalAccount(w.ctx, issuer.ID, w.pebble.Directory)
+	w.must(err)
+	if found.URL != registered.URL || !found.Given {
+		t.Errorf("the account is %+v, want %s", found, registered.URL)
+	}
+	// What the CA has confirmed stays.
+	again := certctl.ExternalAccount{ID: certctl.NewID(time.Now()), Directory: w.pebble.Directory, SealedKey: []byte("another")}
+	if _, err := w.UpdateIssuer(w.ctx, w.admin, "moved", certctl.IssuerRequest{
+		Name: "moved", Kind: acme.Kind, Settings: issuer.Settings, Account: &again,
+	}); certctl.ErrorCode(err) != certctl.Conflict {
+		t.Errorf("another account is taken: %v", err)
+	}
+	w.clean()
+}
+
+// A key that the CA does not know makes no account; another one can be given.
+func TestAGivenAccountThatTheCADoesNotKnowIsNotMade(t *testing.T) {
+	t.Parallel()
+	w := newACME(t, acmetest.Options{})
+	issuer := w.given("moved", pkcs8Of(t, certctl.RSA2048))
+	c := w.orderAt("moved", "shop", "shop.example.com")
+	r := w.worker("a", immortal)
+	w.until("it is refused", always(r), func() bool { return strings.Contains(w.order(c).Message, "has no account with the key") })
+	if n := w.pebble.Count(acmetest.NewAccount); n != 0 {
+		t.Errorf("%d accounts are made", n)
+	}
+	stored, err := w.ExternalAccount(w.ctx, issuer.ID, w.pebble.Directory)
+	w.must(err)
+	corrected := certctl.ExternalAccount{ID: certctl.NewID(time.Now()), Directory: w.pebble.Directory, SealedKey: []byte("another")}
+	if _, err := w.UpdateIssuer(w.ctx, w.admin, "moved", certctl.IssuerRequest{
+		Name: "moved", Kind: acme.Kind, Settings: issuer.Settings, Account: &corrected,
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if now, err := w.ExternalAccount(w.ctx, issuer.ID, w.pebble.Directory); err != nil || now.ID == stored.ID {
+		t.Errorf("the account is not replaced: %+v, %v", now, err)
+	}
+}
