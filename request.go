@@ -50,6 +50,7 @@ type ImportRequest struct {
 	Chain     Chain
 	SealedKey []byte // PKCS#8 under the "secrets" KEK; empty: monitored
 	Holder    ID     // of the holder to be made, drawn by whoever sealed the key, which is bound to it
+	Issued    bool   // the first of its issuers has issued it, for the account that it has here
 }
 
 // RenewRequest renews a certificate now.

@@ -112,12 +112,16 @@ func (t *tx) importVersion(ctx context.Context, sub *submission, leaf certctl.Le
 		return err
 	}
 	holder, version := sub.holders[0].id, certctl.NewID(t.now)
+	issuer, err := t.importedFrom(ctx, sub, request)
+	if err != nil {
+		return err
+	}
 	if err := t.put(ctx, `
 		insert into version (id, certificate_id, holder_id, revision, serial, fingerprint, spki, algorithm,
-			not_before, not_after, leaf, chain_digest, origin, renew_at)
-		values ($1, $2, $3, 1, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`,
+			not_before, not_after, leaf, chain_digest, origin, renew_at, issuer_id)
+		values ($1, $2, $3, 1, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)`,
 		version, sub.id, holder, string(leaf.Serial), leaf.Fingerprint, leaf.SPKI, string(leaf.Algorithm),
-		leaf.NotBefore, leaf.NotAfter, request.Leaf, chain.Digest(), string(certctl.VersionImported), renewAt); err != nil {
+		leaf.NotBefore, leaf.NotAfter, request.Leaf, chain.Digest(), string(certctl.VersionImported), renewAt, issuer); err != nil {
 		return err
 	}
 	if err := t.put(ctx, `update holder set version_id = $2, sealed_key = $3 where id = $1`, holder, version, request.SealedKey); err != nil {
@@ -132,6 +136,12 @@ func (t *tx) importVersion(ctx context.Context, sub *submission, leaf certctl.Le
 			return err
 		}
 	}
+	if !issuer.IsZero() {
+		at := certctl.FirstRenewalInfo(leaf.NotBefore, leaf.NotAfter, t.now, spreadOf(sub.id))
+		if err := t.due(ctx, renewalInfoDue(version, issuer, at)); err != nil {
+			return err
+		}
+	}
 	if err := t.watchExpiry(ctx, []certctl.ID{version}); err != nil {
 		return err
 	}
@@ -140,6 +150,23 @@ func (t *tx) importVersion(ctx context.Context, sub *submission, leaf certctl.Le
 		specs[i] = deploymentSpec{sub.id, b.id, b.target.id, b.target.agent, version}
 	}
 	return t.newDeployments(ctx, specs)
+}
+
+// importedFrom is the issuer that has issued an import: it is asked when to renew
+// the leaf, told what replaces it, and can revoke it. What our own CA has issued
+// is known here, or was lost, and comes back another way.
+func (t *tx) importedFrom(ctx context.Context, sub *submission, request certctl.ImportRequest) (certctl.ID, error) {
+	if !request.Issued {
+		return certctl.NoID, nil
+	}
+	if len(sub.issuers) == 0 {
+		return certctl.NoID, certctl.InvalidField("/issued_by_issuer", "names no issuer: say which under issuer")
+	}
+	issuer, err := t.issuer(ctx, sub.issuers[0].id)
+	if err == nil && issuer.Kind == certctl.IssuerLocal {
+		err = certctl.InvalidField("/issued_by_issuer", "is for CAs that are not ours: what %s issues is recorded when it is issued", issuer.Name)
+	}
+	return issuer.ID, err
 }
 
 // newToUs refuses a leaf that is known already, and one with a blocked key.

@@ -119,3 +119,32 @@ func TestAKeyModeImportedWithoutTargetsBecomesTheClients(t *testing.T) {
 	}
 	w.consistent()
 }
+
+// What a CA has issued for the account that it has here is asked about there, and
+// its renewal replaces it.
+func TestAnImportMayBeOfItsIssuer(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	foreign, err := w.CreateIssuer(w.ctx, w.admin, certctl.IssuerRequest{Name: "elsewhere", Kind: "acme", Trust: certctl.TrustPublic})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := importing(t, "moved", []string{"elsewhere"})
+	r.Issued = true
+	c := w.imports(r)
+	v := w.holders(c)[0].Version
+	if v.Issuer != foreign.ID || v.Origin != certctl.VersionImported {
+		t.Errorf("version %+v", v)
+	}
+	jobs, err := w.RenewalInfoJobs(w.ctx, []certctl.ID{v.ID})
+	if err != nil || len(jobs) != 1 || jobs[0].Issuer.ID != foreign.ID {
+		t.Errorf("it is asked about as %+v, %v", jobs, err)
+	}
+	for _, issuers := range [][]string{nil, {"local"}} {
+		r := importing(t, "other", issuers)
+		r.Issued = true
+		_, err := w.ImportCertificate(w.ctx, w.admin, r)
+		refused(t, err, certctl.Invalid, "/issued_by_issuer")
+	}
+	w.consistent()
+}

@@ -41,7 +41,7 @@ func (s *Server) importRequest(b gen.ImportRequest) (certctl.ImportRequest, erro
 	request := certctl.ImportRequest{CertificateRequest: certctl.CertificateRequest{
 		Team: b.Team, Name: b.Name, Profile: b.Profile, RenewalPolicy: b.RenewalPolicy, Owner: b.Owner, Labels: b.Labels,
 		Bindings: bindings(b.Targets, b.Bindings), Origin: certctl.OriginImport,
-	}}
+	}, Issued: b.IssuedByIssuer}
 	if b.Issuer != "" {
 		request.Issuers = []string{b.Issuer}
 	}

@@ -148,12 +148,16 @@ type certImportCmd struct {
 	PKCS12   string   `help:"PKCS#12 file instead." env:"-" placeholder:"FILE" name:"pkcs12"`
 	Password string   `help:"File with the password of the PKCS#12." env:"-" placeholder:"FILE" name:"password-file"`
 	Issuer   string   `help:"Issuer of later renewals; without it the certificate is monitored." env:"-"`
+	Issued   bool     `help:"The issuer has issued it, for the account that it has here." env:"-"`
 	Target   []string `help:"Targets to install it on." env:"-" sep:","`
 }
 
 func (c certImportCmd) Run(s *session) error {
 	body := object{"name": c.Name}
 	setText(body, "issuer", c.Issuer)
+	if c.Issued {
+		body["issued_by_issuer"] = true
+	}
 	set(body, "targets", c.Target)
 	for field, file := range map[string]string{"certificate": c.Cert, "private_key": c.Key, "pkcs12": c.PKCS12, "password": c.Password} {
 		if file == "" {
