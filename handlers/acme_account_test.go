@@ -64,6 +64,9 @@ func TestAGivenAccountIsUsed(t *testing.T) {
 	if found.URL != registered.URL || !found.Given {
 		t.Errorf("the account is %+v, want %s", found, registered.URL)
 	}
+	if n := w.pebble.Accounts(); n != 1 {
+		t.Errorf("%d accounts are made", n)
+	}
 	// What the CA has confirmed stays.
 	again := certctl.ExternalAccount{ID: certctl.NewID(time.Now()), Directory: w.pebble.Directory, SealedKey: []byte("another")}
 	if _, err := w.UpdateIssuer(w.ctx, w.admin, "moved", certctl.IssuerRequest{
@@ -82,7 +85,7 @@ func TestAGivenAccountThatTheCADoesNotKnowIsNotMade(t *testing.T) {
 	c := w.orderAt("moved", "shop", "shop.example.com")
 	r := w.worker("a", immortal)
 	w.until("it is refused", always(r), func() bool { return strings.Contains(w.order(c).Message, "has no account with the key") })
-	if n := w.pebble.Count(acmetest.NewAccount); n != 0 {
+	if n := w.pebble.Accounts(); n != 0 {
 		t.Errorf("%d accounts are made", n)
 	}
 	stored, err := w.ExternalAccount(w.ctx, issuer.ID, w.pebble.Directory)

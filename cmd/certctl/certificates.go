@@ -18,24 +18,25 @@ const certificatesPath = "/api/v1/certificates"
 var certificateColumns = columns{"name", "STATUS=status.state", "NAMES=dns_names", "ISSUER=issuers.name", "TARGETS=bindings.target.name", "EXPIRES=not_after", "REASON=status.reason"}
 
 type certificatesCmd struct {
-	List     certListCmd     `cmd:"" help:"List certificates."`
-	Get      certGetCmd      `cmd:"" help:"Show one with its whole status."`
-	Create   certCreateCmd   `cmd:"" help:"Submit one."`
-	Update   certUpdateCmd   `cmd:"" help:"Change one."`
-	Import   certImportCmd   `cmd:"" help:"Take in one that exists."`
-	Renew    certRenewCmd    `cmd:"" help:"Renew now."`
-	CSR      certCSRCmd      `cmd:"" name:"csr" help:"Send the CSR of the next cycle."`
-	Revoke   certRevokeCmd   `cmd:"" help:"Revoke all unexpired versions."`
-	Archive  certArchiveCmd  `cmd:"" aliases:"delete" help:"Stop managing one; installed files stay."`
-	Bind     certBindCmd     `cmd:"" help:"Install it on one more target."`
-	Unbind   certUnbindCmd   `cmd:"" help:"Stop installing it on a target."`
-	Chain    certChainCmd    `cmd:"" help:"Print leaf and chain as PEM."`
-	Redeploy certRedeployCmd `cmd:"" help:"Install the current leaf once more."`
-	Rollback certRollbackCmd `cmd:"" help:"Go back to the leaf before, or to another earlier one."`
-	Explain  certExplainCmd  `cmd:"" help:"Say why it is or is not renewed, and what happens next."`
-	Pause    certPauseCmd    `cmd:"" help:"Stop renewing and installing it."`
-	Resume   certResumeCmd   `cmd:"" help:"Go on after a pause."`
-	Status   certStatusCmd   `cmd:"" help:"Show where it stands, and wait for it with --watch."`
+	List       certListCmd       `cmd:"" help:"List certificates."`
+	Get        certGetCmd        `cmd:"" help:"Show one with its whole status."`
+	Create     certCreateCmd     `cmd:"" help:"Submit one."`
+	Update     certUpdateCmd     `cmd:"" help:"Change one."`
+	Import     certImportCmd     `cmd:"" help:"Take in one that exists."`
+	ImportFrom certImportFromCmd `cmd:"" name:"import-from" help:"Take over what certbot, acme.sh or lego renews."`
+	Renew      certRenewCmd      `cmd:"" help:"Renew now."`
+	CSR        certCSRCmd        `cmd:"" name:"csr" help:"Send the CSR of the next cycle."`
+	Revoke     certRevokeCmd     `cmd:"" help:"Revoke all unexpired versions."`
+	Archive    certArchiveCmd    `cmd:"" aliases:"delete" help:"Stop managing one; installed files stay."`
+	Bind       certBindCmd       `cmd:"" help:"Install it on one more target."`
+	Unbind     certUnbindCmd     `cmd:"" help:"Stop installing it on a target."`
+	Chain      certChainCmd      `cmd:"" help:"Print leaf and chain as PEM."`
+	Redeploy   certRedeployCmd   `cmd:"" help:"Install the current leaf once more."`
+	Rollback   certRollbackCmd   `cmd:"" help:"Go back to the leaf before, or to another earlier one."`
+	Explain    certExplainCmd    `cmd:"" help:"Say why it is or is not renewed, and what happens next."`
+	Pause      certPauseCmd      `cmd:"" help:"Stop renewing and installing it."`
+	Resume     certResumeCmd     `cmd:"" help:"Go on after a pause."`
+	Status     certStatusCmd     `cmd:"" help:"Show where it stands, and wait for it with --watch."`
 }
 
 type certListCmd struct {

@@ -47,8 +47,8 @@ func TestRequirements() []Requirement {
 	)
 }
 
-// AllRequirements are what `./task test:all` needs: further daemons, Prometheus, a
-// container engine in a network namespace of its own, and what looks at packages.
+// AllRequirements are what `./task test:all` needs: further daemons, Prometheus, other
+// ACME clients, and a container engine in a network namespace of its own.
 func AllRequirements() []Requirement {
 	return append(TestRequirements(),
 		Requirement{Package: "postfix", Present: succeeds(FindPostfix)},
@@ -69,10 +69,11 @@ func AllRequirements() []Requirement {
 		Requirement{Package: "libidn12", Present: library("libidn.so.12")},
 		Requirement{Package: "libgnutls-dane0", Present: library("libgnutls-dane.so.0")},
 		Requirement{Package: eximPackage, Present: succeeds(FindExim), Aside: true, User: eximUser},
+		// What people move in from.
+		Requirement{Package: "certbot", Present: succeeds(program("certbot"))},
+		Requirement{Package: "lego", Present: succeeds(program("lego"))},
 		Requirement{Package: "docker.io", Present: succeeds(program("dockerd"))},
 		Requirement{Package: "systemd", Present: succeeds(program("systemd-analyze"))},
-		Requirement{Package: "rpm", Present: succeeds(program("rpm"))},
-		Requirement{Package: "shellcheck", Present: succeeds(program("shellcheck"))},
 		Requirement{Package: "mmdebstrap", Present: succeeds(program("mmdebstrap"))},
 		Requirement{Package: "iproute2", Present: succeeds(program("ip"))},
 		Requirement{Package: "prometheus", Present: succeeds(program("promtool"))},

@@ -62,6 +62,7 @@ type Server struct {
 	counts map[string]int
 	// replaced are the predecessors that orders which were taken have named.
 	replaced   []string
+	accounts   int // that were made
 	management http.Handler
 	held       int // requests that are kept by faults
 }
@@ -149,10 +150,20 @@ func (s *Server) Count(path string) int {
 	return s.counts[path]
 }
 
+// Accounts is how many accounts were made: one that is looked up is none.
+func (s *Server) Accounts() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.accounts
+}
+
 // count notes a request that succeeded. The caller holds the lock.
 func (s *Server) count(path string, status int) {
 	if status >= http.StatusBadRequest {
 		return
+	}
+	if path == NewAccount && status == http.StatusCreated {
+		s.accounts++
 	}
 	for _, known := range []string{NewAccount, NewOrder, Order, Finalize, Authz, Challenge, Cert, Revoke, RenewalInfo} {
 		if strings.HasPrefix(path, known) {
