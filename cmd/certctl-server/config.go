@@ -159,6 +159,12 @@ func (c *Config) complete() error {
 		}
 		c.PKIURL = strings.TrimSuffix(c.PKIURL, "/")
 	}
+	c.completeFiles()
+	return nil
+}
+
+// completeFiles puts the files that no setting names into the data folder.
+func (c *Config) completeFiles() {
 	for _, path := range []struct {
 		value *string
 		name  string
@@ -173,7 +179,6 @@ func (c *Config) complete() error {
 	if c.NATSCAFile == "" {
 		c.NATSCAFile = c.CAFile
 	}
-	return nil
 }
 
 func (c *Config) completeRoles() error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -38,6 +39,7 @@ type request struct {
 }
 
 func newService(t testing.TB) *service {
+	t.Helper()
 	s := &service{t: t, status: http.StatusOK, header: http.Header{}}
 	s.Server = httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
@@ -303,7 +305,8 @@ func TestRefusalsTellWhatToDoNext(t *testing.T) {
 		if errs[0] == nil || strings.Contains(errs[0].Error(), "secret-path") {
 			t.Errorf("the error tells the secret: %v", errs[0])
 		}
-		if e, _ := errs[0].(*certctl.Error); e == nil || e.RetryAfter != 90*time.Second {
+		var e *certctl.Error
+		if !errors.As(errs[0], &e) || e.RetryAfter != 90*time.Second {
 			t.Errorf("status %d: retry after %+v", c.status, e)
 		}
 		if len(s.requests) != 1 {
@@ -375,7 +378,7 @@ func TestSettingsAreRefusedWithTheirFields(t *testing.T) {
 	} {
 		var e *certctl.Error
 		err := (notifier.Kinds{}).Validate(c.kind, json.RawMessage(c.settings))
-		if e, _ = err.(*certctl.Error); e == nil || len(e.Fields) == 0 || e.Fields[0].Field != c.field {
+		if !errors.As(err, &e) || len(e.Fields) == 0 || e.Fields[0].Field != c.field {
 			t.Errorf("%s %s: %v", c.kind, c.settings, err)
 		}
 	}
@@ -390,7 +393,8 @@ func TestSettingsAreRefusedWithTheirFields(t *testing.T) {
 		{"webhook", map[string]string{"secret": "short"}, "/secrets/secret"},
 	} {
 		err := (notifier.Kinds{}).CheckSecrets(c.kind, c.secrets, true)
-		if e, _ := err.(*certctl.Error); e == nil || len(e.Fields) == 0 || e.Fields[0].Field != c.field {
+		var e *certctl.Error
+		if !errors.As(err, &e) || len(e.Fields) == 0 || e.Fields[0].Field != c.field {
 			t.Errorf("%s %v: %v", c.kind, c.secrets, err)
 		}
 	}

@@ -161,7 +161,7 @@ func (s *secrets) provePrevious(ctx context.Context, previous *secret) error {
 	}
 	facts, _, _, err := previous.leaf()
 	if err != nil {
-		return nil // what was there before was no certificate
+		return nil //nolint:nilerr // what was there before was no certificate: there is nothing to prove
 	}
 	_, err = s.probe.Await(ctx, facts.Names, facts.Fingerprint)
 	return err

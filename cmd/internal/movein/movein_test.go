@@ -239,6 +239,7 @@ func TestAFolderOfAnotherKindIsRefused(t *testing.T) {
 // fuzzed reads a folder whose files the fuzzer has written: whatever is in them,
 // there is an answer, and no key in it that is none.
 func fuzzed(t *testing.T, client string, files map[string]string) {
+	t.Helper()
 	dir := t.TempDir()
 	write(t, dir, files)
 	found, err := movein.Read(client, dir, movein.Options{Directory: directory})

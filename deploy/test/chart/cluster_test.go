@@ -23,7 +23,7 @@ import (
 // profile takes every pod.
 func TestKubernetesTakesWhatIsRendered(t *testing.T) { //nolint:paralleltest // the next takes the cluster, too
 	c := startCluster(t)
-	t.Run("objects", func(t *testing.T) {
+	t.Run("objects", func(t *testing.T) { //nolint:paralleltest // one after the other
 		n := 0
 		for name, args := range valuesFiles(t) {
 			n++
@@ -32,7 +32,7 @@ func TestKubernetesTakesWhatIsRendered(t *testing.T) { //nolint:paralleltest // 
 			c.takes(namespace, name, mustRender(t, args...))
 		}
 	})
-	t.Run("setup", func(t *testing.T) { c.setUp(t) })
+	t.Run("setup", func(t *testing.T) { c.setUp(t) }) //nolint:paralleltest // likewise
 }
 
 // foreign are kinds that others bring into a cluster.

@@ -10,10 +10,10 @@ import (
 )
 
 // The images are built, inspected and run as users of the Compose files do.
-func TestContainers(t *testing.T) { //nolint:paralleltest,tparallel // one engine for all
+func TestContainers(t *testing.T) { //nolint:paralleltest // one engine for all
 	e := startEngine(t)
 	e.build()
-	for _, test := range []struct {
+	for _, test := range []struct { //nolint:paralleltest // one after the other
 		name string
 		run  func(e *engine)
 	}{
