@@ -57,7 +57,10 @@ func (s *Store) DropEvents(ctx context.Context, before time.Time) (int, error) {
 		if month.next.After(before) {
 			continue
 		}
-		if err := s.moveHeads(ctx, month.table, month.next); err != nil {
+		switch err := s.moveHeads(ctx, month.table, month.next); {
+		case missingTable(err):
+			continue // another replica has just dropped it
+		case err != nil:
 			return dropped, err
 		}
 		gone, err := s.dropMonth(ctx, month)
