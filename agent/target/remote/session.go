@@ -19,8 +19,9 @@ import (
 // does not mean a fleet of connections.
 const (
 	idleTimeout = time.Minute
-	callTimeout = 20 * time.Second // of one request for a file
-	killTimeout = 2 * time.Second  // for a command to end that was told to
+	callTimeout = 20 * time.Second     // of one request for a file
+	restTimeout = 5 * time.Millisecond // after which a connection is asked whether it still works
+	killTimeout = 2 * time.Second      // for a command to end that was told to
 )
 
 // maxOutput bounds what is kept of a command's words.
@@ -42,6 +43,7 @@ type connection struct {
 	files *sftp.Client
 	idle  *time.Timer
 	ended chan struct{}
+	used  time.Time // under the session's lock
 }
 
 // renaming is what makes a switch of one step possible, syncing what makes a file
@@ -55,7 +57,7 @@ const (
 func (s *session) connect(ctx context.Context) (*connection, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.conn != nil && s.conn.works() {
+	if s.conn != nil && s.conn.works() && s.conn.answers() {
 		s.conn.idle.Reset(idleTimeout)
 		return s.conn, nil
 	}
@@ -74,7 +76,7 @@ func (s *session) connect(ctx context.Context) (*connection, error) {
 			return nil, errors.Join(certctl.Errorf(certctl.Conflict, "the SFTP of %s has no %s, without which nothing can be switched safely", s.host, extension), client.Close())
 		}
 	}
-	c := &connection{ssh: client, files: files, ended: make(chan struct{})}
+	c := &connection{ssh: client, files: files, ended: make(chan struct{}), used: time.Now()}
 	c.idle = time.AfterFunc(idleTimeout, c.close)
 	go func() {
 		_ = client.Wait() // why it ended is told to whoever uses it
@@ -92,6 +94,20 @@ func (c *connection) works() bool {
 	default:
 		return true
 	}
+}
+
+// answers reports whether the host still does, where the connection has rested: one
+// that broke meanwhile is known to have ended only once somebody reads from it.
+func (c *connection) answers() bool {
+	if time.Since(c.used) > restTimeout {
+		guard := time.AfterFunc(callTimeout, c.close)
+		defer guard.Stop()
+		if _, _, err := c.ssh.SendRequest("keepalive@openssh.com", true, nil); err != nil {
+			return false
+		}
+	}
+	c.used = time.Now()
+	return true
 }
 
 func (c *connection) close() { _ = c.ssh.Close() } // it is not used any more
@@ -121,9 +137,20 @@ func do(s *session, path string, ask func(*sftp.Client) error) error {
 // explain tells a connection that broke from what the host refuses.
 func (s *session) explain(c *connection, path string, err error) error {
 	if errors.Is(err, sftp.ErrSSHFxConnectionLost) || errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) || !c.works() {
+		s.forget(c)
 		return certctl.Wrap(certctl.Unavailable, err, "the connection to %s broke", s.host)
 	}
 	return &hostError{host: s.host, path: path, err: err}
+}
+
+// forget has the next request make a new connection.
+func (s *session) forget(broken *connection) {
+	broken.close()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.conn == broken {
+		s.conn = nil
+	}
 }
 
 // hostError is what a host says of a path.
