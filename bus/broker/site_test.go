@@ -182,8 +182,19 @@ type client struct {
 	closed     chan struct{}
 }
 
-// connect logs in over TLS.
+// connect logs in over TLS. Where this machine is so busy that the broker has not
+// seen the hello in time and begins in plain words, it tries again: that is no
+// answer to who we are.
 func (s *site) connect(token string, pair nkeys.KeyPair, inbox string) (*client, error) {
+	for {
+		c, err := s.connectOnce(token, pair, inbox)
+		if err == nil || !strings.Contains(err.Error(), "first record does not look like a TLS handshake") {
+			return c, err
+		}
+	}
+}
+
+func (s *site) connectOnce(token string, pair nkeys.KeyPair, inbox string) (*client, error) {
 	c := &client{violations: make(chan error, 64), closed: make(chan struct{})}
 	var err error
 	c.Conn, err = nats.Connect(s.broker.URL(), loginOption(token, pair),
