@@ -12,9 +12,6 @@ const (
 	NotificationDiscarded NotificationState = "discarded"
 )
 
-// NotificationStates lists every state.
-var NotificationStates = []NotificationState{NotificationPending, NotificationDelivered, NotificationFailed, NotificationDiscarded}
-
 // Notification is the duty to tell one channel of one event. It is written with
 // the event, so that there is one whenever there is the other.
 type Notification struct {

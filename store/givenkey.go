@@ -16,7 +16,7 @@ const givenKey = "given"
 // whom it makes where there is none. The given key before it ends, and may be
 // given again; one that was revoked may not. changed reports whether the key was
 // not valid before. It may be called by any replica at any time.
-func (s *Store) GiveAdminKey(ctx context.Context, prefix string, hash certctl.Digest) (changed bool, err error) {
+func (s *Store) GiveAdminKey(ctx context.Context, hash certctl.Digest) (changed bool, err error) {
 	err = s.write(ctx, certctl.SystemActor("bootstrap"), func(t *tx) error {
 		if err := t.put(ctx, `select pg_advisory_xact_lock($1)`, lockKey(givenKey)); err != nil {
 			return err
@@ -31,7 +31,7 @@ func (s *Store) GiveAdminKey(ctx context.Context, prefix string, hash certctl.Di
 		}
 		changed = true
 		if key.IsZero() {
-			made, err := t.insertKey(ctx, admin, givenKey, prefix, hash, time.Time{})
+			made, err := t.insertKey(ctx, admin, givenKey, "", hash, time.Time{}) // of a key of others nothing is shown
 			if err != nil {
 				return err
 			}
@@ -41,7 +41,7 @@ func (s *Store) GiveAdminKey(ctx context.Context, prefix string, hash certctl.Di
 			return err
 		}
 		t.event(teamOf(admin.Team), certctl.AggregateAccess, admin.ID, certctl.EventAPIKeyCreated, map[string]any{
-			"key": key, "name": givenKey, "prefix": prefix, "principal": admin.ID,
+			"key": key, "name": givenKey, "principal": admin.ID,
 		})
 		return t.endOtherGiven(ctx, admin, key)
 	})

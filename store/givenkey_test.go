@@ -23,7 +23,7 @@ func TestGivenKeyReplacesTheOneBefore(t *testing.T) {
 	}
 	give := func(key certctl.Digest, want bool) {
 		t.Helper()
-		if changed, err := s.GiveAdminKey(t.Context(), "", key); err != nil || changed != want {
+		if changed, err := s.GiveAdminKey(t.Context(), key); err != nil || changed != want {
 			t.Fatalf("changed %v, %v", changed, err)
 		}
 	}
@@ -52,10 +52,10 @@ func TestGivenKeyStaysRevoked(t *testing.T) {
 	if _, err := s.Bootstrap(t.Context(), store.BootstrapRequest{AdminKey: certctl.Digest{9}}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.GiveAdminKey(t.Context(), "", certctl.Digest{9}); certctl.ErrorCode(err) != certctl.Conflict {
+	if _, err := s.GiveAdminKey(t.Context(), certctl.Digest{9}); certctl.ErrorCode(err) != certctl.Conflict {
 		t.Errorf("a key of this installation: %v", err)
 	}
-	if _, err := s.GiveAdminKey(t.Context(), "", certctl.Digest{1}); err != nil {
+	if _, err := s.GiveAdminKey(t.Context(), certctl.Digest{1}); err != nil {
 		t.Fatal(err)
 	}
 	actor := certctl.SystemActor("test")
@@ -71,7 +71,7 @@ func TestGivenKeyStaysRevoked(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := s.GiveAdminKey(t.Context(), "", certctl.Digest{1}); certctl.ErrorCode(err) != certctl.Denied {
+	if _, err := s.GiveAdminKey(t.Context(), certctl.Digest{1}); certctl.ErrorCode(err) != certctl.Denied {
 		t.Errorf("a revoked key: %v", err)
 	}
 }
@@ -86,7 +86,7 @@ func TestGivenKeyByManyReplicas(t *testing.T) {
 	var changes atomic.Int64
 	for range 6 {
 		wait.Go(func() {
-			changed, err := s.GiveAdminKey(t.Context(), "", certctl.Digest{1})
+			changed, err := s.GiveAdminKey(t.Context(), certctl.Digest{1})
 			if err != nil {
 				t.Error(err)
 			}

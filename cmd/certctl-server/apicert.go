@@ -11,10 +11,6 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// fileCertificateEvery is how often the files of the API's certificate are looked
-// at, at most.
-const fileCertificateEvery = 30 * time.Second
-
 // fileCertificate is a certificate from files that somebody else renews. What
 // cannot be read later leaves the one before in place.
 type fileCertificate struct {
@@ -69,7 +65,7 @@ func (f *fileCertificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	now := f.now()
-	if f.pair != nil && now.Sub(f.looked) < fileCertificateEvery {
+	if f.pair != nil && now.Sub(f.looked) < fileEvery {
 		return f.pair, nil
 	}
 	f.looked = now

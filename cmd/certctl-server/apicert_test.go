@@ -37,13 +37,13 @@ func TestCertificateOfTheAPIIsReadAgain(t *testing.T) {
 	if same, err := files.get(nil); err != nil || same != first {
 		t.Errorf("the files were read again at once: %v", err)
 	}
-	now = now.Add(fileCertificateEvery)
+	now = now.Add(fileEvery)
 	second, err := files.get(nil)
 	if err != nil || bytes.Equal(second.Certificate[0], first.Certificate[0]) {
 		t.Errorf("the new certificate is not served: %v", err)
 	}
 	write(t, filepath.Join(dir, "tls.key"), "half")
-	now = now.Add(fileCertificateEvery)
+	now = now.Add(fileEvery)
 	if kept, err := files.get(nil); err != nil || kept != second {
 		t.Errorf("half a key: %v", err)
 	}

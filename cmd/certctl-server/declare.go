@@ -5,15 +5,11 @@ import (
 	"context"
 	"encoding/json"
 	"os"
-	"time"
 
 	"github.com/certctl/certctl"
 	"github.com/certctl/certctl/api/rest"
 	"go.yaml.in/yaml/v3"
 )
-
-// declareEvery is how often the file of declarations is looked at.
-const declareEvery = 30 * time.Second
 
 // declarations are what objects are to be, in a file: of a Secret of Kubernetes, of
 // somebody's repository. A file that is wrong stops the start; later it changes
@@ -77,19 +73,6 @@ func (s *server) startDeclarations(t *tasks, config rest.Config) error {
 	if err := d.apply(t.ctx); err != nil && certctl.ErrorCode(err) != certctl.Conflict {
 		return err
 	}
-	t.run("declarations", func(ctx context.Context) error {
-		ticker := time.NewTicker(declareEvery)
-		defer ticker.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return nil
-			case <-ticker.C:
-			}
-			if err := d.apply(ctx); err != nil && ctx.Err() == nil {
-				s.log.Error().Err(err).Msg("what is declared is not done")
-			}
-		}
-	})
+	t.run("declarations", func(ctx context.Context) error { return s.follow(ctx, d.apply, "what is declared is not done") })
 	return nil
 }

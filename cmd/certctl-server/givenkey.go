@@ -4,17 +4,12 @@ import (
 	"context"
 	"os"
 	"strings"
-	"time"
 
 	"github.com/certctl/certctl"
 )
 
-const (
-	// givenKeyEvery is how often the file of the given key is looked at.
-	givenKeyEvery = 30 * time.Second
-	// shortGivenKey is the length below which a key can be guessed.
-	shortGivenKey = 20
-)
+// shortGivenKey is the length below which a key can be guessed.
+const shortGivenKey = 20
 
 // givenKey is the admin's API key that comes from outside, in a file. A process
 // acts on what it has not seen there before and on nothing else: replicas get a
@@ -45,7 +40,7 @@ func (g *givenKey) apply(ctx context.Context) error {
 	if err != nil || key == g.seen {
 		return err
 	}
-	changed, err := g.server.store.GiveAdminKey(ctx, "", certctl.DigestOf([]byte(key)))
+	changed, err := g.server.store.GiveAdminKey(ctx, certctl.DigestOf([]byte(key)))
 	if err != nil {
 		return err
 	}
@@ -62,16 +57,5 @@ func (g *givenKey) apply(ctx context.Context) error {
 // run looks at the file until ctx ends. What it finds wrong stays as it is: the
 // key before is valid.
 func (g *givenKey) run(ctx context.Context) error {
-	ticker := time.NewTicker(givenKeyEvery)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-ticker.C:
-		}
-		if err := g.apply(ctx); err != nil && ctx.Err() == nil {
-			g.server.log.Error().Err(err).Msg("the admin's API key is not replaced")
-		}
-	}
+	return g.server.follow(ctx, g.apply, "the admin's API key is not replaced")
 }

@@ -251,22 +251,17 @@ func (f together) Notify(ctx context.Context, all []certctl.Notification) []erro
 		return errs
 	}
 	if err := f(ctx, all); err != nil {
-		// Nobody knows which of them it did not like.
+		// Nobody knows which of them it did not like: each is told by itself.
 		if certctl.ErrorCode(err) == certctl.Invalid && len(all) > 1 {
-			return apart(f, ctx, all)
+			return each(func(ctx context.Context, n certctl.Notification) error {
+				return f(ctx, []certctl.Notification{n})
+			}).Notify(ctx, all)
 		}
 		for i := range errs {
 			errs[i] = err
 		}
 	}
 	return errs
-}
-
-// apart tells each by itself, so that only the one that is refused is.
-func apart(f together, ctx context.Context, all []certctl.Notification) []error { //nolint:revive // f is the receiver in all but name
-	return each(func(ctx context.Context, n certctl.Notification) error {
-		return f(ctx, []certctl.Notification{n})
-	}).Notify(ctx, all)
 }
 
 // each is a notifier that takes one notification at a time.

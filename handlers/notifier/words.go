@@ -14,20 +14,17 @@ const maxLines = 25
 
 // facts are the data of events that people are told, in their order.
 type facts struct {
-	Name      string      `json:"name"`
-	Target    string      `json:"target_name"`
-	Code      string      `json:"code"`
-	NotAfter  time.Time   `json:"not_after"`
-	Serial    string      `json:"serial"`
-	RetryAt   time.Time   `json:"retry_at"`
-	Verb      string      `json:"verb"`
-	Rollout   certctl.ID  `json:"rollout"`
-	Wave      int         `json:"wave"`
-	Keys      json.Number `json:"keys"`
-	Fleet     json.Number `json:"fleet"`
-	Release   string      `json:"release"`
-	EventID   certctl.ID  `json:"event"`
-	Principal string      `json:"principal"`
+	Name     string      `json:"name"`
+	Target   string      `json:"target_name"`
+	Code     string      `json:"code"`
+	NotAfter time.Time   `json:"not_after"`
+	Serial   string      `json:"serial"`
+	RetryAt  time.Time   `json:"retry_at"`
+	Verb     string      `json:"verb"`
+	Wave     int         `json:"wave"`
+	Keys     json.Number `json:"keys"`
+	Fleet    json.Number `json:"fleet"`
+	Release  string      `json:"release"`
 }
 
 // factsOf reads what there is; what is no such event has none.
