@@ -206,7 +206,7 @@ func TestSlowTargetHoldsUpNobody(t *testing.T) {
 	slow.leave <- struct{}{}
 	<-slow.enter
 	slow.leave <- struct{}{}
-	n.await("all receipts", func() bool { return len(n.receipts()) == 4 })
+	n.await("all receipts", func() bool { return len(n.deployments()) == 4 })
 	if len(slow.batches) != 2 || len(slow.batches[1]) != 2 {
 		t.Errorf("%d batches", len(slow.batches))
 	}

@@ -223,6 +223,16 @@ func (n *node) receipts() (out []certctl.Receipt) {
 	return out
 }
 
+// deployments returns the deployments that have a receipt. One that is asked for
+// again gets its receipt again.
+func (n *node) deployments() map[certctl.ID]bool {
+	out := map[certctl.ID]bool{}
+	for _, receipt := range n.receipts() {
+		out[receipt.Deployment] = true
+	}
+	return out
+}
+
 func (n *node) refusals() (out []certctl.Refusal) {
 	for _, s := range n.reports(certctl.ReportRefusal) {
 		var refusal certctl.Refusal
