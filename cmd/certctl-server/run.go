@@ -163,4 +163,5 @@ func (s *server) startScheduler(t *tasks, conn *bus.Conn) {
 	t.run("dispatcher", handlers.NewDispatcher(s.acting(), s.announce, s.log).Run)
 	t.run("recovery", handlers.NewRecover(s.store, s.log.With().Str("part", "recovery").Logger()).Run)
 	t.run("retention", handlers.NewRetain(s.store, s.config.retention, s.log.With().Str("part", "retention").Logger()).Run)
+	t.run("analyze", handlers.NewAnalyze(s.store, s.log.With().Str("part", "analyze").Logger()).Run)
 }
