@@ -10,6 +10,9 @@ import (
 type Issued struct {
 	Leaf  []byte // DER
 	Chain Chain  // up to, without, the root
+	// Signed by a key in this process, which verifies its own signatures (see
+	// handlers/ca): Check does not verify those of leaf and chain once more.
+	Signed bool
 }
 
 // Leaf is what the platform reads of a leaf.
@@ -48,9 +51,9 @@ func leafOf(c *x509.Certificate) (Leaf, error) {
 }
 
 // Check holds what a CA answered against the order: the leaf is for the key of
-// the order's CSR and for exactly its names, is valid for some time, and each
-// certificate of the chain has signed the one before it. A leaf that does not
-// fit is never stored as the order's.
+// the order's CSR and for exactly its names, is valid for some time, and (unless
+// it was Signed here) each certificate of the chain has signed the one before it.
+// A leaf that does not fit is never stored as the order's.
 func (i Issued) Check(o Order) (Leaf, error) {
 	leaf, err := x509.ParseCertificate(i.Leaf)
 	if err != nil {
@@ -72,18 +75,30 @@ func (i Issued) Check(o Order) (Leaf, error) {
 	case !facts.NotAfter.After(facts.NotBefore):
 		return Leaf{}, wrongLeaf(nil, "the CA's certificate ends before it begins")
 	}
-	child := leaf
-	for n, der := range i.Chain {
+	if i.Signed {
+		return facts, nil
+	}
+	if n, err := i.Chain.Signed(leaf); err != nil {
+		return Leaf{}, wrongLeaf(err, "certificate %d of the CA's chain did not sign the one before it", n)
+	}
+	return facts, nil
+}
+
+// Signed verifies that the chain's first certificate has signed one, and each
+// further one the one before it. With an error it returns which has not, from 1.
+func (c Chain) Signed(certificate *x509.Certificate) (n int, err error) {
+	child := certificate
+	for i, der := range c {
 		parent, err := x509.ParseCertificate(der)
 		if err == nil {
 			err = child.CheckSignatureFrom(parent)
 		}
 		if err != nil {
-			return Leaf{}, wrongLeaf(err, "certificate %d of the CA's chain did not sign the one before it", n+1)
+			return i + 1, err
 		}
 		child = parent
 	}
-	return facts, nil
+	return 0, nil
 }
 
 // wrongLeaf is retryable: what the CA signed is on record there, and the next

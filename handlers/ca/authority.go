@@ -8,6 +8,7 @@
 package ca
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/rand"
 	"crypto/x509"
@@ -15,6 +16,7 @@ import (
 	"encoding/hex"
 	"math/big"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"github.com/certctl/certctl"
@@ -221,10 +223,11 @@ type Authority struct {
 	PKIURL      string
 	Shards      int
 	key         crypto.Signer
+	proved      atomic.Bool // a signature of its key has been verified
 }
 
-// Load returns an authority with its key, after proving that they belong
-// together.
+// Load returns an authority with its key, after proving that they and the chain
+// belong together.
 func Load(a certctl.Authority, key crypto.Signer) (*Authority, error) {
 	certificate, err := x509.ParseCertificate(a.Certificate)
 	if err != nil {
@@ -233,6 +236,11 @@ func Load(a certctl.Authority, key crypto.Signer) (*Authority, error) {
 	mine, ok := key.Public().(interface{ Equal(crypto.PublicKey) bool })
 	if !ok || !mine.Equal(certificate.PublicKey) {
 		return nil, certctl.Errorf(certctl.Internal, "the key of authority %s does not match its certificate", a.ID)
+	}
+	if len(a.Chain) > 0 {
+		if _, err := a.Chain[1:].Signed(certificate); err != nil || !bytes.Equal(a.Chain[0], a.Certificate) {
+			return nil, certctl.Wrap(certctl.Internal, err, "the chain of authority %s is not that of its certificate", a.ID)
+		}
 	}
 	return &Authority{ID: a.ID, Certificate: certificate, Chain: a.Chain, PKIURL: a.PKIURL, Shards: a.Shards, key: key}, nil
 }

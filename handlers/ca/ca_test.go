@@ -1,12 +1,15 @@
 package ca_test
 
 import (
+	"crypto"
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -36,6 +39,79 @@ func fixture(t testing.TB, o ca.Options) (ca.Made, *ca.Authority) {
 		t.Fatal(err)
 	}
 	return root, authority
+}
+
+// badHardware signs well at first, and then something else.
+type badHardware struct {
+	crypto.Signer
+	good int
+}
+
+func (b *badHardware) SignMessage(random io.Reader, message []byte, opts crypto.SignerOpts) ([]byte, error) {
+	if b.good--; b.good < 0 {
+		message = append(slices.Clone(message), 0)
+	}
+	return crypto.SignMessage(b.Signer, random, message, opts)
+}
+
+// A key that begins to make bad signatures is found out: at once when it is
+// loaded, and before long later.
+func TestSignaturesAreSampled(t *testing.T) {
+	t.Parallel()
+	made, err := ca.NewRoot(ca.Options{}, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	prepared := func(good int) *ca.Prepared {
+		t.Helper()
+		authority, err := ca.Load(certctl.Authority{
+			ID: certctl.NewID(now), Certificate: made.Certificate.Raw, PKIURL: "http://pki.example.com", Shards: 128,
+		}, &badHardware{made.Key, good})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := authority.Prepare(request(t, certctl.ECDSAP256, certctl.Names{DNS: []string{"shop.example.com"}}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	if _, _, err := prepared(0).Sign(); certctl.ErrorCode(err) != certctl.Internal {
+		t.Errorf("the first bad signature: %v", err)
+	}
+	later := prepared(1)
+	for n := range 3000 { // all of them by chance: once in 10^13 runs
+		_, _, err := later.Sign()
+		switch {
+		case n == 0 && err != nil:
+			t.Fatal(err)
+		case err != nil:
+			return
+		}
+	}
+	t.Error("bad signatures are never noticed")
+}
+
+// A chain that is not the certificate's own is refused before anything is signed.
+func TestForeignChain(t *testing.T) {
+	t.Parallel()
+	root, _ := fixture(t, ca.Options{})
+	other, _ := fixture(t, ca.Options{})
+	mine := root.Certificate.Raw
+	load := func(chain certctl.Chain) error {
+		_, err := ca.Load(certctl.Authority{ID: certctl.NewID(now), Certificate: mine, Chain: chain}, root.Key)
+		return err
+	}
+	if err := load(certctl.Chain{mine}); err != nil {
+		t.Error(err)
+	}
+	for what, chain := range map[string]certctl.Chain{
+		"another certificate": {other.Certificate.Raw}, "another issuer": {mine, other.Certificate.Raw}, "no certificate": {mine, []byte("x")},
+	} {
+		if err := load(chain); certctl.ErrorCode(err) != certctl.Internal {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
 }
 
 func request(t testing.TB, algorithm certctl.KeyAlgorithm, names certctl.Names) ca.Request {

@@ -73,7 +73,7 @@ func (c *CA) Prepare(_ context.Context, job certctl.IssueJob, at time.Time) (cer
 	asking.Start.TBSDigest = prepared.Digest
 	asking.Ask = func(context.Context, certctl.Attempt) (certctl.Issued, error) {
 		leaf, _, err := prepared.Sign()
-		return certctl.Issued{Leaf: leaf, Chain: c.authority.Chain}, err
+		return certctl.Issued{Leaf: leaf, Chain: c.authority.Chain, Signed: true}, err
 	}
 	return asking, nil
 }
