@@ -2,8 +2,6 @@ package ca
 
 import (
 	"crypto"
-	"crypto/x509/pkix"
-	"encoding/asn1"
 	"errors"
 	"io"
 	"strings"
@@ -13,6 +11,8 @@ import (
 	"github.com/zmap/zcrypto/x509"
 	"github.com/zmap/zlint/v3"
 	"github.com/zmap/zlint/v3/lint"
+	"golang.org/x/crypto/cryptobyte"
+	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
 )
 
 // privateSources are the rules that a private authority's leaves must meet. The
@@ -79,23 +79,21 @@ func lintBytes(tbs []byte) (warnings int, err error) {
 }
 
 // wrap puts a signature around to-be-signed bytes. Its algorithm is the one that the
-// bytes themselves name.
+// bytes themselves name (RFC 5280 section 4.1.1.2).
 func wrap(tbs, signature []byte) ([]byte, error) {
-	var head struct {
-		Raw       asn1.RawContent
-		Version   int `asn1:"optional,explicit,default:0,tag:0"`
-		Serial    asn1.RawValue
-		Algorithm pkix.AlgorithmIdentifier
-		Rest      asn1.RawValue
+	outer, algorithm := cryptobyte.String(tbs), cryptobyte.String{}
+	if !outer.ReadASN1(&outer, cbasn1.SEQUENCE) ||
+		!outer.SkipOptionalASN1(cbasn1.Tag(0).Constructed().ContextSpecific()) || !outer.SkipASN1(cbasn1.INTEGER) ||
+		!outer.ReadASN1Element(&algorithm, cbasn1.SEQUENCE) {
+		return nil, certctl.Errorf(certctl.Internal, "the bytes to be signed cannot be read")
 	}
-	if _, err := asn1.Unmarshal(tbs, &head); err != nil {
-		return nil, certctl.Wrap(certctl.Internal, err, "the bytes to be signed cannot be read")
-	}
-	der, err := asn1.Marshal(struct {
-		TBS       asn1.RawValue
-		Algorithm pkix.AlgorithmIdentifier
-		Signature asn1.BitString
-	}{asn1.RawValue{FullBytes: tbs}, head.Algorithm, asn1.BitString{Bytes: signature, BitLength: 8 * len(signature)}})
+	b := cryptobyte.NewFixedBuilder(make([]byte, 0, len(tbs)+len(algorithm)+len(signature)+16))
+	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
+		b.AddBytes(tbs)
+		b.AddBytes(algorithm)
+		b.AddASN1BitString(signature)
+	})
+	der, err := b.Bytes()
 	if err != nil {
 		return nil, certctl.Wrap(certctl.Internal, err, "the bytes to be signed cannot be wrapped")
 	}
