@@ -75,6 +75,10 @@ func (s Statement) Decode(v any) error {
 	return nil
 }
 
+// Digest identifies a statement with all that it says and its signature, whether
+// that is valid or not.
+func (s Statement) Digest() Digest { return DigestOf(append(s.signed(), s.Signature...)) }
+
 // signed returns the bytes under the signature: each field with its length
 // before it, so that no two statements give the same bytes.
 func (s Statement) signed() []byte {

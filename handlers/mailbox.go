@@ -39,7 +39,7 @@ type Mailboxes struct {
 // opens imported private keys so that they can be sealed to their agent.
 func NewMailboxes(installation certctl.ID, fleet ed25519.PublicKey, store MailboxStore, command crypto.Signer, open SecretOpener, log zerolog.Logger) *Mailboxes {
 	return &Mailboxes{
-		verifier: verifier{installation: installation, fleet: fleet, agents: store}, store: store,
+		verifier: newVerifier(installation, fleet, store), store: store,
 		installation: installation, command: command, open: open, nextAfter: certctl.OfflineAfter / 3, log: log,
 	}
 }

@@ -27,7 +27,7 @@ type Reports struct {
 // NewReports returns the handler of one installation.
 func NewReports(installation certctl.ID, fleet ed25519.PublicKey, store ReportStore, log zerolog.Logger) *Reports {
 	return &Reports{
-		verifier: verifier{installation: installation, fleet: fleet, agents: store},
+		verifier: newVerifier(installation, fleet, store),
 		store:    store, log: log,
 	}
 }

@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"context"
 	"crypto/ed25519"
+	"crypto/sha256"
+	"encoding/binary"
+	"sync"
 	"time"
 
 	"github.com/certctl/certctl"
@@ -21,6 +24,11 @@ type verifier struct {
 	installation certctl.ID
 	fleet        ed25519.PublicKey
 	agents       AgentStore
+	believed     *believed
+}
+
+func newVerifier(installation certctl.ID, fleet ed25519.PublicKey, agents AgentStore) verifier {
+	return verifier{installation: installation, fleet: fleet, agents: agents, believed: &believed{}}
 }
 
 // verify checks many statements with one read of the store. The i-th error is
@@ -66,9 +74,14 @@ func (v verifier) check(agent certctl.Agent, s certctl.Statement) error {
 }
 
 // vouched proves that the signer, and not somebody with access to the database,
-// tied these public keys to this agent.
+// tied these public keys to this agent. What was proved once for these very keys
+// and this very statement is proved.
 func (v verifier) vouched(agent certctl.Agent) error {
 	word := agent.Statement
+	claim := claimOf(agent)
+	if v.believed.has(agent.ID, claim) {
+		return nil
+	}
 	var keys certctl.AgentKeys
 	if err := word.Verify(certctl.DomainEnrolment, v.fleet); err != nil {
 		return certctl.Wrap(certctl.Denied, err, "nobody vouches for this agent's keys")
@@ -80,5 +93,43 @@ func (v verifier) vouched(agent certctl.Agent) error {
 		!bytes.Equal(keys.Signing, agent.Keys.Signing) || !bytes.Equal(keys.Sealing, agent.Keys.Sealing) {
 		return certctl.Errorf(certctl.Denied, "this agent's keys are not those that it enrolled with")
 	}
+	v.believed.add(agent.ID, claim)
 	return nil
+}
+
+// claimOf is what is believed or not: an agent's keys and the word for them.
+func claimOf(agent certctl.Agent) certctl.Digest {
+	word := agent.Statement.Digest()
+	claim := sha256.New()
+	for _, field := range [][]byte{agent.ID[:], word[:], []byte(agent.Keys.Bus), agent.Keys.Signing, agent.Keys.Sealing} {
+		_ = binary.Write(claim, binary.BigEndian, uint32(len(field))) //nolint:gosec // keys are small; a hash takes everything
+		_, _ = claim.Write(field)
+	}
+	return certctl.Digest(claim.Sum(nil))
+}
+
+// claimsKept bounds what a process remembers, at some hundred bytes each.
+const claimsKept = 100_000
+
+// believed remembers the last claim of each agent that was proved. The zero value
+// believes nothing.
+type believed struct {
+	mu  sync.Mutex
+	all map[certctl.ID]certctl.Digest
+}
+
+func (b *believed) has(agent certctl.ID, claim certctl.Digest) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	known, ok := b.all[agent]
+	return ok && known == claim
+}
+
+func (b *believed) add(agent certctl.ID, claim certctl.Digest) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.all == nil || len(b.all) >= claimsKept {
+		b.all = map[certctl.ID]certctl.Digest{}
+	}
+	b.all[agent] = claim
 }

@@ -71,20 +71,6 @@ func (t *tx) agentConditions(c *conditions, f certctl.AgentFilter) error {
 	return nil
 }
 
-// AgentsByID returns agents with their public keys and the statement that vouches
-// for them; of a retired agent the last keys. Unknown ids are not in the map.
-func (s *Store) AgentsByID(ctx context.Context, ids []certctl.ID) (map[certctl.ID]certctl.Agent, error) {
-	known := make(map[certctl.ID]certctl.Agent, len(ids))
-	err := s.read(ctx, func(t *tx) error {
-		agents, err := t.agents(ctx, ids)
-		for _, a := range agents {
-			known[a.ID] = a
-		}
-		return err
-	})
-	return known, err
-}
-
 func (t *tx) agent(ctx context.Context, id certctl.ID) (certctl.Agent, error) {
 	agents, err := t.agents(ctx, []certctl.ID{id})
 	if err == nil && len(agents) == 0 {

@@ -19,6 +19,7 @@ type Store struct {
 	submits  gathering[*submitCall]
 	statuses gathering[*statusCall]
 	counted  counted
+	agents   agentCache
 }
 
 // stoppedAfter is how long a transaction may wait for its process. One that was
