@@ -74,6 +74,7 @@ func AllRequirements() []Requirement {
 		Requirement{Package: "lego", Present: succeeds(program("lego"))},
 		Requirement{Package: "docker.io", Present: succeeds(program("dockerd"))},
 		Requirement{Package: "systemd", Present: succeeds(program("systemd-analyze"))},
+		Requirement{Package: "rpm", Present: succeeds(program("rpm"))},
 		Requirement{Package: "mmdebstrap", Present: succeeds(program("mmdebstrap"))},
 		Requirement{Package: "iproute2", Present: succeeds(program("ip"))},
 		Requirement{Package: "prometheus", Present: succeeds(program("promtool"))},

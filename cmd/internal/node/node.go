@@ -46,6 +46,8 @@ type Program struct {
 	ConfigFile, PolicyFile string
 	// DataDir holds its state unless another is named.
 	DataDir string
+	// Version is set by the linker in releases; empty: what the Go tool recorded.
+	Version string
 }
 
 // Run does what the command line says, and returns the exit code.
@@ -78,7 +80,7 @@ func Run(p Program) int {
 	case "policy check":
 		return p.fail(checkPolicy(c), ExitUsage)
 	case "version":
-		fmt.Println(version())
+		fmt.Println(p.release())
 	}
 	return p.fail(err, exitCode(err))
 }

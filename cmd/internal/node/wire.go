@@ -26,7 +26,7 @@ func enroll(ctx context.Context, c Config, e enrolment) error {
 	}
 	id, err := agent.Enrol(ctx, agent.EnrolOptions{
 		Server: e.Server, Token: e.Token, CAFingerprint: e.CAFingerprint, Name: name,
-		Dir: c.DataDir, MachineID: c.MachineID, Labels: e.Labels, Version: version(), NewBusKey: newBusKey,
+		Dir: c.DataDir, MachineID: c.MachineID, Labels: e.Labels, Version: c.program.release(), NewBusKey: newBusKey,
 	})
 	if err != nil {
 		return err
@@ -57,7 +57,7 @@ func runAgent(ctx context.Context, c Config) error {
 	log := c.logger()
 	fault := faultHook(os.Environ())
 	a, err := agent.New(agent.Options{
-		Dir: c.DataDir, Policy: policy, Version: version(), MachineID: c.MachineID, Parallel: c.Run.Parallel,
+		Dir: c.DataDir, Policy: policy, Version: c.program.release(), MachineID: c.MachineID, Parallel: c.Run.Parallel,
 		Dial: dial(log), Targets: targets(c.program.Kinds, c.DataDir, policy, fault), Log: log, Fault: fault,
 	})
 	if err != nil {
@@ -95,9 +95,12 @@ func checkPolicy(c Config) error {
 	return nil
 }
 
-// version is the module's version with the commit it was built from, as the Go
-// tool recorded them.
-func version() string {
+// release is the version that the linker has set, or else the module's with the
+// commit it was built from, as the Go tool recorded them.
+func (p Program) release() string {
+	if p.Version != "" {
+		return p.Version
+	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return "unknown"

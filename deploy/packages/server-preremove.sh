@@ -1,0 +1,13 @@
+#!/bin/sh
+# Stops the unit when the package goes (Debian says remove, RPM 0), not when
+# another release of it comes.
+set -e
+case "$1" in
+remove | 0) ;;
+*) exit 0 ;;
+esac
+if [ -d /run/systemd/system ]; then
+	systemctl --no-reload disable --now certctl-server.service
+elif command -v systemctl >/dev/null; then
+	systemctl disable certctl-server.service
+fi

@@ -1,0 +1,144 @@
+//go:build engine
+
+package packages
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+var names = []string{"certctl-server", "certctl-agent", "certctl"}
+
+// owned is how what the packages bring must be.
+var owned = map[string]string{
+	"/usr/bin/certctl-server": "755 root:root", "/usr/bin/certctl-agent": "755 root:root", "/usr/bin/certctl": "755 root:root",
+	"/etc/certctl": "755 root:root", "/etc/certctl/live": "755 root:root",
+	"/etc/certctl/server.yaml": "640 root:certctl", "/etc/certctl/agent.yaml": "600 root:root",
+	"/var/lib/certctl": "700 certctl:certctl", "/var/lib/certctl-agent": "700 root:root",
+	"/usr/lib/systemd/system/certctl-server.service": "644 root:root", "/usr/lib/systemd/system/certctl-agent.service": "644 root:root",
+}
+
+// pack makes the packages of this machine's architecture.
+func pack(t *testing.T, packager, version, into string, names ...string) {
+	t.Helper()
+	tool, err := filepath.Abs(filepath.Join(root, ".task", "nfpm"))
+	must(t, err)
+	for _, name := range names {
+		cmd := exec.CommandContext(t.Context(), tool, "package", "-f", "deploy/packages/"+name+".yaml", "-p", packager, "-t", into)
+		cmd.Dir, cmd.Env = root, append(os.Environ(), "ARCH=amd64", "VERSION="+version, "SOURCE_DATE_EPOCH=1700000000")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+	}
+}
+
+// The life of the Debian packages on one machine: installed, changed, upgraded,
+// removed, purged.
+func TestDebianPackages(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	pack(t, "deb", "1.2.3", filepath.Join(m.dir, "tmp"), names...)
+	m.run("sh", "-c", "dpkg -i /tmp/*_1.2.3*.deb")
+	m.modes(owned)
+	m.works()
+	for _, unit := range []string{"certctl-server", "certctl-agent"} {
+		if state, _ := m.try("systemctl", "is-enabled", unit); state != "disabled" {
+			t.Errorf("%s after the installation: %s", unit, state)
+		}
+		run(t, "systemd-analyze", "verify", "--man=no", "--root="+m.dir, unit+".service")
+		m.run("systemctl", "enable", unit)
+	}
+
+	// The administrator's settings and state survive an upgrade.
+	m.write("etc/certctl/agent.yaml", "server: https://certctl.example.com\n", 0o600)
+	m.write("var/lib/certctl/kek-ca.key", "key\n", 0o600)
+	pack(t, "deb", "1.3.0-rc.1", filepath.Join(m.dir, "tmp"), "certctl-agent")
+	m.run("sh", "-c", "dpkg -i /tmp/*_1.3.0*.deb")
+	if got := m.run("cat", "/etc/certctl/agent.yaml"); !strings.Contains(got, "certctl.example.com") {
+		t.Errorf("after the upgrade: %s", got)
+	}
+	m.modes(owned)
+	if got := m.run("systemctl", "is-enabled", "certctl-agent"); got != "enabled" {
+		t.Errorf("after the upgrade: %s", got)
+	}
+
+	m.run("dpkg", "--remove", "certctl-server", "certctl-agent", "certctl")
+	if !m.has("etc/certctl/server.yaml") || m.has("usr/bin/certctl-server") {
+		t.Error("a removal keeps settings and takes programs away")
+	}
+	m.run("dpkg", "--purge", "certctl-server", "certctl-agent", "certctl")
+	if left := m.units(); len(left) > 0 {
+		t.Errorf("after the purge: %v", left)
+	}
+	if m.has("etc/certctl/server.yaml") || m.has("etc/certctl/agent.yaml") {
+		t.Error("settings after the purge")
+	}
+	if !m.has("var/lib/certctl/kek-ca.key") {
+		t.Error("the purge took a key-encryption key along")
+	}
+}
+
+// works runs the programs as they come out of the packages.
+func (m *machine) works() {
+	m.t.Helper()
+	if out, code := m.try("runuser", "-u", "certctl", "--", "certctl-server", "config", "check", "--config", "/etc/certctl/server.yaml"); code != 2 || !strings.Contains(out, "CERTCTL_DATABASE_URL") {
+		m.t.Errorf("a server without settings: exit code %d, %s", code, out)
+	}
+	if out, code := m.try("certctl-agent", "run"); code == 0 || !strings.Contains(out, "enroll") {
+		m.t.Errorf("an agent without settings: exit code %d, %s", code, out)
+	}
+	m.run("certctl-agent", "policy", "check")
+	if out := m.run("certctl", "about"); !strings.HasPrefix(out, "certctl ") {
+		m.t.Errorf("the command line: %s", out)
+	}
+}
+
+// The RPM packages say the same as the Debian ones, and rpm installs and erases
+// them.
+func TestRPMPackages(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	pack(t, "rpm", "1.2.3", filepath.Join(m.dir, "tmp"), names...)
+	files, err := filepath.Glob(filepath.Join(m.dir, "tmp/*.rpm"))
+	must(t, err)
+	if len(files) != len(names) {
+		t.Fatalf("made: %v", files)
+	}
+	ask := func(args ...string) string {
+		return run(t, "rpm", append(append([]string{"-qp"}, args...), files...)...)
+	}
+	if got := ask("--qf", "%{NAME} %{VERSION} %{ARCH} %{LICENSE}\n"); strings.Count(got, " 1.2.3 x86_64 Apache-2.0\n") != len(names) {
+		t.Error(got)
+	}
+	settings := ask("--configfiles")
+	for _, file := range []string{"/etc/certctl/server.yaml", "/etc/certctl/agent.yaml"} {
+		if !strings.Contains(settings, file) {
+			t.Errorf("%s is no configuration file: %s", file, settings)
+		}
+	}
+	// Dependencies name packages of a distribution that this machine is not.
+	rpm := []string{"--root", m.dir, "--nodeps"}
+	run(t, "rpm", append(append(rpm, "-i"), files...)...)
+	m.modes(owned)
+	m.works()
+	m.run("systemctl", "enable", "certctl-server", "certctl-agent")
+	run(t, "rpm", append(append(rpm, "-e"), names...)...)
+	if left := m.units(); len(left) > 0 {
+		t.Errorf("after the package was erased: %v", left)
+	}
+}
+
+// Two builds from the same files are the same.
+func TestPackagesAreReproducible(t *testing.T) {
+	t.Parallel()
+	one, two := t.TempDir(), t.TempDir()
+	for _, dir := range []string{one, two} {
+		for _, packager := range []string{"deb", "rpm"} {
+			pack(t, packager, "1.2.3", dir, "certctl-agent", "certctl")
+		}
+	}
+	run(t, "diff", "-r", one, two)
+}
