@@ -1,0 +1,232 @@
+#!/bin/sh
+# Installs certctl-agent on Linux or macOS, as root:
+#
+#   install-agent.sh --server https://certctl.example.com:8443 --fingerprint SHA256 \
+#       --token-file FILE [--version 1.2.3]
+#
+# The signature of the checksums and the checksum of the archive are checked before
+# anything of it is unpacked or run. Doing so again changes nothing, or brings the
+# agent to another version.
+#
+#   --server URL         the API
+#   --fingerprint SHA256 of its root certificate, as it came with the join token
+#   --token-file FILE    holds the join token
+#   --version VERSION    which release; default: the one that this script came with
+#   --from DIR           takes the release from a folder instead of downloading it
+#   --url URL            downloads it from below this URL
+#   --signer KEY         OpenSSH public key that releases are signed with ("ssh-ed25519
+#                        AAAA..."); default: the one that this script came with
+#   --user NAME          runs the agent as a user without privileges, who is made if
+#                        there is none: for targets of kind files only (Linux)
+#   --no-start           installs and starts nothing
+set -eu
+
+# A release writes both into its copy of this script.
+signer=""
+version=""
+
+server="" fingerprint="" token_file="" from="" user="" start=yes
+url="https://github.com/certctl/certctl/releases/download"
+
+fail() {
+	echo "install-agent: $*" >&2
+	exit 1
+}
+
+has() { command -v "$1" >/dev/null 2>&1; }
+
+while [ $# -gt 0 ]; do
+	case "$1" in
+	--no-start) start=no && shift && continue ;;
+	--help | -h) sed -n '2,/^set -eu/{/^#/s/^# \{0,1\}//p;}' "$0" && exit 0 ;;
+	--server | --fingerprint | --token-file | --version | --from | --url | --signer | --user) [ $# -ge 2 ] || fail "$1 needs a value" ;;
+	*) fail "unknown argument $1" ;;
+	esac
+	case "$1" in
+	--server) server=$2 ;;
+	--fingerprint) fingerprint=$2 ;;
+	--token-file) token_file=$2 ;;
+	--version) version=$2 ;;
+	--from) from=$2 ;;
+	--url) url=$2 ;;
+	--signer) signer=$2 ;;
+	--user) user=$2 ;;
+	esac
+	shift 2
+done
+
+# What goes into a YAML file or a path is held to what it can be.
+matches() { printf '%s\n' "$1" | grep -Eq "$2" && [ "$(printf '%s\n' "$1" | wc -l)" -eq 1 ]; }
+matches "$server" '^https://[A-Za-z0-9.:_/-]+$' || matches "$server" '^https://\[[0-9a-fA-F:]+\](:[0-9]+)?$' || fail "--server must be the API's URL, https://host:port"
+fingerprint=$(printf '%s' "$fingerprint" | tr -d ':' | tr 'A-F' 'a-f')
+matches "$fingerprint" '^[0-9a-f]{64}$' || fail "--fingerprint must be the SHA-256 of the server's root certificate: without it anybody could be the server"
+[ -n "$token_file" ] || fail "--token-file must name a file with a join token"
+[ -s "$token_file" ] || fail "$token_file holds no join token"
+matches "$version" '^[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.]+)?$' || fail "--version must say which release, like 1.2.3"
+matches "$signer" '^(ssh-|ecdsa-|sk-)[a-z0-9@.-]+ [A-Za-z0-9+/=]+$' || fail "--signer must be the public key that releases are signed with: without it anybody could have made them"
+[ -z "$user" ] || matches "$user" '^[a-z_][a-z0-9_-]{0,31}$' || fail "--user $user is no name of a user"
+[ -z "$from" ] || [ -d "$from" ] || fail "--from $from is no folder"
+[ "$(id -u)" = 0 ] || fail "run it as root"
+
+case "$(uname -s)" in
+Linux) os=linux ;;
+Darwin) os=darwin ;;
+*) fail "there is no installation for $(uname -s): see docs/packages.md" ;;
+esac
+case "$(uname -m)" in
+x86_64 | amd64) arch=amd64 ;;
+aarch64 | arm64) arch=arm64 ;;
+*) fail "there is no release for $(uname -m)" ;;
+esac
+[ -z "$user" ] || [ "$os" = linux ] || fail "--user is for Linux"
+for tool in tar gzip ssh-keygen; do
+	has "$tool" || fail "$tool is missing: install it (ssh-keygen comes with OpenSSH's client)"
+done
+[ ! -e /usr/bin/certctl-agent ] || fail "/usr/bin/certctl-agent is there already, from a package: bring that to another version instead"
+
+umask 077
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+trap 'exit 1' HUP INT TERM
+
+# fetch NAME takes a file of the release into the folder of temporary files.
+fetch() {
+	if [ -n "$from" ]; then
+		cp "$from/$1" "$work/$1"
+	elif has curl; then
+		curl -fsSL --proto =https --tlsv1.2 -o "$work/$1" "$url/v$version/$1"
+	elif has wget; then
+		wget -q -O "$work/$1" "$url/v$version/$1"
+	else
+		fail "curl or wget is needed to download"
+	fi || fail "$1 of release $version is not to be had"
+}
+
+sha256() {
+	if has sha256sum; then
+		sha256sum "$1"
+	else
+		shasum -a 256 "$1"
+	fi | cut -d ' ' -f 1
+}
+
+archive="certctl-agent_${version}_${os}_${arch}.tar.gz"
+fetch SHA256SUMS
+fetch SHA256SUMS.sig
+fetch "$archive"
+
+printf 'release@certctl namespaces="certctl-release" %s\n' "$signer" >"$work/signers"
+ssh-keygen -Y verify -q -f "$work/signers" -I release@certctl -n certctl-release -s "$work/SHA256SUMS.sig" \
+	<"$work/SHA256SUMS" >/dev/null || fail "the signature of the checksums is not that of $signer: nothing was installed"
+want=$(awk -v name="$archive" '$2 == name { print $1 }' "$work/SHA256SUMS")
+[ -n "$want" ] || fail "the checksums do not name $archive: nothing was installed"
+[ "$(sha256 "$work/$archive")" = "$want" ] || fail "$archive has another checksum than the signed one: nothing was installed"
+
+mkdir "$work/new"
+tar -xzf "$work/$archive" -C "$work/new" || fail "$archive cannot be unpacked"
+
+# A machine is an agent of one server. Whoever wants another one takes the old
+# settings and /var/lib/certctl-agent away first.
+settings=/etc/certctl/agent.yaml
+if [ -e "$settings" ]; then
+	for line in "server: $server" "ca_fingerprint: $fingerprint"; do
+		grep -Fqx "$line" "$settings" || fail "$settings does not say \"$line\": nothing was installed"
+	done
+fi
+
+# install_file FROM TO MODE puts a file in place at once, and only if it is another
+# one.
+changed=no
+install_file() {
+	if [ -e "$2" ] && cmp -s "$1" "$2"; then
+		chmod "$3" "$2"
+		return
+	fi
+	cp "$1" "$2.new"
+	chmod "$3" "$2.new"
+	mv -f "$2.new" "$2"
+	changed=yes
+}
+
+owner=root
+if [ -n "$user" ]; then
+	owner=$user
+	if ! id "$user" >/dev/null 2>&1; then
+		if has useradd; then
+			useradd --system --user-group --home-dir /var/lib/certctl-agent --no-create-home --shell /sbin/nologin "$user"
+		else
+			adduser -S -D -H -h /var/lib/certctl-agent -s /sbin/nologin "$user"
+		fi
+	fi
+fi
+
+# Tried where it will stay, since temporary folders may not allow programs to run.
+[ -d /usr/local/bin ] || { mkdir -p /usr/local/bin && chmod 0755 /usr/local/bin; }
+cp "$work/new/certctl-agent" /usr/local/bin/certctl-agent.new
+chmod 0755 /usr/local/bin/certctl-agent.new
+said=$(/usr/local/bin/certctl-agent.new version) || said="nothing"
+rm -f /usr/local/bin/certctl-agent.new
+[ "$said" = "$version" ] || fail "the program in $archive says $said instead of its version: it was not installed"
+
+for dir in /etc/certctl /etc/certctl/live; do
+	[ -d "$dir" ] || { mkdir -p "$dir" && chmod 0755 "$dir"; }
+done
+[ -d /var/lib/certctl-agent ] || mkdir -p /var/lib/certctl-agent
+chmod 0700 /var/lib/certctl-agent
+install_file "$work/new/certctl-agent" /usr/local/bin/certctl-agent 0755
+install_file "$token_file" /etc/certctl/join-token 0600
+if [ ! -e "$settings" ]; then
+	printf 'server: %s\nca_fingerprint: %s\ntoken_file: /etc/certctl/join-token\n' "$server" "$fingerprint" >"$work/agent.yaml"
+	install_file "$work/agent.yaml" "$settings" 0600
+fi
+if [ "$owner" != root ]; then
+	chown "$owner" "$settings" /etc/certctl/join-token /etc/certctl/live /var/lib/certctl-agent
+fi
+
+# The unit of the package names a program in /usr/bin.
+install_unit() {
+	sed 's,^ExecStart=/usr/bin/,ExecStart=/usr/local/bin/,' "$work/new/certctl-agent.service" >"$work/unit"
+	install_file "$work/unit" /etc/systemd/system/certctl-agent.service 0644
+	dropin=/etc/systemd/system/certctl-agent.service.d
+	if [ "$owner" != root ]; then
+		mkdir -p "$dropin"
+		chmod 0755 "$dropin"
+		printf '[Service]\nUser=%s\nCapabilityBoundingSet=\n' "$owner" >"$work/user.conf"
+		install_file "$work/user.conf" "$dropin/user.conf" 0644
+	elif [ -e "$dropin/user.conf" ]; then
+		fail "$dropin/user.conf has the agent run as another user: say --user again, or take it away"
+	fi
+	if [ "$start" = no ]; then
+		return
+	fi
+	systemctl enable certctl-agent.service
+	if [ -d /run/systemd/system ]; then
+		systemctl daemon-reload
+		if [ "$changed" = yes ]; then
+			systemctl restart certctl-agent.service
+		else
+			systemctl start certctl-agent.service
+		fi
+	fi
+}
+
+install_plist() {
+	plist=/Library/LaunchDaemons/certctl-agent.plist
+	install_file "$work/new/certctl-agent.plist" "$plist" 0644
+	if [ "$start" = no ]; then
+		return
+	fi
+	if [ "$changed" = yes ]; then
+		launchctl bootout system/certctl-agent 2>/dev/null || true
+	fi
+	launchctl print system/certctl-agent >/dev/null 2>&1 || launchctl bootstrap system "$plist"
+}
+
+if [ "$os" = darwin ]; then
+	install_plist
+elif has systemctl; then
+	install_unit
+else
+	echo "install-agent: there is no systemd here: have your init system run /usr/local/bin/certctl-agent run as $owner" >&2
+fi
+echo "certctl-agent $version is installed"
