@@ -4,8 +4,19 @@ FROM scratch
 ARG TARGETARCH=amd64
 COPY --chown=1000:1000 bin/root/server/ /
 COPY bin/linux-${TARGETARCH}/certctl-server /certctl-server
+ARG VERSION=dev
+ARG REVISION=unknown
+ARG CREATED=1970-01-01T00:00:00Z
 LABEL org.opencontainers.image.title="certctl-server" \
-      org.opencontainers.image.licenses="Apache-2.0"
+      org.opencontainers.image.description="The certctl platform: API, workers, signer and scheduler" \
+      org.opencontainers.image.url="https://github.com/certctl/certctl" \
+      org.opencontainers.image.source="https://github.com/certctl/certctl" \
+      org.opencontainers.image.documentation="https://github.com/certctl/certctl/tree/main/docs" \
+      org.opencontainers.image.vendor="certctl" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.created="${CREATED}"
 ENV CERTCTL_LISTEN=0.0.0.0:8443 \
     CERTCTL_DEBUG_LISTEN=127.0.0.1:8090
 USER 1000:1000

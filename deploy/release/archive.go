@@ -32,7 +32,7 @@ func (r *release) program(ctx context.Context, program string, on platform) erro
 		return err
 	}
 	name := filepath.Join(r.out, strings.Join([]string{program, r.version, on.os, on.arch}, "_"))
-	sbom, err := billOfMaterials(binary, program, r.version)
+	sbom, err := billOfMaterials(binary, program, "v"+r.version)
 	if err != nil {
 		return err
 	}

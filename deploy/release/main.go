@@ -3,6 +3,7 @@
 // further files that are named, the checksums of all of them, and a signature of
 // the checksums.
 //
+//	go run ./deploy/release sbom PROGRAM VERSION        # only that list, of a program that is built
 //	go run ./deploy/release --version 1.2.3 --key FILE [--out DIR] [--target linux/amd64,...] [--program certctl,...] [FILE...]
 //
 // Two builds of one commit are the same, byte by byte: paths and times of the
@@ -22,6 +23,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"syscall"
@@ -45,14 +47,26 @@ var versions = regexp.MustCompile(`^[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.]+)?$`)
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	r, err := parse(os.Args[1:])
-	if err == nil {
-		err = r.run(ctx)
-	}
-	if err != nil {
+	if err := run(ctx, os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "release:", err)
 		os.Exit(1)
 	}
+}
+
+func run(ctx context.Context, args []string) error {
+	if len(args) == 3 && args[0] == "sbom" {
+		list, err := billOfMaterials(args[1], filepath.Base(args[1]), args[2])
+		if err != nil {
+			return err
+		}
+		_, err = os.Stdout.Write(list)
+		return err
+	}
+	r, err := parse(args)
+	if err != nil {
+		return err
+	}
+	return r.run(ctx)
 }
 
 func parse(args []string) (*release, error) {

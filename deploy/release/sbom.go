@@ -43,7 +43,7 @@ func billOfMaterials(path, program, version string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("what is linked into the program cannot be read: %w", err)
 	}
-	self := golang("application", info.Main.Path, "v"+version)
+	self := golang("application", info.Main.Path, version)
 	self.Name, self.PURL = program, self.PURL+"#cmd/"+program
 	self.Ref = self.PURL
 	out := bom{Format: "CycloneDX", Spec: "1.6", Version: 1, Metadata: metadata{self}}
