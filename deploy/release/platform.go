@@ -15,6 +15,7 @@ type platform struct{ os, arch string }
 var programs = map[string][]string{
 	"certctl":        {"linux", "darwin", "freebsd", "windows"},
 	"certctl-agent":  {"linux", "darwin", "freebsd"},
+	"certctl-proxy":  {"linux"},
 	"certctl-server": {"linux"},
 }
 
@@ -52,7 +53,7 @@ func platforms(list string) ([]platform, error) {
 
 func chosen(list string) ([]string, error) {
 	if list == "" {
-		list = "certctl,certctl-agent,certctl-server"
+		list = "certctl,certctl-agent,certctl-proxy,certctl-server"
 	}
 	out := strings.Split(list, ",")
 	for _, name := range out {
