@@ -6,14 +6,15 @@
 #
 # The signature of the checksums and the checksum of the archive are checked before
 # anything of it is unpacked or run. Doing so again changes nothing, or brings the
-# agent to another version.
+# agent to another version; what is installed knows server and token already, and
+# neither need be named.
 #
 #   --server URL         the API
 #   --fingerprint SHA256 of its root certificate, as it came with the join token
 #   --token-file FILE    holds the join token
 #   --version VERSION    which release; default: the one that this script came with
 #   --from DIR           takes the release from a folder instead of downloading it
-#   --url URL            downloads it from below this URL
+#   --url URL            downloads it from the folder vVERSION below this URL
 #   --signer KEY         OpenSSH public key that releases are signed with ("ssh-ed25519
 #                        AAAA..."); default: the one that this script came with
 #   --user NAME          runs the agent as a user without privileges, who is made if
@@ -21,11 +22,17 @@
 #   --no-start           installs and starts nothing
 set -eu
 
+LC_ALL=C
+export LC_ALL
+
 # A release writes both into its copy of this script.
 signer=""
 version=""
 
 server="" fingerprint="" token_file="" from="" user="" start=yes
+settings=/etc/certctl/agent.yaml
+state=/var/lib/certctl-agent
+dropin=/etc/systemd/system/certctl-agent.service.d/user.conf
 url="https://github.com/certctl/certctl/releases/download"
 
 fail() {
@@ -57,14 +64,17 @@ done
 
 # What goes into a YAML file or a path is held to what it can be.
 matches() { printf '%s\n' "$1" | grep -Eq "$2" && [ "$(printf '%s\n' "$1" | wc -l)" -eq 1 ]; }
-matches "$server" '^https://[A-Za-z0-9.:_/-]+$' || matches "$server" '^https://\[[0-9a-fA-F:]+\](:[0-9]+)?$' || fail "--server must be the API's URL, https://host:port"
-fingerprint=$(printf '%s' "$fingerprint" | tr -d ':' | tr 'A-F' 'a-f')
-matches "$fingerprint" '^[0-9a-f]{64}$' || fail "--fingerprint must be the SHA-256 of the server's root certificate: without it anybody could be the server"
-[ -n "$token_file" ] || fail "--token-file must name a file with a join token"
-[ -s "$token_file" ] || fail "$token_file holds no join token"
+if [ -n "$server$fingerprint$token_file" ] || [ ! -e "$settings" ]; then
+	matches "$server" '^https://[A-Za-z0-9.:_/-]+$' || matches "$server" '^https://\[[0-9a-fA-F:]+\](:[0-9]+)?$' || fail "--server must be the API's URL, https://host:port"
+	fingerprint=$(printf '%s' "$fingerprint" | tr -d ':' | tr 'A-F' 'a-f')
+	matches "$fingerprint" '^[0-9a-f]{64}$' || fail "--fingerprint must be the SHA-256 of the server's root certificate: without it anybody could be the server"
+	[ -n "$token_file" ] || fail "--token-file must name a file with a join token"
+	[ -s "$token_file" ] || fail "$token_file holds no join token"
+fi
 matches "$version" '^[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.]+)?$' || fail "--version must say which release, like 1.2.3"
 matches "$signer" '^(ssh-|ecdsa-|sk-)[a-z0-9@.-]+ [A-Za-z0-9+/=]+$' || fail "--signer must be the public key that releases are signed with: without it anybody could have made them"
 [ -z "$user" ] || matches "$user" '^[a-z_][a-z0-9_-]{0,31}$' || fail "--user $user is no name of a user"
+matches "$url" '^https://[^ ]+$' || fail "--url $url is not of the form https://..."
 [ -z "$from" ] || [ -d "$from" ] || fail "--from $from is no folder"
 [ "$(id -u)" = 0 ] || fail "run it as root"
 
@@ -79,6 +89,13 @@ aarch64 | arm64) arch=arm64 ;;
 *) fail "there is no release for $(uname -m)" ;;
 esac
 [ -z "$user" ] || [ "$os" = linux ] || fail "--user is for Linux"
+# Whom an earlier installation named stays, unless another is named.
+[ -n "$user" ] || [ ! -e "$dropin" ] || user=$(sed -n 's/^User=//p' "$dropin")
+owner=${user:-root}
+if [ -d "$state" ]; then
+	has_it=$(find "$state" -prune -exec ls -ld {} + | awk '{ print $3 }')
+	[ "$has_it" = "$owner" ] || fail "$state belongs to $has_it and the agent would run as $owner: give it and what is in it to $owner first"
+fi
 for tool in tar gzip ssh-keygen; do
 	has "$tool" || fail "$tool is missing: install it (ssh-keygen comes with OpenSSH's client)"
 done
@@ -117,7 +134,10 @@ fetch "$archive"
 
 printf 'release@certctl namespaces="certctl-release" %s\n' "$signer" >"$work/signers"
 ssh-keygen -Y verify -q -f "$work/signers" -I release@certctl -n certctl-release -s "$work/SHA256SUMS.sig" \
-	<"$work/SHA256SUMS" >/dev/null || fail "the signature of the checksums is not that of $signer: nothing was installed"
+	<"$work/SHA256SUMS" >"$work/said" 2>&1 || {
+	cat "$work/said" >&2
+	fail "the signature of the checksums is not that of $signer, or ssh-keygen is older than OpenSSH 8.1 and cannot say so: nothing was installed"
+}
 want=$(awk -v name="$archive" '$2 == name { print $1 }' "$work/SHA256SUMS")
 [ -n "$want" ] || fail "the checksums do not name $archive: nothing was installed"
 [ "$(sha256 "$work/$archive")" = "$want" ] || fail "$archive has another checksum than the signed one: nothing was installed"
@@ -127,8 +147,7 @@ tar -xzf "$work/$archive" -C "$work/new" || fail "$archive cannot be unpacked"
 
 # A machine is an agent of one server. Whoever wants another one takes the old
 # settings and /var/lib/certctl-agent away first.
-settings=/etc/certctl/agent.yaml
-if [ -e "$settings" ]; then
+if [ -e "$settings" ] && [ -n "$server" ]; then
 	for line in "server: $server" "ca_fingerprint: $fingerprint"; do
 		grep -Fqx "$line" "$settings" || fail "$settings does not say \"$line\": nothing was installed"
 	done
@@ -148,53 +167,53 @@ install_file() {
 	changed=yes
 }
 
-owner=root
-if [ -n "$user" ]; then
-	owner=$user
-	if ! id "$user" >/dev/null 2>&1; then
-		if has useradd; then
-			useradd --system --user-group --home-dir /var/lib/certctl-agent --no-create-home --shell /sbin/nologin "$user"
-		else
-			adduser -S -D -H -h /var/lib/certctl-agent -s /sbin/nologin "$user"
-		fi
-	fi
-fi
-
 # Tried where it will stay, since temporary folders may not allow programs to run.
 [ -d /usr/local/bin ] || { mkdir -p /usr/local/bin && chmod 0755 /usr/local/bin; }
 cp "$work/new/certctl-agent" /usr/local/bin/certctl-agent.new
 chmod 0755 /usr/local/bin/certctl-agent.new
 said=$(/usr/local/bin/certctl-agent.new version) || said="nothing"
 rm -f /usr/local/bin/certctl-agent.new
-[ "$said" = "$version" ] || fail "the program in $archive says $said instead of its version: it was not installed"
+case "$said" in
+"certctl-agent $version "*) ;;
+*) fail "the program in $archive says \"$said\" instead of its version: it was not installed" ;;
+esac
+
+if [ -n "$user" ]; then
+	if ! id "$user" >/dev/null 2>&1; then
+		if has useradd; then
+			useradd --system --user-group --home-dir "$state" --no-create-home --shell /sbin/nologin "$user"
+		else
+			adduser -S -D -H -h "$state" -s /sbin/nologin "$user"
+		fi
+	fi
+fi
 
 for dir in /etc/certctl /etc/certctl/live; do
 	[ -d "$dir" ] || { mkdir -p "$dir" && chmod 0755 "$dir"; }
 done
-[ -d /var/lib/certctl-agent ] || mkdir -p /var/lib/certctl-agent
-chmod 0700 /var/lib/certctl-agent
+[ -d "$state" ] || mkdir -p "$state"
+chmod 0700 "$state"
 install_file "$work/new/certctl-agent" /usr/local/bin/certctl-agent 0755
-install_file "$token_file" /etc/certctl/join-token 0600
+[ -z "$token_file" ] || install_file "$token_file" /etc/certctl/join-token 0600
 if [ ! -e "$settings" ]; then
 	printf 'server: %s\nca_fingerprint: %s\ntoken_file: /etc/certctl/join-token\n' "$server" "$fingerprint" >"$work/agent.yaml"
 	install_file "$work/agent.yaml" "$settings" 0600
 fi
 if [ "$owner" != root ]; then
-	chown "$owner" "$settings" /etc/certctl/join-token /etc/certctl/live /var/lib/certctl-agent
+	for path in "$settings" /etc/certctl/join-token /etc/certctl/live "$state"; do
+		[ ! -e "$path" ] || chown "$owner" "$path"
+	done
 fi
 
 # The unit of the package names a program in /usr/bin.
 install_unit() {
 	sed 's,^ExecStart=/usr/bin/,ExecStart=/usr/local/bin/,' "$work/new/certctl-agent.service" >"$work/unit"
 	install_file "$work/unit" /etc/systemd/system/certctl-agent.service 0644
-	dropin=/etc/systemd/system/certctl-agent.service.d
 	if [ "$owner" != root ]; then
-		mkdir -p "$dropin"
-		chmod 0755 "$dropin"
+		mkdir -p "$(dirname "$dropin")"
+		chmod 0755 "$(dirname "$dropin")"
 		printf '[Service]\nUser=%s\nCapabilityBoundingSet=\n' "$owner" >"$work/user.conf"
-		install_file "$work/user.conf" "$dropin/user.conf" 0644
-	elif [ -e "$dropin/user.conf" ]; then
-		fail "$dropin/user.conf has the agent run as another user: say --user again, or take it away"
+		install_file "$work/user.conf" "$dropin" 0644
 	fi
 	if [ "$start" = no ]; then
 		return
@@ -210,16 +229,25 @@ install_unit() {
 	fi
 }
 
+loaded() { launchctl print system/certctl-agent >/dev/null 2>&1; }
+
 install_plist() {
 	plist=/Library/LaunchDaemons/certctl-agent.plist
 	install_file "$work/new/certctl-agent.plist" "$plist" 0644
 	if [ "$start" = no ]; then
 		return
 	fi
-	if [ "$changed" = yes ]; then
-		launchctl bootout system/certctl-agent 2>/dev/null || true
+	if [ "$changed" = yes ] && loaded; then
+		launchctl bootout system/certctl-agent || true
+		# It returns before the agent has gone, which may take its ExitTimeOut.
+		left=90
+		while loaded; do
+			[ "$left" -gt 0 ] || fail "the agent before this one does not end: see launchctl print system/certctl-agent"
+			left=$((left - 1))
+			sleep 1
+		done
 	fi
-	launchctl print system/certctl-agent >/dev/null 2>&1 || launchctl bootstrap system "$plist"
+	loaded || launchctl bootstrap system "$plist"
 }
 
 if [ "$os" = darwin ]; then

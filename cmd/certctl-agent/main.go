@@ -10,13 +10,10 @@ import (
 	"github.com/certctl/certctl/cmd/internal/node"
 )
 
-// version is set by the linker in releases.
-var version string
-
 func main() {
 	target.StagedExec() // first: this process may be a check of a staged configuration
 	os.Exit(node.Run(node.Program{
 		Name: "certctl-agent", Description: "Keys and certificates of one node.", Kinds: target.Kinds(),
-		ConfigFile: "/etc/certctl/agent.yaml", PolicyFile: "/etc/certctl/agent-policy.yaml", DataDir: "/var/lib/certctl-agent", Version: version,
+		ConfigFile: "/etc/certctl/agent.yaml", PolicyFile: "/etc/certctl/agent-policy.yaml", DataDir: "/var/lib/certctl-agent",
 	}))
 }

@@ -12,13 +12,10 @@ import (
 	"github.com/certctl/certctl/cmd/internal/node"
 )
 
-// version is set by the linker in releases.
-var version string
-
 func main() {
 	target.StagedExec() // first: this process may be a check of a staged configuration
 	os.Exit(node.Run(node.Program{
 		Name: "certctl-proxy", Description: "Keys and certificates of hosts without an agent.", Kinds: remote.Kinds(),
-		ConfigFile: "/etc/certctl/proxy.yaml", PolicyFile: "/etc/certctl/proxy-policy.yaml", DataDir: "/var/lib/certctl-proxy", Version: version,
+		ConfigFile: "/etc/certctl/proxy.yaml", PolicyFile: "/etc/certctl/proxy-policy.yaml", DataDir: "/var/lib/certctl-proxy",
 	}))
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/certctl/certctl/api/pki"
 	"github.com/certctl/certctl/api/rest"
 	"github.com/certctl/certctl/bus"
+	"github.com/certctl/certctl/cmd/internal/edition"
 	"github.com/certctl/certctl/handlers"
 	"github.com/certctl/certctl/handlers/issuer"
 	"github.com/certctl/certctl/handlers/notifier"
@@ -60,7 +61,7 @@ func (s *server) startAPI(t *tasks, conn *bus.Conn) error {
 	config := rest.Config{
 		Store: s.store, Signer: remoteSigner{conn}, Seal: s.sealSecret, Feed: feed, Metrics: s.metrics.handler(), Answered: s.metrics.answered,
 		Ready: s.ready(conn), Issuers: issuer.Kinds{Installation: s.installation}, Targets: targetKinds{}, Channels: notifier.Kinds{}, CAFingerprint: s.caFingerprint(),
-		BusURLs: s.busURLs(), Version: version, Log: s.log.With().Str("part", "api").Logger(), Now: time.Now,
+		BusURLs: s.busURLs(), Version: edition.Version(), Log: s.log.With().Str("part", "api").Logger(), Now: time.Now,
 	}
 	if err := s.startDeclarations(t, config); err != nil {
 		return err

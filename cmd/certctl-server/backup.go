@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/certctl/certctl"
+	"github.com/certctl/certctl/cmd/internal/edition"
 	"github.com/certctl/certctl/handlers/kek"
 	"github.com/certctl/certctl/store"
 	"github.com/certctl/certctl/store/backup"
@@ -25,7 +26,7 @@ type restoreCommand struct {
 // servers may run meanwhile.
 func takeBackup(ctx context.Context, c *Config, command backupCommand) error {
 	path, m, err := backup.Take(ctx, backup.Options{
-		URL: c.DatabaseURL, Release: version, Programs: backup.Programs{Folder: command.PostgresBin},
+		URL: c.DatabaseURL, Release: edition.Version(), Programs: backup.Programs{Folder: command.PostgresBin},
 	}, command.Path)
 	if err != nil {
 		return err
@@ -47,7 +48,7 @@ func restore(ctx context.Context, c *Config, command restoreCommand) error {
 		return err
 	}
 	m, err := backup.Restore(ctx, backup.RestoreOptions{
-		Options: backup.Options{URL: c.DatabaseURL, Release: version, Programs: backup.Programs{Folder: command.PostgresBin}},
+		Options: backup.Options{URL: c.DatabaseURL, Release: edition.Version(), Programs: backup.Programs{Folder: command.PostgresBin}},
 		Path:    command.File, Overwrite: command.Overwrite, CheckKeys: keys.opens,
 		Finish: func(ctx context.Context, st *store.Store, m backup.Manifest) error {
 			return st.BeginRecovery(ctx, m.TakenAt)

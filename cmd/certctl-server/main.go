@@ -21,15 +21,13 @@ import (
 
 	"github.com/certctl/certctl"
 	"github.com/certctl/certctl/cmd/internal/config"
+	"github.com/certctl/certctl/cmd/internal/edition"
 	"github.com/certctl/certctl/cmd/internal/kube"
 	"github.com/certctl/certctl/handlers/issuer/acme/legodns"
 	"github.com/certctl/certctl/store"
 	"github.com/rs/zerolog"
 	_ "golang.org/x/crypto/x509roots/fallback" // images have no roots of their own
 )
-
-// version is set by the linker in releases.
-var version = "development"
 
 // Exit codes; see the package comment.
 const (
@@ -50,7 +48,7 @@ type cli struct {
 	Settings settings    `cmd:"" name:"config" help:"Settings."`
 	CA       caCommands  `cmd:"" name:"ca" help:"The local CA."`
 	Bus      busCommands `cmd:"" name:"bus" help:"The message bus."`
-	Version  struct{}    `cmd:"" help:"Print the version."`
+	Version  struct{}    `cmd:"" help:"Print version and commit."`
 
 	Backup  backupCommand  `cmd:"" help:"Write all that the database holds into one file. Servers may run meanwhile."`
 	Restore restoreCommand `cmd:"" help:"Put a backup into the database, with every server stopped."`
@@ -139,7 +137,7 @@ func (c *cli) command(ctx context.Context, name string, log zerolog.Logger) erro
 	case "join-token <file>":
 		return joinToken(ctx, &c.Config, c.JoinToken)
 	case "version":
-		fmt.Println("certctl-server", version)
+		fmt.Println(edition.Line("certctl-server"))
 		return nil
 	}
 	return certctl.Errorf(certctl.Internal, "the command %q is declared and not there", name)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/certctl/certctl"
 	"github.com/certctl/certctl/bus"
+	"github.com/certctl/certctl/cmd/internal/edition"
 	"github.com/certctl/certctl/store"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -52,7 +53,7 @@ func newMetrics(st *store.Store) *metrics {
 		m.requests.WithLabelValues(strconv.Itoa(code))
 	}
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
-		Name: "certctl_build_info", Help: "1, with the version.", ConstLabels: prometheus.Labels{"version": version},
+		Name: "certctl_build_info", Help: "1, with the version.", ConstLabels: prometheus.Labels{"version": edition.Version()},
 	})
 	build.Set(1)
 	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), m.work, m.requests, build)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/certctl/certctl"
 	"github.com/certctl/certctl/bus"
+	"github.com/certctl/certctl/cmd/internal/edition"
 	"github.com/certctl/certctl/handlers"
 )
 
@@ -62,7 +63,7 @@ func (s *server) run(ctx context.Context) error {
 	if err := s.startDebug(t, conn); err != nil { // last: it says that all the rest is there
 		return err
 	}
-	s.log.Info().Strs("roles", s.config.Roles).Str("api", s.config.APIURL).Str("version", version).Msg("started")
+	s.log.Info().Strs("roles", s.config.Roles).Str("api", s.config.APIURL).Str("version", edition.Version()).Msg("started")
 	return t.wait()
 }
 

@@ -39,7 +39,7 @@ type CLI struct {
 	Doctor          doctorCmd        `cmd:"" help:"Look for what is wrong."`
 	Whoami          whoamiCmd        `cmd:"" help:"Whose key this is."`
 	Completion      completionCmd    `cmd:"" help:"Print shell completion."`
-	About           aboutCmd         `cmd:"" help:"Print the version of this program."`
+	About           aboutCmd         `cmd:"" help:"Print version and commit of this program."`
 	Complete        completeCmd      `cmd:"" hidden:"" help:"Answer shell completion."`
 
 	Revocations revocationsCmd `cmd:"" aliases:"revocation" help:"What is revoked, or waits to be."`

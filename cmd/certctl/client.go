@@ -17,6 +17,7 @@ import (
 
 	"github.com/alecthomas/kong"
 	"github.com/certctl/certctl"
+	"github.com/certctl/certctl/cmd/internal/edition"
 )
 
 // session is one run of a command: its settings, and where output goes.
@@ -126,7 +127,7 @@ func (c *client) send(ctx context.Context, method, path string, query url.Values
 		request.Header[name] = values
 	}
 	request.Header.Set("Authorization", "Bearer "+c.key)
-	request.Header.Set("User-Agent", "certctl/"+version)
+	request.Header.Set("User-Agent", "certctl/"+edition.Version())
 	if body != nil {
 		request.Header.Set("Content-Type", "application/json")
 	}

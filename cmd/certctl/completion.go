@@ -6,6 +6,7 @@ import (
 
 	"github.com/alecthomas/kong"
 	"github.com/certctl/certctl"
+	"github.com/certctl/certctl/cmd/internal/edition"
 )
 
 type completionCmd struct {
@@ -79,7 +80,7 @@ func childOf(node *kong.Node, word string) *kong.Node {
 type aboutCmd struct{}
 
 func (aboutCmd) Run(s *session) error {
-	_, err := fmt.Fprintf(s.out, "certctl %s\n", version)
+	_, err := fmt.Fprintln(s.out, edition.Line("certctl"))
 	return err
 }
 

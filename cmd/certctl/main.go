@@ -13,14 +13,12 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 
 	"github.com/certctl/certctl"
 	"github.com/certctl/certctl/cmd/internal/config"
 )
-
-// version is set by the linker in releases.
-var version = "development"
 
 // Exit codes, stable.
 const (
@@ -40,6 +38,9 @@ func main() {
 
 // run is main with its edges as arguments, so that tests run the real program.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	if slices.Equal(args, []string{"version"}) { // without a verb it is no noun: what every program answers to
+		args = []string{"about"}
+	}
 	var cli CLI
 	parsed, err := config.Parse(&cli, args, config.Options{
 		Name: "certctl", Description: "Operate a certctl installation.", Environ: os.Environ(),

@@ -5,11 +5,8 @@ import (
 	"compress/gzip"
 	"context"
 	"errors"
-	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 )
@@ -28,7 +25,7 @@ func (r *release) program(ctx context.Context, program string, on platform) erro
 	}
 	defer os.RemoveAll(dir) //nolint:errcheck // a folder of temporary files
 	binary := filepath.Join(dir, program+on.suffix())
-	if err := build(ctx, program, r.version, binary, on); err != nil {
+	if err := r.build(ctx, program, binary, on); err != nil {
 		return err
 	}
 	name := filepath.Join(r.out, strings.Join([]string{program, r.version, on.os, on.arch}, "_"))
@@ -36,7 +33,8 @@ func (r *release) program(ctx context.Context, program string, on platform) erro
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(name+".cdx.json", sbom, 0o644); err != nil {
+	r.linked = append(r.linked, sbom.Components...)
+	if err := writeJSON(name+".cdx.json", sbom); err != nil {
 		return err
 	}
 	members := []member{{program + on.suffix(), binary, 0o755}, {"LICENSE", "LICENSE", 0o644}}
@@ -48,17 +46,7 @@ func (r *release) program(ctx context.Context, program string, on platform) erro
 			members = append(members, member{filepath.Base(file), file, 0o644})
 		}
 	}
-	return archive(name+".tar.gz", members, r.time)
-}
-
-// build makes a static program. The version is the linker's; what Go knows of the
-// repository is left out, since an unpacked source has none.
-func build(ctx context.Context, program, version, into string, on platform) error {
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false",
-		"-ldflags", "-s -w -buildid= -X main.version="+version, "-o", into, "./cmd/"+program)
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS="+on.os, "GOARCH="+on.arch)
-	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
-	return cmd.Run()
+	return archive(name+".tar.gz", members, r.source.time)
 }
 
 // archive writes files in the order given, all of root's and of one time.
@@ -86,21 +74,4 @@ func archive(path string, members []member, at time.Time) (err error) {
 		}
 	}
 	return errors.Join(w.Close(), packed.Close(), file.Close())
-}
-
-// commitTime is SOURCE_DATE_EPOCH, or that of the commit which is built.
-func commitTime(ctx context.Context) (time.Time, error) {
-	text := os.Getenv("SOURCE_DATE_EPOCH")
-	if text == "" {
-		out, err := exec.CommandContext(ctx, "git", "log", "-1", "--format=%ct").Output()
-		if err != nil {
-			return time.Time{}, fmt.Errorf("the commit's time is not known (%w): set SOURCE_DATE_EPOCH", err)
-		}
-		text = strings.TrimSpace(string(out))
-	}
-	seconds, err := strconv.ParseInt(text, 10, 64)
-	if err != nil {
-		return time.Time{}, fmt.Errorf("SOURCE_DATE_EPOCH %q is no number of seconds", text)
-	}
-	return time.Unix(seconds, 0).UTC(), nil
 }

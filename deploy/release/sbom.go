@@ -2,7 +2,6 @@ package main
 
 import (
 	"debug/buildinfo"
-	"encoding/json"
 	"fmt"
 	"runtime/debug"
 	"strings"
@@ -34,11 +33,14 @@ type (
 	}
 )
 
+// goSum is the property that holds a module's line of go.sum.
+const goSum = "go.sum"
+
 // billOfMaterials lists what the linker put into the program, in CycloneDX. The
 // program itself says so: nothing that go.mod names and the program lacks is in the
 // list, and no tool can forget what is there. Without a serial number and a time,
 // two builds have the same one.
-func billOfMaterials(path, program, version string) ([]byte, error) {
+func billOfMaterials(path, program, version string) (*bom, error) {
 	info, err := buildinfo.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("what is linked into the program cannot be read: %w", err)
@@ -46,12 +48,12 @@ func billOfMaterials(path, program, version string) ([]byte, error) {
 	self := golang("application", info.Main.Path, version)
 	self.Name, self.PURL = program, self.PURL+"#cmd/"+program
 	self.Ref = self.PURL
-	out := bom{Format: "CycloneDX", Spec: "1.6", Version: 1, Metadata: metadata{self}}
+	out := &bom{Format: "CycloneDX", Spec: "1.6", Version: 1, Metadata: metadata{self}}
 	out.Components = append(out.Components, golang("library", "std", strings.TrimPrefix(info.GoVersion, "go")))
 	for _, module := range info.Deps {
 		out.Components = append(out.Components, library(module))
 	}
-	return json.MarshalIndent(out, "", "  ")
+	return out, nil
 }
 
 func library(module *debug.Module) component {
@@ -60,7 +62,7 @@ func library(module *debug.Module) component {
 	}
 	c := golang("library", module.Path, module.Version)
 	if module.Sum != "" {
-		c.Properties = []property{{"go.sum", module.Sum}}
+		c.Properties = []property{{goSum, module.Sum}}
 	}
 	return c
 }

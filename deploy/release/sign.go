@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -11,15 +13,18 @@ import (
 	"strings"
 )
 
-// What a signature is made by and for; deploy/install-agent.sh and docs/packages.md
-// name both.
+// What a signature is made by and for; deploy/install-agent.sh and docs/release.md
+// name them. One for the other is refused.
 const (
-	signer    = "release@certctl"
-	namespace = "certctl-release"
+	signer         = "release@certctl"
+	forChecksums   = "certctl-release"
+	forProvenance  = "certctl-provenance"
+	checksumsFile  = "SHA256SUMS"
+	provenanceFile = "provenance.json"
+	signersFile    = "allowed_signers"
 )
 
 const (
-	checksums = "SHA256SUMS"
 	installer = "deploy/install-agent.sh"
 	unset     = "\nsigner=\"\"\nversion=\"\"\n"
 	told      = "\nsigner=%q\nversion=%q\n"
@@ -48,8 +53,8 @@ func (r *release) others() error {
 	if err := os.WriteFile(filepath.Join(r.out, filepath.Base(installer)), script, 0o755); err != nil {
 		return err
 	}
-	line := fmt.Sprintf("%s namespaces=%q %s\n", signer, namespace, public)
-	return os.WriteFile(filepath.Join(r.out, "allowed_signers"), []byte(line), 0o644)
+	line := fmt.Sprintf("%s namespaces=%q %s\n", signer, forChecksums+","+forProvenance, public)
+	return os.WriteFile(filepath.Join(r.out, signersFile), []byte(line), 0o644)
 }
 
 // public is the key that verifies, without its comment. Where the private one is in
@@ -67,31 +72,62 @@ func (r *release) public() (string, error) {
 	return fields[0] + " " + fields[1], nil
 }
 
-// checksums writes those of all files, as sha256sum does. allowed_signers is not
-// among them: who trusts a key must have it from elsewhere.
-func (r *release) checksums() error {
+// summed is a file of the release with its sum.
+type summed struct{ name, sha256 string }
+
+// sums are those of all files there are, by name. allowed_signers is not among
+// them: who trusts a key must have it from elsewhere.
+func (r *release) sums() (out []summed, err error) {
 	entries, err := os.ReadDir(r.out)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	var list bytes.Buffer
 	for _, entry := range entries {
-		if entry.Name() == "allowed_signers" {
+		if entry.Name() == signersFile {
 			continue
 		}
 		content, err := os.ReadFile(filepath.Join(r.out, entry.Name()))
 		if err != nil {
-			return err
+			return nil, err
 		}
-		fmt.Fprintf(&list, "%x  %s\n", sha256.Sum256(content), entry.Name())
+		out = append(out, summed{entry.Name(), sum(content)})
 	}
-	return os.WriteFile(filepath.Join(r.out, checksums), list.Bytes(), 0o644)
+	return out, nil
 }
 
-func (r *release) sign(ctx context.Context) error {
-	cmd := exec.CommandContext(ctx, "ssh-keygen", "-Y", "sign", "-q", "-f", r.key, "-n", namespace, filepath.Join(r.out, checksums))
+// checksums writes them as sha256sum does.
+func (r *release) checksums() error {
+	sums, err := r.sums()
+	if err != nil {
+		return err
+	}
+	var list bytes.Buffer
+	for _, of := range sums {
+		fmt.Fprintf(&list, "%s  %s\n", of.sha256, of.name)
+	}
+	return os.WriteFile(filepath.Join(r.out, checksumsFile), list.Bytes(), 0o644)
+}
+
+func (r *release) sign(ctx context.Context, file, purpose string) error {
+	cmd := exec.CommandContext(ctx, "ssh-keygen", "-Y", "sign", "-q", "-f", r.key, "-n", purpose, filepath.Join(r.out, file))
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stderr, os.Stderr
-	return cmd.Run()
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("ssh-keygen does not sign %s with %s: %w", file, r.key, err)
+	}
+	return nil
+}
+
+func sum(content []byte) string {
+	hash := sha256.Sum256(content)
+	return hex.EncodeToString(hash[:])
+}
+
+func writeJSON(path string, value any) error {
+	text, err := json.MarshalIndent(value, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, append(text, '\n'), 0o644)
 }
 
 func copyFile(from, to string, mode os.FileMode) error {

@@ -25,6 +25,7 @@ import (
 	"github.com/certctl/certctl/agent"
 	"github.com/certctl/certctl/agent/target"
 	"github.com/certctl/certctl/cmd/internal/config"
+	"github.com/certctl/certctl/cmd/internal/edition"
 )
 
 // Exit codes; see the package comment.
@@ -46,8 +47,6 @@ type Program struct {
 	ConfigFile, PolicyFile string
 	// DataDir holds its state unless another is named.
 	DataDir string
-	// Version is set by the linker in releases; empty: what the Go tool recorded.
-	Version string
 }
 
 // Run does what the command line says, and returns the exit code.
@@ -80,7 +79,7 @@ func Run(p Program) int {
 	case "policy check":
 		return p.fail(checkPolicy(c), ExitUsage)
 	case "version":
-		fmt.Println(p.release())
+		fmt.Println(edition.Line(p.Name))
 	}
 	return p.fail(err, exitCode(err))
 }

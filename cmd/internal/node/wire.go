@@ -5,12 +5,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"runtime/debug"
-	"strings"
 	"time"
 
 	"github.com/certctl/certctl"
 	"github.com/certctl/certctl/agent"
+	"github.com/certctl/certctl/cmd/internal/edition"
 )
 
 // healthTimeout is how long a running agent may take to say how it is.
@@ -26,7 +25,7 @@ func enroll(ctx context.Context, c Config, e enrolment) error {
 	}
 	id, err := agent.Enrol(ctx, agent.EnrolOptions{
 		Server: e.Server, Token: e.Token, CAFingerprint: e.CAFingerprint, Name: name,
-		Dir: c.DataDir, MachineID: c.MachineID, Labels: e.Labels, Version: c.program.release(), NewBusKey: newBusKey,
+		Dir: c.DataDir, MachineID: c.MachineID, Labels: e.Labels, Version: edition.Version(), NewBusKey: newBusKey,
 	})
 	if err != nil {
 		return err
@@ -57,7 +56,7 @@ func runAgent(ctx context.Context, c Config) error {
 	log := c.logger()
 	fault := faultHook(os.Environ())
 	a, err := agent.New(agent.Options{
-		Dir: c.DataDir, Policy: policy, Version: c.program.release(), MachineID: c.MachineID, Parallel: c.Run.Parallel,
+		Dir: c.DataDir, Policy: policy, Version: edition.Version(), MachineID: c.MachineID, Parallel: c.Run.Parallel,
 		Dial: dial(log), Targets: targets(c.program.Kinds, c.DataDir, policy, fault), Log: log, Fault: fault,
 	})
 	if err != nil {
@@ -93,23 +92,4 @@ func checkPolicy(c Config) error {
 	}
 	fmt.Printf("# %s\n%s", policy.Source(), policy)
 	return nil
-}
-
-// release is the version that the linker has set, or else the module's with the
-// commit it was built from, as the Go tool recorded them.
-func (p Program) release() string {
-	if p.Version != "" {
-		return p.Version
-	}
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
-	text := strings.Trim(info.Main.Version, "()")
-	for _, setting := range info.Settings {
-		if setting.Key == "vcs.revision" && text == "devel" {
-			text = "devel-" + setting.Value[:min(len(setting.Value), 12)]
-		}
-	}
-	return text
 }

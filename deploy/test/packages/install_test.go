@@ -15,10 +15,9 @@ const fingerprint = "AB:cdef0123456789abcdef0123456789abcdef0123456789abcdef0123
 // The installer installs a release, once and again, in a Debian of its own.
 func TestInstallAgent(t *testing.T) {
 	t.Parallel()
-	signing := key(t)
 	m := newMachine(t)
-	m.bring(makeRelease(t, "1.2.3", signing), "1.2.3")
-	m.bring(makeRelease(t, "1.2.4", signing), "1.2.4")
+	m.bring(of(t, older), "1.2.3")
+	m.bring(of(t, newer), "1.2.4")
 	m.write("root/token", "ctlj_secret\n", 0o644)
 	install := []string{"--server", "https://certctl.example.com:8443", "--fingerprint", fingerprint, "--token-file", "/root/token"}
 
@@ -50,10 +49,25 @@ func TestInstallAgent(t *testing.T) {
 	}
 	m.install("1.2.4", install...)
 	m.modes(want)
-	if got := m.run("/usr/local/bin/certctl-agent", "version"); got != "1.2.4" {
-		t.Errorf("after the upgrade: %s", got)
+	m.runs("1.2.4")
+	// What is there knows its server: to go back, or on, takes the release alone.
+	must(t, os.Remove(filepath.Join(m.dir, "root/token")))
+	m.install("1.2.3")
+	m.modes(want)
+	m.runs("1.2.3")
+	if got := m.run("cat", "/etc/certctl/agent.yaml"); got != settings {
+		t.Errorf("the settings after that: %s", got)
 	}
+	m.write("root/token", "ctlj_secret\n", 0o644)
 	m.refuses("another server", "does not say", "1.2.4", "--server", "https://elsewhere:8443", "--fingerprint", fingerprint, "--token-file", "/root/token")
+}
+
+// runs holds the installed program against a version.
+func (m *machine) runs(version string) {
+	m.t.Helper()
+	if got := m.run("/usr/local/bin/certctl-agent", "version"); !strings.HasPrefix(got, "certctl-agent "+version+" ") {
+		m.t.Errorf("instead of %s: %s", version, got)
+	}
 }
 
 // state is when what is installed was changed.
@@ -65,11 +79,15 @@ func (m *machine) state() string {
 func TestInstallAgentAsUser(t *testing.T) {
 	t.Parallel()
 	m := newMachine(t)
-	m.bring(makeRelease(t, "1.2.3", key(t)), "1.2.3")
+	m.bring(of(t, older), "1.2.3")
+	m.bring(of(t, newer), "1.2.4")
 	m.write("root/token", "ctlj_secret\n", 0o644)
 	for range 2 {
 		m.install("1.2.3", "--server", "https://127.0.0.1:8443", "--fingerprint", fingerprint, "--token-file", "/root/token", "--user", "certctl-agent")
 	}
+	m.install("1.2.4") // who it runs as is known, too
+	m.runs("1.2.4")
+	m.refuses("another user", "belongs to certctl-agent", "1.2.3", "--user", "somebody")
 	m.modes(map[string]string{
 		"/etc/certctl/agent.yaml": "600 certctl-agent:root", "/etc/certctl/join-token": "600 certctl-agent:root",
 		"/etc/certctl/live": "755 certctl-agent:root", "/var/lib/certctl-agent": "700 certctl-agent:root",
@@ -88,8 +106,7 @@ func TestInstallAgentAsUser(t *testing.T) {
 func TestInstallAgentRefuses(t *testing.T) {
 	t.Parallel()
 	m := newMachine(t)
-	dir := makeRelease(t, "1.2.3", key(t))
-	m.bring(dir, "1.2.3")
+	m.bring(of(t, older), "1.2.3")
 	m.write("root/token", "ctlj_secret\n", 0o600)
 	m.write("root/empty", "", 0o600)
 	good := map[string]string{"--server": "https://certctl.example.com:8443", "--fingerprint": fingerprint, "--token-file": "/root/token"}
@@ -114,6 +131,7 @@ func TestInstallAgentRefuses(t *testing.T) {
 		{"--fingerprint", "abcd", "--fingerprint must"}, {"--token-file", "", "--token-file must"},
 		{"--token-file", "/root/empty", "holds no join token"}, {"--version", "../1", "--version must"},
 		{"--version", "9.9.9", "is not to be had"}, {"--signer", "me", "--signer must"}, {"--user", "a b", "no name of a user"},
+		{"--url", "http://downloads.example.com", "not of the form https"},
 		{"--signer", strings.Join(strings.Fields(run(t, "cat", key(t)+".pub"))[:2], " "), "signature"},
 	} {
 		m.refuses(c.name+" "+c.value, c.want, "1.2.3", with(c.name, c.value)...)
@@ -131,6 +149,11 @@ func TestInstallAgentRefuses(t *testing.T) {
 		m.refuses(name, spoil.want, "1.2.3", with("", "")...)
 		must(t, os.WriteFile(spoil.file, kept, 0o600))
 	}
+	// A release that the right key signed, and that does not hold what it says.
+	run(t, "sh", "-ec", `cd "$0" && mv "$1" certctl-agent_1.2.4_linux_"$2".tar.gz`, release, filepath.Base(archive), runtime.GOARCH)
+	sign(t, release, of(t, signing))
+	m.refuses("an older program under a new name", "instead of its version", "1.2.3", with("--version", "1.2.4")...)
+	m.refuses("an archive that is not signed for", "do not name", "1.2.3", append(with("", ""), "--version", "1.2.3")...)
 	must(t, os.Remove(sums+".sig"))
 	m.refuses("no signature", "not to be had", "1.2.3", with("", "")...)
 }

@@ -3,10 +3,12 @@
 package packages
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -16,6 +18,9 @@ type machine struct {
 	dir string
 }
 
+// contents are the packages that a machine has beyond the least.
+const contents = "systemd,passwd,openssh-client,curl,wget"
+
 // newMachine unpacks one; the archive is kept for later runs, since making it takes
 // a minute or two.
 func newMachine(t *testing.T) *machine {
@@ -23,12 +28,8 @@ func newMachine(t *testing.T) *machine {
 	if os.Geteuid() != 0 {
 		t.Fatal("these tests install packages in a root folder of their own, which takes root")
 	}
-	archive, err := filepath.Abs(filepath.Join(root, ".task", "machine.tar"))
+	archive, err := archived()
 	must(t, err)
-	if _, err := os.Stat(archive); err != nil {
-		run(t, "mmdebstrap", "--quiet", "--variant=minbase", "--include=systemd,passwd,openssh-client", "bookworm", archive+".new.tar")
-		must(t, os.Rename(archive+".new.tar", archive))
-	}
 	m := &machine{t: t, dir: t.TempDir()}
 	must(t, os.Chmod(m.dir, 0o755)) // users of the machine go through it
 	run(t, "tar", "-C", m.dir, "--exclude=./dev/*", "-xf", archive)
@@ -37,6 +38,24 @@ func newMachine(t *testing.T) *machine {
 	}
 	return m
 }
+
+// archived makes the archive, once: most of what is documentation is left out.
+var archived = sync.OnceValues(func() (string, error) {
+	archive, err := filepath.Abs(filepath.Join(root, ".task", "machine-"+contents+".tar"))
+	if err != nil {
+		return "", err
+	}
+	if _, err := os.Stat(archive); err == nil {
+		return archive, nil
+	}
+	made := strings.TrimSuffix(archive, ".tar") + ".new.tar"
+	cmd := exec.Command("mmdebstrap", "--quiet", "--variant=minbase", "--include="+contents,
+		"--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/man/*", "--dpkgopt=path-exclude=/usr/share/locale/*", "bookworm", made)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("%w\n%s", err, out)
+	}
+	return archive, os.Rename(made, archive)
+})
 
 // run returns what a command says in the machine, where it must succeed.
 func (m *machine) run(name string, args ...string) string {

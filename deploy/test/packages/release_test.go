@@ -15,76 +15,92 @@ import (
 	"testing"
 )
 
-// key makes one that releases are signed with.
-func key(t *testing.T) (path string) {
+// verify does what docs/release.md says.
+func verify(t *testing.T, dir string) error {
 	t.Helper()
-	path = filepath.Join(t.TempDir(), "key")
-	run(t, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "somebody", "-f", path)
-	return path
+	return exec.CommandContext(t.Context(), "sh", "-ec", `cd "$0"
+ssh-keygen -Y verify -f allowed_signers -I release@certctl -n certctl-release -s SHA256SUMS.sig < SHA256SUMS
+ssh-keygen -Y verify -f allowed_signers -I release@certctl -n certctl-provenance -s provenance.json.sig < provenance.json
+sha256sum --strict -c SHA256SUMS`, dir).Run()
 }
 
-// makeRelease makes a small release from a copy of what is here, in a folder of a
-// name that no other has.
-func makeRelease(t *testing.T, version, key string) (dir string) {
-	t.Helper()
-	source, dir := t.TempDir(), filepath.Join(t.TempDir(), "release")
-	run(t, "sh", "-c", `cd "$0" && git ls-files -z -co --exclude-standard | tar --null -T - -c | tar -C "$1" -x`, root, source)
-	cmd := exec.CommandContext(t.Context(), "go", "run", "./deploy/release", "--version", version, "--key", key, "--out", dir,
-		"--target", "linux/"+runtime.GOARCH, "--program", "certctl-agent", "LICENSE")
-	cmd.Dir, cmd.Env = source, append(os.Environ(), "SOURCE_DATE_EPOCH=1700000000", "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	return dir
-}
-
-// A release verifies as docs/packages.md says, is the same when it is built
-// elsewhere, and says what is in it.
+// A release verifies, and whoever changes a file or signs with another key is
+// noticed.
 func TestRelease(t *testing.T) {
 	t.Parallel()
-	signing := key(t)
-	dir := makeRelease(t, "1.2.3", signing)
-	verify := func() error {
-		cmd := exec.CommandContext(t.Context(), "sh", "-ec", `cd "$0"
-ssh-keygen -Y verify -f allowed_signers -I release@certctl -n certctl-release -s SHA256SUMS.sig < SHA256SUMS
-sha256sum --strict -c SHA256SUMS`, dir)
-		return cmd.Run()
-	}
-	must(t, verify())
+	dir := copyOf(t, older)
+	must(t, verify(t, dir))
 	listed := run(t, "cat", filepath.Join(dir, "SHA256SUMS"))
 	entries, err := os.ReadDir(dir)
 	must(t, err)
 	for _, entry := range entries {
 		name := entry.Name()
-		if !strings.Contains(listed, "  "+name+"\n") && !slices.Contains([]string{"SHA256SUMS", "SHA256SUMS.sig", "allowed_signers"}, name) {
+		if !strings.Contains(listed, "  "+name+"\n") && !slices.Contains([]string{"SHA256SUMS", "SHA256SUMS.sig", "provenance.json.sig", "allowed_signers"}, name) {
 			t.Errorf("%s has no checksum", name)
 		}
 	}
-	run(t, "diff", "-r", dir, makeRelease(t, "1.2.3", signing))
-	holdSBOM(t, dir)
-
-	// Who changes a file, or signs with another key, is noticed.
-	must(t, os.WriteFile(filepath.Join(dir, "LICENSE"), []byte("mine"), 0o600))
-	if verify() == nil {
-		t.Error("a changed file was not noticed")
+	for _, file := range []string{"LICENSE", "provenance.json", "SHA256SUMS"} {
+		path := filepath.Join(dir, file)
+		text, err := os.ReadFile(path)
+		must(t, err)
+		must(t, os.WriteFile(path, append(text[:len(text):len(text)], '\n'), 0o600))
+		if verify(t, dir) == nil {
+			t.Errorf("a changed %s was not noticed", file)
+		}
+		must(t, os.WriteFile(path, text, 0o600))
+		must(t, verify(t, dir))
 	}
-	run(t, "cp", filepath.Join(root, "LICENSE"), dir)
-	must(t, verify())
-	must(t, os.Remove(filepath.Join(dir, "SHA256SUMS.sig")))
-	run(t, "ssh-keygen", "-Y", "sign", "-q", "-f", key(t), "-n", "certctl-release", filepath.Join(dir, "SHA256SUMS"))
-	if verify() == nil {
-		t.Error("another's signature was taken")
+	for _, file := range []string{"provenance.json", "SHA256SUMS"} {
+		path := filepath.Join(dir, file)
+		text, err := os.ReadFile(path + ".sig")
+		must(t, err)
+		must(t, os.Remove(path+".sig"))
+		purpose := map[string]string{"provenance.json": "certctl-provenance", "SHA256SUMS": "certctl-release"}[file]
+		run(t, "ssh-keygen", "-Y", "sign", "-q", "-f", key(t), "-n", purpose, path)
+		if verify(t, dir) == nil {
+			t.Errorf("another's signature of %s was taken", file)
+		}
+		must(t, os.WriteFile(path+".sig", text, 0o600))
+	}
+	// A signature is for one thing: the statement's is none of checksums.
+	must(t, verify(t, dir))
+	run(t, "cp", filepath.Join(dir, "provenance.json"), filepath.Join(dir, "SHA256SUMS"))
+	run(t, "cp", filepath.Join(dir, "provenance.json.sig"), filepath.Join(dir, "SHA256SUMS.sig"))
+	if verify(t, dir) == nil {
+		t.Error("a statement was taken for checksums")
 	}
 }
 
-// holdSBOM compares the list of components with what `go version -m` says.
-func holdSBOM(t *testing.T, dir string) {
-	t.Helper()
+// The same commit makes the same bytes in another folder, for another user with
+// other settings.
+func TestReleaseIsReproducible(t *testing.T) {
+	t.Parallel()
+	source, err := clone(filepath.Join(t.TempDir(), "a folder of another name"))
+	must(t, err)
+	goenv, dir := filepath.Join(t.TempDir(), "env"), filepath.Join(t.TempDir(), "release")
+	must(t, os.WriteFile(goenv, []byte("GOFLAGS=-gcflags=-l\n"), 0o600))
+	cmd := releaseOf(source, "--version", "1.2.3", "--key", of(t, signing), "--out", dir, "--target", "linux/"+runtime.GOARCH, "--program", "certctl-agent", "LICENSE")
+	cmd.Args = append([]string{"sh", "-ec", `umask 077; exec "$@"`, "sh"}, cmd.Args...)
+	cmd.Path, err = exec.LookPath("sh")
+	must(t, err)
+	cmd.Env = append(cmd.Env, "GOENV="+goenv, "GOFLAGS=-gcflags=-N", "TZ=Asia/Tokyo", "LC_ALL=C", "GOTMPDIR="+t.TempDir())
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	run(t, "diff", "-r", of(t, older), dir)
+}
+
+// The program is static and says version and commit, and the list of components
+// is what `go version -m` says.
+func TestReleaseSaysWhatIsInIt(t *testing.T) {
+	t.Parallel()
+	dir := copyOf(t, older)
 	name := filepath.Join(dir, "certctl-agent_1.2.3_linux_"+runtime.GOARCH)
 	run(t, "tar", "-C", dir, "-xzf", name+".tar.gz", "certctl-agent")
 	binary := filepath.Join(dir, "certctl-agent")
-	if got := strings.TrimSpace(run(t, binary, "version")); got != "1.2.3" {
-		t.Errorf("the program is version %s", got)
+	commit := strings.TrimSpace(run(t, "git", "-C", of(t, first), "rev-parse", "--short=12", "HEAD"))
+	if got := strings.TrimSpace(run(t, binary, "version")); got != "certctl-agent 1.2.3 (commit "+commit+", "+runtime.Version()+" linux/"+runtime.GOARCH+")" {
+		t.Errorf("the program is %s", got)
 	}
 	program, err := elf.Open(binary)
 	must(t, err)
@@ -107,29 +123,54 @@ func holdSBOM(t *testing.T, dir string) {
 	if bom.BOMFormat != "CycloneDX" || bom.Metadata.Component.Name != "certctl-agent" || bom.Metadata.Component.Version != "v1.2.3" {
 		t.Errorf("%+v", bom)
 	}
-	dependencies := regexp.MustCompile(`(?m)^\tdep\t(\S+)\t(\S+)`).FindAllStringSubmatch(run(t, "go", "version", "-m", binary), -1)
+	dependencies := linked(t, binary)
 	if len(dependencies) < 5 || len(bom.Components) != len(dependencies)+1 || bom.Components[0].Name != "std" {
 		t.Fatalf("%d components for %d dependencies", len(bom.Components), len(dependencies))
 	}
 	for i, want := range dependencies {
-		if got := bom.Components[i+1]; got.Name != want[1] || got.Version != want[2] || got.PURL != "pkg:golang/"+want[1]+"@"+strings.ReplaceAll(want[2], "+", "%2B") {
+		if got := bom.Components[i+1]; got.Name != want[1] || got.Version != want[2] || got.PURL != purl(want) {
 			t.Errorf("%+v, want %s", got, want[0])
 		}
 	}
-	must(t, os.Remove(binary))
 }
 
-// Nobody can make a release without saying which, or without a key.
+// linked are path, version and sum of the modules in a program.
+func linked(t *testing.T, binary string) [][]string {
+	t.Helper()
+	return regexp.MustCompile(`(?m)^\tdep\t(\S+)\t(\S+)\th1:(\S+)`).FindAllStringSubmatch(run(t, "go", "version", "-m", binary), -1)
+}
+
+func purl(module []string) string {
+	return "pkg:golang/" + module[1] + "@" + strings.ReplaceAll(module[2], "+", "%2B")
+}
+
+// Nobody can make a release without saying which, without a key, or of something
+// that is no commit.
 func TestReleaseRefuses(t *testing.T) {
 	t.Parallel()
 	for args, want := range map[string]string{
 		"--version v1.2.3 --key k": "not of the form", "--version 1.2.3": "--key is needed",
 		"--version 1.2.3 --key k --target plan9/amd64": "no release for", "--version 1.2.3 --key k --program nope": "no program",
+		"build --version 1.2.3": "one --target", "build --version 1.2.3 --target linux/amd64 --key k": "signs and takes in nothing",
 	} {
-		cmd := exec.CommandContext(t.Context(), "go", append([]string{"run", "./deploy/release"}, strings.Fields(args)...)...)
-		cmd.Dir = root
-		if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), want) {
+		if out, err := releaseOf(root, strings.Fields(args)...).CombinedOutput(); err == nil || !strings.Contains(string(out), want) {
 			t.Errorf("%s: %v, %s", args, err, out)
 		}
+	}
+	source, err := clone(filepath.Join(t.TempDir(), "source"))
+	must(t, err)
+	must(t, os.WriteFile(filepath.Join(source, "agent", "more.go"), []byte("package agent\n"), 0o600))
+	out := filepath.Join(t.TempDir(), "out")
+	said, err := releaseOf(source, "--version", "1.2.3", "--key", of(t, signing), "--out", out).CombinedOutput()
+	if err == nil || !strings.Contains(string(said), "differ from the commit") {
+		t.Errorf("a file more than the commit: %v, %s", err, said)
+	}
+	must(t, os.RemoveAll(filepath.Join(source, ".git")))
+	said, err = releaseOf(source, "--version", "1.2.3", "--key", of(t, signing), "--out", out).CombinedOutput()
+	if err == nil || !strings.Contains(string(said), "git does not know") {
+		t.Errorf("no commit: %v, %s", err, said)
+	}
+	if _, err := os.Stat(out); err == nil {
+		t.Error("something was made")
 	}
 }

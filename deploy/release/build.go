@@ -1,0 +1,35 @@
+package main
+
+import (
+	"context"
+	"os"
+	"os/exec"
+)
+
+// edition is the package that knows which release a program is.
+const edition = "github.com/certctl/certctl/cmd/internal/edition"
+
+// tags are what programs of a release are built with, and others are not: alldns
+// brings every DNS provider into the server, which takes minutes to build and is
+// for those who have one of them, not for each test.
+var tags = map[string]string{"certctl-server": "alldns"}
+
+// settings take the place of the builder's own, which would go into what it makes.
+// An empty one counts as none, for which Go would look into its own file.
+var settings = []string{"GOENV=off", "CGO_ENABLED=0", "GOFLAGS=", "GOEXPERIMENT=", "GOWORK=off", "GOAMD64=v1", "GOARM64=v8.0"}
+
+// flags are those of `go build`. Of the repository the program knows what the
+// linker is told, so that it does not matter how git was asked, or where.
+func (r *release) flags(program string) []string {
+	linker := "-s -w -buildid= -X " + edition + ".version=" + r.version + " -X " + edition + ".commit=" + r.source.name()
+	return []string{"-trimpath", "-buildvcs=false", "-tags", tags[program], "-ldflags", linker}
+}
+
+// build makes a static program.
+func (r *release) build(ctx context.Context, program, into string, on platform) error {
+	args := append(append([]string{"build"}, r.flags(program)...), "-o", into, "./cmd/"+program)
+	cmd := exec.CommandContext(ctx, "go", args...)
+	cmd.Env = append(append(os.Environ(), settings...), "GOOS="+on.os, "GOARCH="+on.arch)
+	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
+	return cmd.Run()
+}
