@@ -2,7 +2,7 @@
 # A purge leaves /var/lib/certctl-agent and /etc/certctl/live: daemons may serve what is there.
 set -e
 if [ -d /run/systemd/system ]; then
-	systemctl daemon-reload
+	systemctl daemon-reload || true
 fi
 if [ "$1" = purge ]; then
 	rm -rf /etc/systemd/system/certctl-agent.service.d

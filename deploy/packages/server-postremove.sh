@@ -3,7 +3,7 @@
 # opened.
 set -e
 if [ -d /run/systemd/system ]; then
-	systemctl daemon-reload
+	systemctl daemon-reload || true
 fi
 if [ "$1" = purge ]; then
 	rm -rf /etc/systemd/system/certctl-server.service.d

@@ -7,6 +7,7 @@ remove | 0) ;;
 *) exit 0 ;;
 esac
 if [ -d /run/systemd/system ]; then
+	# A program without a package must not run on: this one may fail.
 	systemctl --no-reload disable --now certctl-server.service
 elif command -v systemctl >/dev/null; then
 	systemctl disable certctl-server.service

@@ -56,13 +56,19 @@ func TestDebianPackages(t *testing.T) {
 	m.write("etc/certctl/agent.yaml", "server: https://certctl.example.com\n", 0o600)
 	m.write("var/lib/certctl/kek-ca.key", "key\n", 0o600)
 	pack(t, "deb", "1.3.0-rc.1", filepath.Join(m.dir, "tmp"), "certctl-agent")
-	m.run("sh", "-c", "dpkg -i /tmp/*_1.3.0*.deb")
-	if got := m.run("cat", "/etc/certctl/agent.yaml"); !strings.Contains(got, "certctl.example.com") {
-		t.Errorf("after the upgrade: %s", got)
-	}
-	m.modes(owned)
-	if got := m.run("systemctl", "is-enabled", "certctl-agent"); got != "enabled" {
-		t.Errorf("after the upgrade: %s", got)
+	pack(t, "deb", "1.3.0", filepath.Join(m.dir, "tmp"), "certctl-agent")
+	for _, version := range []string{"1.3.0~rc.1", "1.3.0"} { // a candidate is older than what it is one for
+		m.run("dpkg", "--refuse-downgrade", "-i", "/tmp/certctl-agent_"+version+"_amd64.deb")
+		if got := m.run("dpkg-query", "-W", "-f", "${db:Status-Abbrev} ${Version}", "certctl-agent"); got != "ii  "+version {
+			t.Errorf("instead of %s: %s", version, got)
+		}
+		if got := m.run("cat", "/etc/certctl/agent.yaml"); !strings.Contains(got, "certctl.example.com") {
+			t.Errorf("after the upgrade: %s", got)
+		}
+		m.modes(owned)
+		if got := m.run("systemctl", "is-enabled", "certctl-agent"); got != "enabled" {
+			t.Errorf("after the upgrade: %s", got)
+		}
 	}
 
 	m.run("dpkg", "--remove", "certctl-server", "certctl-agent", "certctl")
@@ -125,9 +131,33 @@ func TestRPMPackages(t *testing.T) {
 	m.modes(owned)
 	m.works()
 	m.run("systemctl", "enable", "certctl-server", "certctl-agent")
+
+	// Settings, state and what is enabled survive an upgrade.
+	const mine = "server: https://certctl.example.com"
+	m.write("etc/certctl/agent.yaml", mine+"\n", 0o600)
+	m.write("var/lib/certctl/kek-ca.key", "key\n", 0o600)
+	next := t.TempDir()
+	pack(t, "rpm", "1.3.0-rc.1", next, "certctl-agent")
+	pack(t, "rpm", "1.3.0", next, "certctl-agent")
+	for _, version := range []string{"1.3.0~rc.1", "1.3.0"} { // a candidate is older than what it is one for
+		run(t, "rpm", append(rpm, "-U", filepath.Join(next, "certctl-agent-"+version+"-1.x86_64.rpm"))...)
+		if got := m.run("cat", "/etc/certctl/agent.yaml"); got != mine {
+			t.Errorf("after the upgrade to %s: %s", version, got)
+		}
+		if got := m.run("systemctl", "is-enabled", "certctl-agent"); got != "enabled" {
+			t.Errorf("after the upgrade to %s: %s", version, got)
+		}
+		m.modes(owned)
+	}
 	run(t, "rpm", append(append(rpm, "-e"), names...)...)
 	if left := m.units(); len(left) > 0 {
 		t.Errorf("after the package was erased: %v", left)
+	}
+	if got := m.run("cat", "/etc/certctl/agent.yaml.rpmsave"); got != mine {
+		t.Errorf("what is left of the settings: %s", got)
+	}
+	if !m.has("var/lib/certctl/kek-ca.key") {
+		t.Error("a key-encryption key went with the package")
 	}
 }
 
