@@ -19,7 +19,7 @@ func TestDocumentedCommands(t *testing.T) {
 	}
 	for _, command := range commands {
 		var cli CLI
-		if _, err := config.Parse(&cli, command.Args, config.Options{Name: "certctl"}); err != nil {
+		if _, err := config.Parse(&cli, meant(command.Args), config.Options{Name: "certctl"}); err != nil {
 			t.Errorf("%s: %v", command.Place, err)
 		}
 	}

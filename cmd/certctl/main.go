@@ -38,11 +38,8 @@ func main() {
 
 // run is main with its edges as arguments, so that tests run the real program.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	if slices.Equal(args, []string{"version"}) { // without a verb it is no noun: what every program answers to
-		args = []string{"about"}
-	}
 	var cli CLI
-	parsed, err := config.Parse(&cli, args, config.Options{
+	parsed, err := config.Parse(&cli, meant(args), config.Options{
 		Name: "certctl", Description: "Operate a certctl installation.", Environ: os.Environ(),
 		Stdout: stdout, Stderr: stderr, Known: []string{"CERTCTL_CONFIG"},
 	})
@@ -61,6 +58,15 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return explain(stderr, err)
 	}
 	return exitOK
+}
+
+// meant are the arguments with `certctl version`, without a verb, as what every
+// other program answers to it: versions are a noun here.
+func meant(args []string) []string {
+	if slices.Equal(args, []string{"version"}) {
+		return []string{"about"}
+	}
+	return args
 }
 
 // explain prints what went wrong and what to do, and returns the exit code.
