@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 )
 
 // edition is the package that knows which release a program is.
@@ -32,4 +34,15 @@ func (r *release) build(ctx context.Context, program, into string, on platform) 
 	cmd.Env = append(append(os.Environ(), settings...), "GOOS="+on.os, "GOARCH="+on.arch)
 	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
 	return cmd.Run()
+}
+
+// buildAll makes nothing but the programs, of whatever is in the folder.
+func (r *release) buildAll(ctx context.Context) error {
+	on := r.targets[0]
+	for _, program := range r.programs {
+		if err := r.build(ctx, program, filepath.Join(r.out, program+on.suffix()), on); err != nil {
+			return fmt.Errorf("%s for %s/%s: %w", program, on.os, on.arch, err)
+		}
+	}
+	return nil
 }

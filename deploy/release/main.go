@@ -7,6 +7,7 @@
 //
 // Packages and images hold programs that are built in the same way:
 //
+//	go run ./deploy/release packages --version 1.2.3 --out DIR                      # Debian and RPM
 //	go run ./deploy/release build --version 1.2.3 --target linux/amd64 --out DIR    # only the programs
 //	go run ./deploy/release sbom PROGRAM VERSION                                    # only that list, of a program that is built
 //
@@ -25,12 +26,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"os"
 	"os/signal"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"syscall"
 )
@@ -46,9 +45,6 @@ type release struct {
 	source   source
 	linked   []component // into any program
 }
-
-// versions are what may stand in file names, tags and packages alike.
-var versions = regexp.MustCompile(`^[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.]+)?$`)
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -69,63 +65,24 @@ func run(ctx context.Context, args []string) error {
 		encoder.SetIndent("", "  ")
 		return encoder.Encode(list)
 	}
-	only := len(args) > 0 && args[0] == "build"
-	if only {
-		args = args[1:]
+	command := ""
+	if len(args) > 0 && (args[0] == "build" || args[0] == "packages") {
+		command, args = args[0], args[1:]
 	}
-	r, err := parse(args, only)
+	r, err := parse(command, args)
 	if err != nil {
 		return err
 	}
 	if r.source, err = currentSource(ctx); err != nil {
 		return err
 	}
-	if only {
+	switch command {
+	case "build":
 		return r.buildAll(ctx)
+	case "packages":
+		return r.packages(ctx)
 	}
 	return r.run(ctx)
-}
-
-func parse(args []string, unsigned bool) (*release, error) {
-	var targets, programs string
-	r := &release{}
-	flags := flag.NewFlagSet("release", flag.ContinueOnError)
-	flags.StringVar(&r.version, "version", "", "version, without a v")
-	flags.StringVar(&r.out, "out", "dist/release", "folder that gets the files; that of a release must not exist")
-	flags.StringVar(&r.key, "key", "", "private key of OpenSSH that signs; its public half is beside it with .pub")
-	flags.StringVar(&targets, "target", "", "platforms, os/arch, separated by commas; default: all")
-	flags.StringVar(&programs, "program", "", "programs, separated by commas; default: all")
-	if err := flags.Parse(args); err != nil {
-		return nil, err
-	}
-	r.extra = flags.Args()
-	var err error
-	if r.targets, err = platforms(targets); err != nil {
-		return nil, err
-	}
-	if r.programs, err = chosen(programs); err != nil {
-		return nil, err
-	}
-	switch {
-	case !versions.MatchString(r.version):
-		return nil, fmt.Errorf("--version %q is not of the form 1.2.3 or 1.2.3-rc.1", r.version)
-	case unsigned && (r.key != "" || len(r.extra) > 0 || len(r.targets) != 1):
-		return nil, errors.New("build makes the programs of one --target, and signs and takes in nothing")
-	case !unsigned && r.key == "":
-		return nil, errors.New("--key is needed: a release that nobody signed cannot be told from another's")
-	}
-	return r, nil
-}
-
-// buildAll makes nothing but the programs, of whatever is in the folder.
-func (r *release) buildAll(ctx context.Context) error {
-	on := r.targets[0]
-	for _, program := range r.programs {
-		if err := r.build(ctx, program, filepath.Join(r.out, program+on.suffix()), on); err != nil {
-			return fmt.Errorf("%s for %s/%s: %w", program, on.os, on.arch, err)
-		}
-	}
-	return nil
 }
 
 func (r *release) run(ctx context.Context) error {

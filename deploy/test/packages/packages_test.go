@@ -161,14 +161,29 @@ func TestRPMPackages(t *testing.T) {
 	}
 }
 
-// Two builds from the same files are the same.
+// The packages of a release are of its version and commit, and two builds are the
+// same.
 func TestPackagesAreReproducible(t *testing.T) {
 	t.Parallel()
-	one, two := t.TempDir(), t.TempDir()
-	for _, dir := range []string{one, two} {
-		for _, packager := range []string{"deb", "rpm"} {
-			pack(t, packager, "1.2.3", dir, "certctl-agent", "certctl")
+	other, err := clone(filepath.Join(t.TempDir(), "elsewhere"))
+	must(t, err)
+	made := map[string]string{}
+	for _, source := range []string{of(t, first), other} {
+		made[source] = filepath.Join(t.TempDir(), "packages")
+		if out, err := releaseOf(source, "packages", "--version", "1.2.3", "--program", "certctl-agent", "--target", "linux/amd64", "--out", made[source]).CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
 		}
 	}
-	run(t, "diff", "-r", one, two)
+	dir := made[other]
+	run(t, "diff", "-r", made[of(t, first)], dir)
+	run(t, "dpkg-deb", "-x", filepath.Join(dir, "certctl-agent_1.2.3_amd64.deb"), dir)
+	if got := run(t, filepath.Join(dir, "usr/bin/certctl-agent"), "version"); !strings.HasPrefix(got, "certctl-agent 1.2.3 (commit "+commit(t, other)[:12]+",") {
+		t.Error(got)
+	}
+	if got := run(t, "rpm", "-qp", "--qf", "%{VERSION}", filepath.Join(dir, "certctl-agent-1.2.3-1.x86_64.rpm")); got != "1.2.3" {
+		t.Error(got)
+	}
+	if said, err := releaseOf(root, "--version", "1.2.4", "--key", "k", filepath.Join(dir, "certctl-agent_1.2.3_amd64.deb")).CombinedOutput(); err == nil || !strings.Contains(string(said), "is not of version 1.2.4") {
+		t.Errorf("a package of another version: %v, %s", err, said)
+	}
 }

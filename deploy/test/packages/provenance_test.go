@@ -40,8 +40,8 @@ func TestProvenance(t *testing.T) {
 
 	source, err := first()
 	must(t, err)
-	commit := strings.TrimSpace(run(t, "git", "-C", source, "rev-parse", "HEAD"))
-	want := map[string]string{"git+https://github.com/certctl/certctl@" + commit: commit}
+	head := commit(t, source)
+	want := map[string]string{"git+https://github.com/certctl/certctl@" + head: head}
 	run(t, "tar", "-C", dir, "-xzf", filepath.Join(dir, "certctl-agent_1.2.3_linux_"+runtime.GOARCH+".tar.gz"), "certctl-agent")
 	for _, module := range linked(t, filepath.Join(dir, "certctl-agent")) {
 		hash, err := base64.StdEncoding.DecodeString(module[3])

@@ -98,8 +98,7 @@ func TestReleaseSaysWhatIsInIt(t *testing.T) {
 	name := filepath.Join(dir, "certctl-agent_1.2.3_linux_"+runtime.GOARCH)
 	run(t, "tar", "-C", dir, "-xzf", name+".tar.gz", "certctl-agent")
 	binary := filepath.Join(dir, "certctl-agent")
-	commit := strings.TrimSpace(run(t, "git", "-C", of(t, first), "rev-parse", "--short=12", "HEAD"))
-	if got := strings.TrimSpace(run(t, binary, "version")); got != "certctl-agent 1.2.3 (commit "+commit+", "+runtime.Version()+" linux/"+runtime.GOARCH+")" {
+	if got := strings.TrimSpace(run(t, binary, "version")); got != "certctl-agent 1.2.3 (commit "+commit(t, of(t, first))[:12]+", "+runtime.Version()+" linux/"+runtime.GOARCH+")" {
 		t.Errorf("the program is %s", got)
 	}
 	program, err := elf.Open(binary)
@@ -151,7 +150,7 @@ func TestReleaseRefuses(t *testing.T) {
 	for args, want := range map[string]string{
 		"--version v1.2.3 --key k": "not of the form", "--version 1.2.3": "--key is needed",
 		"--version 1.2.3 --key k --target plan9/amd64": "no release for", "--version 1.2.3 --key k --program nope": "no program",
-		"build --version 1.2.3": "one --target", "build --version 1.2.3 --target linux/amd64 --key k": "signs and takes in nothing",
+		"build --version 1.2.3": "one --target", "build --version 1.2.3 --target linux/amd64 --key k": "not defined: -key", "packages --version 1.2.3 more": "takes no files",
 	} {
 		if out, err := releaseOf(root, strings.Fields(args)...).CombinedOutput(); err == nil || !strings.Contains(string(out), want) {
 			t.Errorf("%s: %v, %s", args, err, out)

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"sync"
 	"testing"
 )
@@ -49,8 +50,13 @@ func clone(dir string) (string, error) {
 		return "", err
 	}
 	const script = `cd "$0" && git ls-files -z -co --exclude-standard --deduplicate | xargs -0 ls -d 2>/dev/null | tar -T - -c | tar -C "$1" -x
-cd "$1" && git init -q && git add -A && git commit -q --no-verify --no-gpg-sign -m release`
-	cmd := exec.Command("sh", "-ec", script, root, dir)
+cd "$1" && git init -q && git add -A && git commit -q --no-verify --no-gpg-sign -m release
+mkdir .task && ln -s "$2" .task/nfpm`
+	nfpm, err := filepath.Abs(filepath.Join(root, ".task", "nfpm"))
+	if err != nil {
+		return "", err
+	}
+	cmd := exec.Command("sh", "-ec", script, root, dir, nfpm)
 	cmd.Env = append(os.Environ(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_SYSTEM=/dev/null",
 		"GIT_AUTHOR_NAME=a", "GIT_AUTHOR_EMAIL=a@example.com", "GIT_AUTHOR_DATE=1700000000 +0000",
 		"GIT_COMMITTER_NAME=a", "GIT_COMMITTER_EMAIL=a@example.com", "GIT_COMMITTER_DATE=1700000000 +0000")
@@ -97,6 +103,12 @@ func copyOf(t *testing.T, made func() (string, error)) string {
 	dir := filepath.Join(t.TempDir(), "release")
 	run(t, "cp", "-a", of(t, made), dir)
 	return dir
+}
+
+// commit is that of a clone.
+func commit(t *testing.T, source string) string {
+	t.Helper()
+	return strings.TrimSpace(run(t, "git", "-C", source, "rev-parse", "HEAD"))
 }
 
 // key makes one that nobody trusts.
