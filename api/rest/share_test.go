@@ -4,17 +4,12 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"time"
-
-	"github.com/certctl/certctl"
 )
 
 // agentTarget makes an agent with a target of the same name.
 func (w *world) agentTarget(name string) {
 	w.t.Helper()
-	_, err := w.Pool().Exec(w.t.Context(), `insert into agent (id, team_id, name, state, machine_id, statement)
-		select $1, id, $2, 'active', $2, '{}' from team where name = 'default'`, certctl.NewID(time.Now()), name)
-	w.must(err)
+	w.agent(name)
 	w.as(http.MethodPost, "/api/v1/targets", map[string]any{"name": name, "agent": name, "kind": "files", "settings": map[string]any{"directory": "/srv/tls"}}).
 		want(http.StatusCreated)
 }

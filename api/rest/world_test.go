@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/certctl/certctl"
-	"github.com/certctl/certctl/agent/target"
+	"github.com/certctl/certctl/agent/target/remote"
 	"github.com/certctl/certctl/api/rest"
 	"github.com/certctl/certctl/handlers/issuer"
 	"github.com/certctl/certctl/handlers/notifier"
@@ -25,11 +25,11 @@ import (
 
 func TestMain(m *testing.M) { storetest.Main(m, store.Migrate) }
 
-// targets is the agent's table of kinds.
+// targets is the table of kinds of agents and proxies.
 type targets struct{}
 
 func (targets) Validate(kind string, settings json.RawMessage) error {
-	return target.Validate(kind, settings)
+	return remote.Kinds().Validate(kind, settings)
 }
 
 // noSigner answers like a platform whose signer is away.
