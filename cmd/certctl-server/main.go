@@ -85,6 +85,10 @@ func run(args []string) int {
 	if errors.Is(err, config.ErrHelp) {
 		return exitOK
 	}
+	if err == nil && parsed.Context.Command() == "version" { // whatever the settings are
+		fmt.Println(edition.Line("certctl-server"))
+		return exitOK
+	}
 	if err == nil {
 		err = c.complete()
 	}
@@ -136,9 +140,6 @@ func (c *cli) command(ctx context.Context, name string, log zerolog.Logger) erro
 		return setupKubernetes(ctx, &c.Config, c.Setup.Kubernetes, log)
 	case "join-token <file>":
 		return joinToken(ctx, &c.Config, c.JoinToken)
-	case "version":
-		fmt.Println(edition.Line("certctl-server"))
-		return nil
 	}
 	return certctl.Errorf(certctl.Internal, "the command %q is declared and not there", name)
 }

@@ -6,5 +6,7 @@ if [ -d /run/systemd/system ]; then
 fi
 if [ "$1" = purge ]; then
 	rm -rf /etc/systemd/system/certctl-agent.service.d
-	echo "/var/lib/certctl-agent and /etc/certctl/live left as it is" >&2
+	for left in /var/lib/certctl-agent /etc/certctl/live; do
+		[ ! -d "$left" ] || echo "$left is left as it is" >&2
+	done
 fi

@@ -7,5 +7,5 @@ if [ -d /run/systemd/system ]; then
 fi
 if [ "$1" = purge ]; then
 	rm -rf /etc/systemd/system/certctl-server.service.d
-	echo "/var/lib/certctl left as it is" >&2
+	[ ! -d /var/lib/certctl ] || echo "/var/lib/certctl is left as it is" >&2
 fi

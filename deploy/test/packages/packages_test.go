@@ -97,8 +97,10 @@ func (m *machine) works() {
 		m.t.Errorf("an agent without settings: exit code %d, %s", code, out)
 	}
 	m.run("certctl-agent", "policy", "check")
-	if out := m.run("certctl", "about"); !strings.HasPrefix(out, "certctl ") {
-		m.t.Errorf("the command line: %s", out)
+	for _, program := range names { // none needs settings for that
+		if out := m.run(program, "version"); !strings.HasPrefix(out, program+" ") {
+			m.t.Errorf("%s: %s", program, out)
+		}
 	}
 }
 
