@@ -11,9 +11,10 @@ import (
 // edition is the package that knows which release a program is.
 const edition = "github.com/certctl/certctl/cmd/internal/edition"
 
-// tags are what programs of a release are built with, and others are not: alldns
-// brings every DNS provider into the server, which takes minutes to build and is
-// for those who have one of them, not for each test.
+// tags are what programs of a release are built with, and others are not: files
+// with the tag alldns bring further DNS providers into the server, which take
+// minutes to build and are for those who have one of them, not for each test. It
+// does no harm where no file has it.
 var tags = map[string]string{"certctl-server": "alldns"}
 
 // settings take the place of the builder's own, which would go into what it makes.
