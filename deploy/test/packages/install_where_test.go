@@ -8,6 +8,7 @@ import (
 	"encoding/xml"
 	"errors"
 	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -24,6 +25,7 @@ func downloads(t *testing.T, m *machine) string {
 	t.Helper()
 	server := httptest.NewUnstartedServer(http.StripPrefix("/v1.2.4/", http.FileServer(http.Dir(of(t, newer)))))
 	server.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
+	server.Config.ErrorLog = log.New(io.Discard, "", 0) // clients that trust nobody hang up
 	server.StartTLS()
 	t.Cleanup(server.Close)
 	m.write("root/ca.pem", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})), 0o644)
