@@ -14,3 +14,6 @@ func (s *Store) AppendEvent(ctx context.Context, team string, aggregate certctl.
 		return nil
 	})
 }
+
+// MigrateWith is Migrate of a release with other migrations.
+var MigrateWith = migrate

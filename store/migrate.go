@@ -16,27 +16,59 @@ import (
 const migrationLock = 0x6365727463746c // "certctl"
 
 // Migrate brings the schema to this release's version, under a lock: replicas
-// that start together migrate once. It refuses a schema newer than it knows,
-// since an older program cannot tell what the newer one relies on.
+// that start together migrate once. A schema that is newer than this program is
+// left as it is when its migrations say that programs of this version may work
+// on it, and refused otherwise.
 func Migrate(ctx context.Context, pool *pgxpool.Pool) error {
+	return migrate(ctx, pool, migrations.FS)
+}
+
+func migrate(ctx context.Context, pool *pgxpool.Pool, files fs.FS) error {
 	db := stdlib.OpenDBFromPool(pool)
 	defer db.Close()
 	locker, err := lock.NewPostgresSessionLocker(lock.WithLockID(migrationLock), lock.WithLockTimeout(1, 300))
 	if err != nil {
 		return certctl.Wrap(certctl.Internal, err, "the migration lock cannot be made")
 	}
-	provider, err := goose.NewProvider(goose.DialectPostgres, db, migrations.FS,
+	provider, err := goose.NewProvider(goose.DialectPostgres, db, files,
 		goose.WithSessionLocker(locker), goose.WithAllowOutofOrder(false))
 	if err != nil {
 		return certctl.Wrap(certctl.Internal, err, "the migrations cannot be read")
 	}
-	current, target, err := provider.GetVersions(ctx)
-	if err == nil && current > target {
-		return certctl.Errorf(certctl.Conflict, "the database's schema is version %d, this program knows %d", current, target).
-			WithRemedy("run the newer release, or restore a backup made before the upgrade")
+	current, known, err := provider.GetVersions(ctx)
+	if err != nil {
+		return certctl.Wrap(certctl.Unavailable, err, "the version of the schema could not be read")
 	}
+	if current > known {
+		if err := allowed(ctx, pool, current, known); err != nil {
+			return err
+		}
+	}
+	// With a newer schema it has nothing to do, unless one of this program's own
+	// migrations is missing there, which it refuses.
 	if _, err := provider.Up(ctx); err != nil {
 		return certctl.Wrap(certctl.Unavailable, err, "the schema could not be migrated")
+	}
+	return nil
+}
+
+// allowed refuses a schema that a program which knows the migrations up to known
+// cannot work on. Later ones that say nothing ask for themselves.
+func allowed(ctx context.Context, pool *pgxpool.Pool, current, known int64) error {
+	least := current
+	var says bool
+	err := pool.QueryRow(ctx, `select to_regclass('schema_need') is not null`).Scan(&says)
+	if err == nil && says {
+		err = pool.QueryRow(ctx, `select max(coalesce(n.least, v.version_id)) from goose_db_version v
+			left join schema_need n on n.version = v.version_id where v.version_id > $1 and v.is_applied`, known).Scan(&least)
+	}
+	if err != nil {
+		return certctl.Wrap(certctl.Unavailable, err, "what the schema asks of programs could not be read")
+	}
+	if least > known {
+		return certctl.Errorf(certctl.Conflict,
+			"the database's schema is version %d and needs a program that knows version %d; this one knows %d", current, least, known).
+			WithRemedy("run the newer release, or restore a backup made before the upgrade")
 	}
 	return nil
 }
