@@ -6,6 +6,12 @@ type EventType struct {
 	Title string // what happened, in words
 }
 
+// Aggregates lists every kind of object that events are about.
+var Aggregates = []Aggregate{
+	AggregateCertificate, AggregateAgent, AggregateTarget, AggregateIssuer, AggregateProfile, AggregatePolicy,
+	AggregateRollout, AggregateChannel, AggregateAccess, AggregateSystem,
+}
+
 // EventTypes lists every event, in the order of docs/events.md.
 var EventTypes = []EventType{
 	{EventCertificateCreated, "certificate requested"},

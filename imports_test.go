@@ -33,7 +33,7 @@ var owned = []struct {
 }{
 	{"github.com/jackc", tree{"store"}},
 	{"github.com/pressly/goose", tree{"store"}},
-	{"github.com/nats-io/nats.go", tree{"bus"}},
+	{"github.com/nats-io/nats.go", tree{"bus", "examples/events"}},
 	{"github.com/nats-io/jwt", tree{"bus"}},
 	{"github.com/nats-io/nkeys", tree{"bus"}},
 	{"github.com/synadia-io/orbit.go", tree{"bus"}},

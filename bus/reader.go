@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -26,8 +27,9 @@ func CreateReader(ctx context.Context, conn *Conn, reader certctl.Reader) error 
 		AckWait: time.Minute, MaxDeliver: -1, MaxAckPending: readerPending,
 		Metadata: map[string]string{metaSchema: strconv.Itoa(streamSchema)},
 	}
-	for _, aggregate := range reader.Filters {
-		config.FilterSubjects = append(config.FilterSubjects, SubjectEvents(reader.Team, certctl.Aggregate(aggregate)))
+	for _, filter := range reader.Filters {
+		aggregate, event, _ := strings.Cut(filter, ".")
+		config.FilterSubjects = append(config.FilterSubjects, SubjectEventsNamed(reader.Team, certctl.Aggregate(aggregate), certctl.EventName(event)))
 	}
 	if len(config.FilterSubjects) == 0 {
 		config.FilterSubjects = []string{SubjectEvents(reader.Team, "")}

@@ -174,6 +174,11 @@ func TestReadersAndFeedsGetEvents(t *testing.T) {
 	follower := s.server.Connect(t, bus.RoleAPI)
 	allowed(t, follower)
 	background(t, func(ctx context.Context) error { return bus.Follow(ctx, follower, func(e certctl.Event) { got <- e }) })
+	// Two of single events: the one that is published, and another.
+	issued := certctl.Reader{ID: certctl.NewID(time.Now()), Filters: []string{"certificate.certificate_issued", "agent"}}
+	revoked := certctl.Reader{ID: certctl.NewID(time.Now()), Team: "default", Filters: []string{"certificate.version_revoked"}}
+	must(t, bus.CreateReader(t.Context(), s.conn, issued))
+	must(t, bus.CreateReader(t.Context(), s.conn, revoked))
 	events := newTable()
 	relay := bus.NewRelay(s.conn, events, nop)
 	// The feed tells what is published once it listens.
@@ -186,10 +191,18 @@ func TestReadersAndFeedsGetEvents(t *testing.T) {
 		t.Errorf("the feed tells %+v", e)
 	}
 	eventually(t, "all events wait for the reader", func() bool {
-		consumer, err := s.conn.JS().Consumer(t.Context(), bus.StreamEvent, bus.ReaderConsumer(reader.ID))
-		must(t, err)
-		return consumer.CachedInfo().NumPending == inStream(t, s.conn)
+		return pendingOf(t, s.conn, reader) == inStream(t, s.conn) && pendingOf(t, s.conn, issued) == inStream(t, s.conn)
 	})
+	if n := pendingOf(t, s.conn, revoked); n != 0 {
+		t.Errorf("a reader of revocations has %d other events waiting", n)
+	}
 	must(t, bus.DeleteReader(t.Context(), s.conn, reader.ID))
 	must(t, bus.DeleteReader(t.Context(), s.conn, reader.ID))
+}
+
+func pendingOf(t *testing.T, conn *bus.Conn, reader certctl.Reader) uint64 {
+	t.Helper()
+	consumer, err := conn.JS().Consumer(t.Context(), bus.StreamEvent, bus.ReaderConsumer(reader.ID))
+	must(t, err)
+	return consumer.CachedInfo().NumPending
 }

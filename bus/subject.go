@@ -121,6 +121,16 @@ func SubjectEvents(team string, aggregate certctl.Aggregate) string {
 	return subject + token(string(aggregate)) + ".>"
 }
 
+// SubjectEventsNamed is [SubjectEvents] for one event only, or for all of the
+// kind when name is empty.
+func SubjectEventsNamed(team string, aggregate certctl.Aggregate, name certctl.EventName) string {
+	subject := SubjectEvents(team, aggregate)
+	if name == "" {
+		return subject
+	}
+	return strings.TrimSuffix(subject, ">") + token(string(name))
+}
+
 // ParseEvent is the inverse of SubjectEvent.
 func ParseEvent(subject string) (team string, aggregate certctl.Aggregate, name certctl.EventName, ok bool) {
 	texts, ok := fromTokens(subject, prefixEvent, 3)

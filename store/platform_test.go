@@ -3,6 +3,7 @@ package store_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -188,17 +189,29 @@ func TestReaders(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+	narrow, err := w.CreateReader(w.ctx, w.admin, certctl.Reader{Name: "narrow", ExpiresAt: time.Now().Add(time.Hour),
+		Filters: []string{"rollout.>", "certificate.certificate_issued", "certificate.certificate_issued"}})
+	if err != nil || !slices.Equal(narrow.Filters, []string{"certificate.certificate_issued", "rollout"}) {
+		t.Fatalf("%+v, %v", narrow, err)
+	}
+	if err := w.RevokeReader(w.ctx, w.admin, "narrow"); err != nil {
+		t.Fatal(err)
+	}
+	refused(t, w.RevokeReader(w.ctx, w.admin, "narrow"), certctl.NotFound) // by a name that is free again
+	if err := w.RevokeReader(w.ctx, w.admin, narrow.ID.String()); err != nil {
+		t.Error(err)
+	}
 	_, err = w.CreateReader(w.ctx, w.member("", certctl.RoleViewer), certctl.Reader{Name: "x", ExpiresAt: time.Now().Add(time.Hour)})
 	refused(t, err, certctl.Denied)
 	w.hinted("")
-	if err := w.RevokeReader(w.ctx, w.admin, reader.ID); err != nil {
+	if err := w.RevokeReader(w.ctx, w.admin, reader.ID.String()); err != nil {
 		t.Fatal(err)
 	}
 	if told := w.hinted(certctl.HintSystem); len(told) != 1 {
 		t.Errorf("the keeper of accounts was told %v", told)
 	}
 	live, err := w.LiveReaders(w.ctx)
-	if err != nil || len(live) != 1 || live[0].RevokedAt.IsZero() {
+	if err != nil || len(live) != 2 || live[0].RevokedAt.IsZero() || live[1].RevokedAt.IsZero() {
 		t.Errorf("readers that the bus must know: %+v, %v", live, err)
 	}
 }

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"slices"
 
 	"github.com/certctl/certctl"
 	"github.com/jackc/pgx/v5"
@@ -19,7 +18,7 @@ func (s *Store) CreateReader(ctx context.Context, actor certctl.Actor, reader ce
 		if err := certctl.Authorize(actor.Principal, certctl.VerbCreate, certctl.Object{Kind: certctl.ObjectEvent, Team: team}); err != nil {
 			return err
 		}
-		if err := t.checkReader(reader); err != nil {
+		if reader.Filters, err = t.checkReader(reader); err != nil {
 			return err
 		}
 		id := certctl.NewID(t.now)
@@ -40,20 +39,17 @@ func (s *Store) CreateReader(ctx context.Context, actor certctl.Actor, reader ce
 	return made, err
 }
 
-func (t *tx) checkReader(r certctl.Reader) error {
+// checkReader returns the reader's filters as they are kept.
+func (t *tx) checkReader(r certctl.Reader) ([]string, error) {
 	var bad certctl.FieldErrors
 	bad.AddError("/name", certctl.CheckObjectName(r.Name))
-	known := []certctl.Aggregate{certctl.AggregateCertificate, certctl.AggregateAgent, certctl.AggregateTarget, certctl.AggregateIssuer,
-		certctl.AggregateProfile, certctl.AggregatePolicy, certctl.AggregateAccess, certctl.AggregateSystem}
-	for _, filter := range r.Filters {
-		if !slices.Contains(known, certctl.Aggregate(filter)) {
-			bad.Add("/filters", "%q is not a kind of object that events are about", certctl.Clip(filter, 40))
-		}
-	}
 	if !r.ExpiresAt.After(t.now) {
 		bad.Add("/expires_at", "must be in the future")
 	}
-	return bad.Err()
+	if err := bad.Err(); err != nil {
+		return nil, err
+	}
+	return certctl.ReaderFilters(r.Filters)
 }
 
 // ListReaders returns one page of readers, newest first, former ones, too.
@@ -108,24 +104,44 @@ func (s *Store) LiveReaders(ctx context.Context) ([]certctl.Reader, error) {
 	return all, err
 }
 
-// RevokeReader ends a reader before its time. Revoking it again changes nothing.
-func (s *Store) RevokeReader(ctx context.Context, actor certctl.Actor, id certctl.ID) error {
+// RevokeReader ends a reader before its time, by its id or by the name that it
+// has until then. Revoking it again by its id changes nothing.
+func (s *Store) RevokeReader(ctx context.Context, actor certctl.Actor, ref string) error {
 	return s.write(ctx, actor, func(t *tx) error {
-		all, err := t.readers(ctx, []certctl.ID{id})
+		r, err := t.readerCalled(ctx, ref)
 		if err != nil {
 			return err
 		}
-		if own := t.actor.Principal.Team; len(all) == 0 || own != "" && own != all[0].Team {
-			return notFound("reader", id.String())
-		}
-		if err := certctl.Authorize(actor.Principal, certctl.VerbDelete, certctl.Object{Kind: certctl.ObjectEvent, Team: all[0].Team}); err != nil {
+		if err := certctl.Authorize(actor.Principal, certctl.VerbDelete, certctl.Object{Kind: certctl.ObjectEvent, Team: r.Team}); err != nil {
 			return err
 		}
-		tag, err := t.Exec(ctx, `update reader set revoked_at = now() where id = $1 and revoked_at is null`, id)
+		tag, err := t.Exec(ctx, `update reader set revoked_at = now() where id = $1 and revoked_at is null`, r.ID)
 		if err == nil && tag.RowsAffected() > 0 {
-			t.event(all[0].Team, certctl.AggregateAccess, id, certctl.EventReaderRevoked, map[string]any{"reader": id, "name": all[0].Name})
-			t.hint(certctl.HintSystem, certctl.NoLane, id) // whoever keeps the bus's accounts
+			t.event(r.Team, certctl.AggregateAccess, r.ID, certctl.EventReaderRevoked, map[string]any{"reader": r.ID, "name": r.Name})
+			t.hint(certctl.HintSystem, certctl.NoLane, r.ID) // whoever keeps the bus's accounts
 		}
 		return err
 	})
+}
+
+// readerCalled finds a reader in what the actor sees.
+func (t *tx) readerCalled(ctx context.Context, ref string) (certctl.Reader, error) {
+	id, _ := certctl.ParseID(ref) // not an id: a name
+	var ids []certctl.ID
+	err := t.QueryRow(ctx, `select array(select r.id from reader r join team on team.id = r.team_id
+		where (r.id = $1 or r.name = $2 and r.revoked_at is null) and $3 in ('', team.name))`, id, ref, t.actor.Principal.Team).Scan(&ids)
+	if err != nil {
+		return certctl.Reader{}, err
+	}
+	switch all, err := t.readers(ctx, ids); {
+	case err != nil:
+		return certctl.Reader{}, err
+	case len(all) == 0:
+		return certctl.Reader{}, notFound("reader", ref)
+	case len(all) > 1:
+		return certctl.Reader{}, certctl.Errorf(certctl.Conflict, "several teams have a reader called %s", certctl.Clip(ref, 100)).
+			WithRemedy("revoke it by its id")
+	default:
+		return all[0], nil
+	}
 }

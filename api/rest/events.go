@@ -17,7 +17,7 @@ type EventStore interface {
 	ListEvents(ctx context.Context, actor certctl.Actor, filter certctl.EventFilter) ([]certctl.Event, error)
 	CreateReader(ctx context.Context, actor certctl.Actor, reader certctl.Reader) (certctl.Reader, error)
 	ListReaders(ctx context.Context, actor certctl.Actor, filter certctl.NamedFilter) (certctl.Page[certctl.Reader], error)
-	RevokeReader(ctx context.Context, actor certctl.Actor, id certctl.ID) error
+	RevokeReader(ctx context.Context, actor certctl.Actor, ref string) error
 }
 
 func eventOf(e certctl.Event) gen.Event {

@@ -2,6 +2,7 @@ package rest
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/certctl/certctl"
@@ -27,7 +28,7 @@ func (s *Server) CreateReader(ctx context.Context, r gen.CreateReaderRequestObje
 		return nil, err
 	}
 	reader, err := s.store.CreateReader(ctx, actorOf(ctx), certctl.Reader{
-		Team: r.Body.Team, Name: r.Body.Name, Owner: r.Body.Owner, Filters: r.Body.Aggregates,
+		Team: r.Body.Team, Name: r.Body.Name, Owner: r.Body.Owner, Filters: slices.Concat(r.Body.Aggregates, r.Body.Subjects),
 		ExpiresAt: s.Now().Add(life).UTC().Truncate(time.Second),
 	})
 	if err != nil {
@@ -35,7 +36,7 @@ func (s *Server) CreateReader(ctx context.Context, r gen.CreateReaderRequestObje
 	}
 	credentials, err := s.Signer.Reader(ctx, reader)
 	if err != nil {
-		if undo := s.store.RevokeReader(context.WithoutCancel(ctx), actorOf(ctx), reader.ID); undo != nil {
+		if undo := s.store.RevokeReader(context.WithoutCancel(ctx), actorOf(ctx), reader.ID.String()); undo != nil {
 			s.Log.Error().Err(undo).Stringer("reader", reader.ID).Msg("a reader without credentials was not revoked")
 		}
 		return nil, err
@@ -56,5 +57,5 @@ func (s *Server) ListReaders(ctx context.Context, r gen.ListReadersRequestObject
 
 // RevokeReader ends credentials before their time.
 func (s *Server) RevokeReader(ctx context.Context, r gen.RevokeReaderRequestObject) (gen.RevokeReaderResponseObject, error) {
-	return gen.RevokeReader204Response{}, s.store.RevokeReader(ctx, actorOf(ctx), r.ID)
+	return gen.RevokeReader204Response{}, s.store.RevokeReader(ctx, actorOf(ctx), r.Reader)
 }

@@ -134,14 +134,16 @@ func (readerListCmd) Run(s *session) error {
 type readerCreateCmd struct {
 	nameArg
 	Owner     string   `help:"Who answers for it." env:"-"`
-	Aggregate []string `help:"Kinds of objects to read about; none: all." env:"-" sep:","`
-	Expires   string   `help:"For how long." default:"90d" env:"-" name:"expires-in"`
+	Subjects  []string `help:"What to read about: certificate for all about certificates, certificate.certificate_issued for one event; none: everything." env:"-" sep:","`
+	Aggregate []string `help:"Kinds of objects to read about, like --subjects." env:"-" sep:","`
+	Expires   string   `help:"For how long." default:"90d" env:"-" name:"expires-in" aliases:"expires"`
 }
 
 func (c readerCreateCmd) Run(s *session) error {
 	body := object{"name": c.Name, "expires_in": c.Expires}
 	setText(body, "owner", c.Owner)
 	set(body, "aggregates", c.Aggregate)
+	set(body, "subjects", c.Subjects)
 	return s.change(http.MethodPost, readersPath, body, waiting{})
 }
 

@@ -34,7 +34,7 @@ func TestMain(m *testing.M) {
 		defer func() { _ = os.RemoveAll(dir) }()
 		root, err := filepath.Abs("../../..")
 		if err == nil {
-			err = local.Build(context.Background(), root, dir, "./cmd/...", local.NATSPackage)
+			err = local.Build(context.Background(), root, dir, "./cmd/...", "./examples/events", local.NATSPackage)
 		}
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
