@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
 
 	"github.com/certctl/certctl"
 	"github.com/certctl/certctl/cmd/internal/edition"
@@ -13,6 +14,7 @@ import (
 
 type backupCommand struct {
 	Path        string `arg:"" help:"File to write, or the folder for it."`
+	Keep        int    `help:"Afterwards remove all but so many of this installation's backups from the folder; 0: none." env:"-" default:"0"`
 	PostgresBin string `help:"Folder of pg_dump. Default: the newest that is installed." env:"-" name:"postgres-bin" type:"path"`
 }
 
@@ -25,6 +27,10 @@ type restoreCommand struct {
 // takeBackup writes a backup. It needs the database and nothing else, and
 // servers may run meanwhile.
 func takeBackup(ctx context.Context, c *Config, command backupCommand) error {
+	info, err := os.Stat(command.Path)
+	if command.Keep < 0 || command.Keep > 0 && (err != nil || !info.IsDir()) {
+		return certctl.InvalidField("keep", "--keep is a number of backups in a folder, and %s is none", command.Path)
+	}
 	path, m, err := backup.Take(ctx, backup.Options{
 		URL: c.DatabaseURL, Release: edition.Version(), Programs: backup.Programs{Folder: command.PostgresBin},
 	}, command.Path)
@@ -33,7 +39,14 @@ func takeBackup(ctx context.Context, c *Config, command backupCommand) error {
 	}
 	fmt.Printf("%s: installation %s as of %s, %d bytes\nkeep the key-encryption keys apart from it: they are not in it, and without them it is worth nothing\n",
 		path, m.Installation, m.TakenAt.Format("2006-01-02 15:04:05 MST"), m.DumpSize)
-	return nil
+	if command.Keep == 0 {
+		return nil
+	}
+	former, err := backup.Prune(path, m, command.Keep)
+	for _, old := range former {
+		fmt.Println("removed", old)
+	}
+	return err
 }
 
 // restore puts a backup into the database of the settings.

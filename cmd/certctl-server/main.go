@@ -51,6 +51,7 @@ type cli struct {
 	Version  struct{}    `cmd:"" help:"Print version and commit."`
 
 	Backup  backupCommand  `cmd:"" help:"Write all that the database holds into one file. Servers may run meanwhile."`
+	Copy    copyCommand    `cmd:"" help:"Put this program into a folder, for a container of another image."`
 	Restore restoreCommand `cmd:"" help:"Put a backup into the database, with every server stopped."`
 
 	Recovery recoveryCommands `cmd:"" help:"What follows a restore."`
@@ -85,11 +86,7 @@ func run(args []string) int {
 	if errors.Is(err, config.ErrHelp) {
 		return exitOK
 	}
-	if err == nil && parsed.Context.Command() == "version" { // whatever the settings are
-		fmt.Println(edition.Line("certctl-server"))
-		return exitOK
-	}
-	if err == nil {
+	if err == nil && !withoutSettings(parsed.Context.Command()) {
 		err = c.complete()
 	}
 	if err != nil {
@@ -101,6 +98,9 @@ func run(args []string) int {
 	}
 	return fail(c.command(ctx, parsed.Context.Command(), log))
 }
+
+// withoutSettings are the commands that run before there is an installation.
+func withoutSettings(command string) bool { return command == "version" || command == "copy <dir>" }
 
 // command runs one command.
 func (c *cli) command(ctx context.Context, name string, log zerolog.Logger) error {
@@ -126,6 +126,8 @@ func (c *cli) command(ctx context.Context, name string, log zerolog.Logger) erro
 		return busInit(ctx, &c.Config, c.Bus.Init, log)
 	case "backup <path>":
 		return takeBackup(ctx, &c.Config, c.Backup)
+	case "copy <dir>":
+		return copySelf(c.Copy)
 	case "restore <file>":
 		return restore(ctx, &c.Config, c.Restore)
 	case "recovery status":
@@ -140,6 +142,9 @@ func (c *cli) command(ctx context.Context, name string, log zerolog.Logger) erro
 		return setupKubernetes(ctx, &c.Config, c.Setup.Kubernetes, log)
 	case "join-token <file>":
 		return joinToken(ctx, &c.Config, c.JoinToken)
+	case "version":
+		fmt.Println(edition.Line("certctl-server"))
+		return nil
 	}
 	return certctl.Errorf(certctl.Internal, "the command %q is declared and not there", name)
 }

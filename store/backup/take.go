@@ -43,7 +43,7 @@ func Take(ctx context.Context, o Options, path string) (string, Manifest, error)
 		return "", m, err
 	}
 	if info, err := os.Stat(path); err == nil && info.IsDir() {
-		path = filepath.Join(path, "certctl-"+m.Installation.String()[:8]+"-"+m.TakenAt.Format("20060102T150405Z")+".backup")
+		path = filepath.Join(path, prefixOf(m)+m.TakenAt.Format(stamp)+suffix)
 	}
 	m, err = dump(ctx, d, tx, m, program, path)
 	return path, m, err

@@ -111,6 +111,7 @@ var places = map[string]string{
 	"Role": "apis/rbac.authorization.k8s.io/v1/namespaces/%s/roles", "RoleBinding": "apis/rbac.authorization.k8s.io/v1/namespaces/%s/rolebindings",
 	"Deployment": "apis/apps/v1/namespaces/%s/deployments", "StatefulSet": "apis/apps/v1/namespaces/%s/statefulsets",
 	"DaemonSet": "apis/apps/v1/namespaces/%s/daemonsets", "Job": "apis/batch/v1/namespaces/%s/jobs",
+	"CronJob": "apis/batch/v1/namespaces/%s/cronjobs", "PersistentVolumeClaim": "api/v1/namespaces/%s/persistentvolumeclaims",
 	"HorizontalPodAutoscaler": "apis/autoscaling/v2/namespaces/%s/horizontalpodautoscalers",
 	"PodDisruptionBudget":     "apis/policy/v1/namespaces/%s/poddisruptionbudgets",
 	"NetworkPolicy":           "apis/networking.k8s.io/v1/namespaces/%s/networkpolicies", "Ingress": "apis/networking.k8s.io/v1/namespaces/%s/ingresses",

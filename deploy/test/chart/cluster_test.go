@@ -36,7 +36,7 @@ func TestKubernetesTakesWhatIsRendered(t *testing.T) { //nolint:paralleltest // 
 }
 
 // foreign are kinds that others bring into a cluster.
-var foreign = []string{"ServiceMonitor", "Certificate"}
+var foreign = []string{"ServiceMonitor", "Certificate", "ScaledObject"}
 
 // takes creates the accounts, and tries all else.
 func (c *cluster) takes(namespace, name string, objects []object) {
@@ -55,14 +55,14 @@ func (c *cluster) takes(namespace, name string, objects []object) {
 		if _, err := c.create(namespace, in(namespace, one), "&dryRun=All"); err != nil {
 			c.t.Errorf("%s: %s %s: %v", name, one.kind(), one.name(), err)
 		}
-		template := at[map[string]any](one, "spec", "template")
-		if template == nil {
+		spec := podSpec(one)
+		if spec == nil {
 			continue
 		}
-		pod := object{"apiVersion": "v1", "kind": "Pod", "metadata": map[string]any{"name": "x"}, "spec": template["spec"]}
 		if one.kind() == "StatefulSet" { // the controller adds the volume of the claim
-			pod["spec"] = withVolume(at[map[string]any](template, "spec"))
+			spec = withVolume(spec)
 		}
+		pod := object{"apiVersion": "v1", "kind": "Pod", "metadata": map[string]any{"name": "x"}, "spec": spec}
 		if _, err := c.create(namespace, pod, "&dryRun=All"); err != nil {
 			c.t.Errorf("%s: a pod of %s %s: %v", name, one.kind(), one.name(), err)
 		}

@@ -120,12 +120,20 @@ type container struct {
 func containers(objects []object) []container {
 	var all []container
 	for _, one := range objects {
-		spec := at[map[string]any](one, "spec", "template", "spec")
+		spec := podSpec(one)
 		for _, self := range at[[]any](spec, "containers") {
 			all = append(all, container{one, spec, self.(map[string]any)})
 		}
 	}
 	return all
+}
+
+// podSpec is that of the pods that an object makes; nil when it makes none.
+func podSpec(one object) map[string]any {
+	if one.kind() == "CronJob" {
+		return at[map[string]any](one, "spec", "jobTemplate", "spec", "template", "spec")
+	}
+	return at[map[string]any](one, "spec", "template", "spec")
 }
 
 func (c container) String() string { return c.owner.kind() + " " + c.owner.name() }

@@ -59,6 +59,8 @@ func TestWhatCannotWorkIsRefusedWithASentence(t *testing.T) {
 		"server.issuer.acme.directoryURL is missing":                        append([]string{"--set", "server.issuer.acme.enabled=true"}, quick...),
 		"dnsProvider is missing":                                            append([]string{"--set", "server.issuer.acme.enabled=true,server.issuer.acme.directoryURL=letsencrypt,server.issuer.acme.challengeType=dns-01"}, quick...),
 		"eabKid and eabHmac belong together":                                append([]string{"--set", "server.issuer.acme.enabled=true,server.issuer.acme.directoryURL=zerossl,server.issuer.acme.eabKid=x"}, quick...),
+		"worker.autoscaling.keda.serverAddress is missing":                  append([]string{"--set", "worker.autoscaling.enabled=true,worker.autoscaling.type=keda"}, quick...),
+		"at '/backup/retention': minimum: got 0, want 1":                    append([]string{"--set", "backup.retention=0"}, quick...),
 		"server.notifiers.slack.webhookUrl is missing":                      append([]string{"--set", "server.notifiers.slack.enabled=true"}, quick...),
 		"server.smtp.host and server.smtp.fromAddress are both needed":      append([]string{"--set", "server.smtp.enabled=true"}, quick...),
 		"a password is never sent without TLS":                              append([]string{"--set", "server.smtp.enabled=true,server.smtp.host=mx,server.smtp.fromAddress=a@example.com,server.smtp.username=u,server.smtp.useTLS=false"}, quick...),
@@ -127,7 +129,7 @@ func TestEveryContainerIsBoundedAndProbed(t *testing.T) {
 					t.Errorf("%s: %s has no %v", name, c, keys)
 				}
 			}
-			if c.owner.kind() != "Job" {
+			if !strings.HasSuffix(c.owner.kind(), "Job") {
 				for _, probe := range []string{"startupProbe", "livenessProbe", "readinessProbe"} {
 					asks := at[map[string]any](c.self, probe)
 					if asks == nil || asks["httpGet"] != nil && at[string](asks, "httpGet", "scheme") != "HTTPS" {

@@ -39,9 +39,9 @@ func TestEverySettingIsReadByTheProgram(t *testing.T) {
 	for name, args := range valuesFiles(t) {
 		seen := 0
 		for _, c := range containers(mustRender(t, args...)) {
-			image := at[string](c.self, "image")
+			image, own := at[string](c.self, "image"), at[[]any](c.self, "command")
 			for program, check := range checks {
-				if !strings.HasPrefix(image, "certctl-"+program+":") {
+				if !strings.HasPrefix(image, "certctl-"+program+":") && !slices.Contains(own, any("/program/certctl-"+program)) {
 					continue
 				}
 				seen++
@@ -52,7 +52,11 @@ func TestEverySettingIsReadByTheProgram(t *testing.T) {
 				}
 			}
 		}
-		if seen != 6 {
+		want := 6
+		if name == "backup.yaml" {
+			want++
+		}
+		if seen != want {
 			t.Errorf("%s: %d containers with settings", name, seen)
 		}
 	}

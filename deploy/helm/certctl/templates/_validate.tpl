@@ -33,6 +33,9 @@
 {{- fail (printf "server.notifiers.%s.%s is missing" $name $secret) -}}
 {{- end -}}
 {{- end -}}
+{{- with $v.worker.autoscaling }}{{ if and .enabled (eq .type "keda") (not .keda.serverAddress) -}}
+{{- fail "worker.autoscaling.keda.serverAddress is missing: it is the URL of the Prometheus that scrapes the API" -}}
+{{- end }}{{ end -}}
 {{- if and $v.server.tls.existingSecret $v.server.tls.certManager.enabled -}}
 {{- fail "server.tls.existingSecret and server.tls.certManager.enabled are both set: the API has one certificate" -}}
 {{- end -}}
