@@ -164,3 +164,21 @@ func TestTroublesOfTargetsAreTheirOwn(t *testing.T) {
 		t.Error("an order that waits for its window is a trouble")
 	}
 }
+
+// Readers are told what an event is about and what its data may hold.
+func TestEveryEventHasASchema(t *testing.T) {
+	t.Parallel()
+	kinds := []certctl.FieldKind{
+		certctl.FieldID, certctl.FieldIDs, certctl.FieldTime, certctl.FieldNumber, certctl.FieldFlag, certctl.FieldText, certctl.FieldTexts,
+	}
+	for _, event := range certctl.EventTypes {
+		if len(event.Name.About()) == 0 || len(event.Name.Fields()) == 0 {
+			t.Errorf("%s has no schema", event.Name)
+		}
+		for _, field := range event.Name.Fields() {
+			if !slices.Contains(kinds, field.Kind) {
+				t.Errorf("%s: the field %s is of the kind %q", event.Name, field.Name, field.Kind)
+			}
+		}
+	}
+}

@@ -274,6 +274,7 @@ func (w *world) consistent() {
 	if n := w.count(`select count(*) from event e where not exists (select from event_out where id = e.id)`); n != 0 {
 		w.t.Errorf("%d events that nobody will publish", n)
 	}
+	w.asDeclared()
 }
 
 // refused fails the test unless err has the code and its text holds the words.
