@@ -7,6 +7,7 @@ import (
 	"crypto/subtle"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/certctl/certctl"
@@ -18,6 +19,7 @@ type CredentialStore interface {
 	AgentStore
 	Enroll(ctx context.Context, token certctl.Digest, enrolment certctl.Enrolment, remote netip.Addr,
 		statement func(agent certctl.ID, team string) (certctl.Statement, error)) (certctl.Agent, error)
+	ReplacedByFleet(ctx context.Context, token certctl.Digest, enrolment certctl.Enrolment) (certctl.ID, error)
 	UseAgentNonce(ctx context.Context, agent certctl.ID, nonce []byte) error
 	NewestTrust(ctx context.Context) (certctl.Statement, error)
 	Now(ctx context.Context) (time.Time, error)
@@ -26,6 +28,9 @@ type CredentialStore interface {
 // MintJWT makes an agent's bus credentials. It does not ask whether the agent
 // may have them.
 type MintJWT func(agent certctl.ID, busKey string, now time.Time, life time.Duration) (string, error)
+
+// RingAgents rings agents and returns those that are off line.
+type RingAgents func(ctx context.Context, agents []certctl.ID) (offline []certctl.ID, err error)
 
 // EnrollRequest is what the API passes on to the signer: the machine's own
 // words, and where they came from.
@@ -52,12 +57,13 @@ type Enrolments struct {
 	fleet        crypto.Signer
 	store        CredentialStore
 	mint         MintJWT
+	ring         RingAgents
 	log          zerolog.Logger
 }
 
 // NewEnrolments returns the handler.
-func NewEnrolments(installation certctl.ID, fleet crypto.Signer, store CredentialStore, mint MintJWT, log zerolog.Logger) *Enrolments {
-	return &Enrolments{installation: installation, fleet: fleet, store: store, mint: mint, log: log}
+func NewEnrolments(installation certctl.ID, fleet crypto.Signer, store CredentialStore, mint MintJWT, ring RingAgents, log zerolog.Logger) *Enrolments {
+	return &Enrolments{installation: installation, fleet: fleet, store: store, mint: mint, ring: ring, log: log}
 }
 
 // Life of an agent's bus credentials: three days, give or take a fifth, so that
@@ -80,6 +86,10 @@ func (e *Enrolments) Enroll(ctx context.Context, request EnrollRequest) (certctl
 	if err := enrolment.Keys.Check(); err != nil {
 		return certctl.Enrolled{}, err
 	}
+	token := certctl.DigestOf([]byte(enrolment.Token))
+	if err := e.mayReplace(ctx, token, enrolment); err != nil {
+		return certctl.Enrolled{}, err
+	}
 	now, err := e.store.Now(ctx)
 	if err != nil {
 		return certctl.Enrolled{}, err
@@ -89,7 +99,7 @@ func (e *Enrolments) Enroll(ctx context.Context, request EnrollRequest) (certctl
 			Domain: certctl.DomainEnrolment, Installation: e.installation, Agent: agent, Kind: "agent", Time: now,
 		}, enrolment.Keys)
 	}
-	agent, err := e.store.Enroll(ctx, certctl.DigestOf([]byte(enrolment.Token)), enrolment, request.Remote, statement)
+	agent, err := e.store.Enroll(ctx, token, enrolment, request.Remote, statement)
 	if err != nil {
 		return certctl.Enrolled{}, err
 	}
@@ -103,6 +113,24 @@ func (e *Enrolments) Enroll(ctx context.Context, request EnrollRequest) (certctl
 		Installation: e.installation, Agent: agent.ID, Name: agent.Name, State: agent.State,
 		FleetKey: public, Trust: trust,
 	}, nil
+}
+
+// mayReplace refuses to replace an agent that is on line by the token of a fleet.
+// That token is read by every node of the fleet: who has stolen it from one must
+// not get the certificates of another that is at work. Pods that were deleted have
+// closed their connection, so that who comes after them need not wait; of a node
+// that lost its power the bus knows after some twenty seconds.
+func (e *Enrolments) mayReplace(ctx context.Context, token certctl.Digest, enrolment certctl.Enrolment) error {
+	agent, err := e.store.ReplacedByFleet(ctx, token, enrolment)
+	if err != nil || agent.IsZero() {
+		return err
+	}
+	offline, err := e.ring(ctx, []certctl.ID{agent})
+	if err != nil || slices.Contains(offline, agent) {
+		return err
+	}
+	return certctl.Errorf(certctl.Conflict, "the agent named %q is on line, and this join token replaces only those that are not", enrolment.Name).
+		WithRemedy("stop that agent first, or use a join token of its own that may replace it (certctl join-tokens create --replace)")
 }
 
 // Credentials renews an agent's way into the bus, however long it was away. It

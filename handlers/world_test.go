@@ -53,6 +53,7 @@ type world struct {
 	reports      *handlers.Reports
 	mailboxes    *handlers.Mailboxes
 	enrolments   *handlers.Enrolments
+	offline      []certctl.ID // agents that no bell reaches
 }
 
 func newWorld(t *testing.T) *world {
@@ -99,8 +100,11 @@ func (w *world) open() {
 	w.enrolments = handlers.NewEnrolments(w.installation, w.platform.Fleet, w.Store,
 		func(agent certctl.ID, busKey string, now time.Time, life time.Duration) (string, error) {
 			return bus.AgentJWT(w.platform.Bus, agent, busKey, now, life)
-		}, log)
+		}, w.ring, log)
 }
+
+// ring is the bus as far as enrolment asks it.
+func (w *world) ring(context.Context, []certctl.ID) ([]certctl.ID, error) { return w.offline, nil }
 
 func (w *world) openCA(ctx context.Context, issuer certctl.Issuer, _ []byte) (handlers.CA, error) {
 	authority, err := w.authorities.Active(ctx, issuer.ID, ca.Options{})

@@ -106,20 +106,14 @@ func (t *tx) enroll(ctx context.Context, j *joining) (certctl.ID, error) {
 	if err := t.newKeys(ctx, j.Keys); err != nil {
 		return certctl.NoID, err
 	}
-	var existing []certctl.ID
-	if err := t.QueryRow(ctx, `
-		select array(select a.id from agent a join team on team.id = a.team_id
-			where team.name = $1 and a.name = $2 and a.state <> 'retired')`, j.token.Team, j.Name).Scan(&existing); err != nil {
+	existing, err := t.takenOver(ctx, j)
+	if err != nil {
 		return certctl.NoID, err
 	}
 	id := certctl.NewID(t.now)
 	step := t.insertAgent
-	if len(existing) > 0 {
-		if !j.token.Replace {
-			return certctl.NoID, certctl.Errorf(certctl.Conflict, "there is already an agent named %q", j.Name).
-				WithRemedy("choose another name, retire that agent, or use a join token that may replace it")
-		}
-		id, step = existing[0], t.replaceAgent
+	if !existing.IsZero() {
+		id, step = existing, t.replaceAgent
 	}
 	word, err := j.statement(id, j.token.Team)
 	if err != nil {
@@ -136,7 +130,7 @@ func (t *tx) enroll(ctx context.Context, j *joining) (certctl.ID, error) {
 	}
 	_, err = t.Exec(ctx, `insert into join_use (token_id, keys_hash, agent_id) values ($1, $2, $3)`, j.token.ID, j.keysHash, id)
 	t.event(j.token.Team, certctl.AggregateAgent, id, certctl.EventAgentEnrolled, map[string]any{
-		"agent": id, "name": j.Name, "token": j.token.ID, "approved": j.token.Approve, "replaced": len(existing) > 0,
+		"agent": id, "name": j.Name, "token": j.token.ID, "approved": j.token.Approve, "replaced": !existing.IsZero(),
 	})
 	return id, err
 }
@@ -195,9 +189,9 @@ func (t *tx) newKeys(ctx context.Context, keys certctl.AgentKeys) error {
 
 func (t *tx) insertAgent(ctx context.Context, id certctl.ID, j *joining, word certctl.Statement) error {
 	err := t.put(ctx, `
-		insert into agent (id, team_id, name, state, machine_id, statement, labels, version)
-		select $1, team.id, $2, $3, $4, $5::jsonb, $6, $7 from team where team.name = $8`,
-		id, j.Name, string(j.firstState()), j.MachineID, word, j.labels(), certctl.Clip(j.Version, 100), j.token.Team)
+		insert into agent (id, team_id, name, state, machine_id, statement, labels, version, fleet)
+		select $1, team.id, $2, $3, $4, $5::jsonb, $6, $7, $8 from team where team.name = $9`,
+		id, j.Name, string(j.firstState()), j.MachineID, word, j.labels(), certctl.Clip(j.Version, 100), j.token.Fleet, j.token.Team)
 	return err
 }
 
@@ -212,8 +206,8 @@ func (t *tx) replaceAgent(ctx context.Context, id certctl.ID, j *joining, word c
 	}
 	if err := t.put(ctx, `
 		update agent set state = $2, state_reason = '', machine_id = $3, statement = $4::jsonb, labels = labels || $5, version = $6,
-			enrolled_at = now() where id = $1`,
-		id, string(j.firstState()), j.MachineID, word, j.labels(), certctl.Clip(j.Version, 100)); err != nil {
+			fleet = $7, enrolled_at = now() where id = $1`,
+		id, string(j.firstState()), j.MachineID, word, j.labels(), certctl.Clip(j.Version, 100), j.token.Fleet); err != nil {
 		return err
 	}
 	t.hint(certctl.HintSystem, certctl.NoLane, id) // whoever keeps the bus's accounts

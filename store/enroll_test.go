@@ -141,6 +141,44 @@ func TestReplacingAnAgent(t *testing.T) {
 	w.consistent()
 }
 
+// The token of a fleet lies where each of its nodes reads it: it takes over none
+// but the fleet's own agents.
+func TestAFleetsTokenReplacesItsOwn(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	fleet := w.token(certctl.JoinToken{Approve: true, Replace: true, UsesLeft: 9, Fleet: "kubernetes"})
+	again := w.token(certctl.JoinToken{Approve: true, Replace: true, UsesLeft: 9, Fleet: "kubernetes"}) // when the first is used up
+	w.agent("web-1")
+	_, err := w.Enroll(w.ctx, fleet, machine("web-1", 2), loopback, vouch)
+	refused(t, err, certctl.Conflict, "fleet kubernetes")
+	first, err := w.Enroll(w.ctx, fleet, machine("node-1", 3), loopback, vouch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		token   certctl.Digest
+		machine certctl.Enrolment
+		want    certctl.ID
+	}{
+		"another machine":           {again, machine("node-1", 4), first.ID},
+		"the same, asking again":    {fleet, machine("node-1", 3), certctl.NoID},
+		"a free name":               {again, machine("node-2", 5), certctl.NoID},
+		"an agent of nobody's":      {again, machine("web-1", 6), certctl.NoID},
+		"a token that may anything": {w.token(certctl.JoinToken{Replace: true}), machine("node-1", 7), certctl.NoID},
+	} {
+		if got, err := w.ReplacedByFleet(w.ctx, c.token, c.machine); err != nil || got != c.want {
+			t.Errorf("%s replaces %v, %v; want %v", name, got, err, c.want)
+		}
+	}
+	if second, err := w.Enroll(w.ctx, again, machine("node-1", 4), loopback, vouch); err != nil || second.ID != first.ID {
+		t.Errorf("replaced by %+v, %v", second, err)
+	}
+	if _, err := w.Enroll(w.ctx, w.token(certctl.JoinToken{Approve: true, Replace: true}), machine("web-1", 8), loopback, vouch); err != nil {
+		t.Errorf("a token of its own: %v", err)
+	}
+	w.consistent()
+}
+
 func TestRetiringAnAgent(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -30,10 +30,10 @@ func (s *Store) CreateJoinToken(ctx context.Context, actor certctl.Actor, token 
 		}
 		id := certctl.NewID(t.now)
 		if err := t.put(ctx, `
-			insert into join_token (id, team_id, prefix, hash, uses_left, expires_at, names, labels, networks, approve, replace)
-			values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`,
+			insert into join_token (id, team_id, prefix, hash, uses_left, expires_at, names, labels, networks, approve, replace, fleet)
+			values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`,
 			id, teamID, token.Prefix, hash, token.UsesLeft, token.ExpiresAt, some(token.Names), someLabels(token.Labels),
-			some(token.Networks), token.Approve, token.Replace); err != nil {
+			some(token.Networks), token.Approve, token.Replace, token.Fleet); err != nil {
 			return err
 		}
 		t.event(team, certctl.AggregateAccess, id, certctl.EventJoinTokenCreated, map[string]any{
@@ -108,11 +108,11 @@ func (s *Store) ListJoinTokens(ctx context.Context, actor certctl.Actor, filter 
 }
 
 const joinTokenColumns = `k.id, team.name, k.prefix, k.uses_left, k.expires_at, k.names, k.labels, k.networks, k.approve, k.replace,
-	k.created_at, k.revoked_at`
+	k.fleet, k.created_at, k.revoked_at`
 
 func scanJoinToken(row pgx.CollectableRow) (k certctl.JoinToken, err error) {
 	return k, row.Scan(&k.ID, &k.Team, &k.Prefix, &k.UsesLeft, &k.ExpiresAt, &k.Names, &k.Labels, &k.Networks, &k.Approve, &k.Replace,
-		&k.CreatedAt, &k.RevokedAt)
+		&k.Fleet, &k.CreatedAt, &k.RevokedAt)
 }
 
 func (t *tx) joinTokens(ctx context.Context, ids []certctl.ID) ([]certctl.JoinToken, error) {

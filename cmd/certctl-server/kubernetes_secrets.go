@@ -183,16 +183,19 @@ func filesIn(dir string) (map[string][]byte, error) {
 	return data, nil
 }
 
+// kubernetesFleet is that of the agents that the chart brings.
+const kubernetesFleet = "kubernetes"
+
 // agent makes a join token where there is none with which a machine could still
-// enrol. A token may replace an agent: a pod without a lasting volume comes back
-// with new keys under the name of its node.
+// enrol. A token may replace an agent of its fleet that is off line: a pod without
+// a lasting volume comes back with new keys under the name of its node.
 func (s *kubernetesSetup) agent(ctx context.Context, root []byte) error {
 	if s.command.AgentSecret == "" {
 		return nil
 	}
 	return withStore(ctx, s.config, func(st *store.Store) error {
 		token := func() ([]byte, error) {
-			secret, err := makeJoinToken(ctx, st, certctl.JoinToken{UsesLeft: s.command.TokenUses, Approve: true, Replace: true}, s.command.TokenLife)
+			secret, err := makeJoinToken(ctx, st, certctl.JoinToken{UsesLeft: s.command.TokenUses, Approve: true, Replace: true, Fleet: kubernetesFleet}, s.command.TokenLife)
 			return []byte(secret), err
 		}
 		held, err := s.ensure(ctx, s.command.AgentSecret, func() (kube.Secret, error) {

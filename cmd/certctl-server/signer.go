@@ -224,7 +224,7 @@ func (g *signer) start(ctx context.Context, t *tasks, conn *bus.Conn) error {
 		return err
 	}
 	mailboxes := handlers.NewMailboxes(installation, g.fleet(), s.acting(), g.platform.Command, s.openImported, s.log)
-	enrolments := handlers.NewEnrolments(installation, g.platform.Fleet, s.store, g.mint, s.log)
+	enrolments := handlers.NewEnrolments(installation, g.platform.Fleet, s.store, g.mint, bus.NewBells(conn).Ring, s.log)
 	lists := handlers.NewLists(s.store, g.authorities, s.keys.pki, s.log)
 	issue := handlers.NewIssue(s.acting(), g.openCA, s.worker, s.log)
 	revoke := handlers.NewRevoke(s.store, g.openCA, s.log)
