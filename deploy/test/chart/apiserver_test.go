@@ -107,8 +107,9 @@ func run(t *testing.T, dir, name string, env []string, args ...string) *local.Pr
 // Kubernetes itself does not have are missing.
 var places = map[string]string{
 	"Secret": "api/v1/namespaces/%s/secrets", "Service": "api/v1/namespaces/%s/services", "ServiceAccount": "api/v1/namespaces/%s/serviceaccounts",
-	"Pod":  "api/v1/namespaces/%s/pods",
-	"Role": "apis/rbac.authorization.k8s.io/v1/namespaces/%s/roles", "RoleBinding": "apis/rbac.authorization.k8s.io/v1/namespaces/%s/rolebindings",
+	"ConfigMap": "api/v1/namespaces/%s/configmaps",
+	"Pod":       "api/v1/namespaces/%s/pods",
+	"Role":      "apis/rbac.authorization.k8s.io/v1/namespaces/%s/roles", "RoleBinding": "apis/rbac.authorization.k8s.io/v1/namespaces/%s/rolebindings",
 	"Deployment": "apis/apps/v1/namespaces/%s/deployments", "StatefulSet": "apis/apps/v1/namespaces/%s/statefulsets",
 	"DaemonSet": "apis/apps/v1/namespaces/%s/daemonsets", "Job": "apis/batch/v1/namespaces/%s/jobs",
 	"CronJob": "apis/batch/v1/namespaces/%s/cronjobs", "PersistentVolumeClaim": "api/v1/namespaces/%s/persistentvolumeclaims",

@@ -29,6 +29,8 @@ var others = map[string]any{
 	"server.logging.format": "text", "server.logging.level": "debug", "server.tls.certManager.issuerRef.kind": "Issuer",
 	"server.tls.extraHosts": []any{"x"}, "server.url": "https://x", "setup.wait": "7m", "monitoring.serviceMonitor.interval": "7s",
 	"server.issuer.acme.challengeType": "http-01", "server.issuer.acme.dnsConfig": map[string]any{"x": "y"}, "server.smtp.to": []any{"x@example.com"},
+	"server.issuer.acme.dnsPresentScript": "/scripts/x", "server.issuer.acme.dnsCleanupScript": "/scripts/x",
+	"server.issuer.acme.scripts": map[string]any{"x": "y"}, "server.issuer.acme.scriptsVolume": map[string]any{"emptyDir": map[string]any{}},
 	"worker.autoscaling.type": "keda", "worker.autoscaling.keda.serverAddress": "http://x",
 	"server.tls.certManager.duration": "7h", "server.tls.certManager.renewBefore": "7h",
 }
@@ -102,6 +104,7 @@ func TestEveryValueChangesWhatIsRendered(t *testing.T) {
 		append(slices.Clone(begin), "-f", "testdata/cert-manager.yaml"),
 		append(slices.Clone(begin), "-f", "testdata/acme.yaml", "-f", "testdata/notifications.yaml"),
 		append(slices.Clone(begin), "-f", "testdata/backup.yaml", "-f", "testdata/keda.yaml"),
+		append(slices.Clone(begin), "-f", "testdata/scripts.yaml"),
 		{"-f", "testdata/external-secret.yaml"},
 	}
 	before := make([]string, len(contexts))

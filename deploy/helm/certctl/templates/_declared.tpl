@@ -6,6 +6,7 @@
 {{- with $v.issuer.acme }}{{ if .enabled }}
 {{- $rule := dict "type" .challengeType -}}
 {{- if .dnsProvider }}{{ $_ := set $rule "provider" .dnsProvider }}{{ $_ := set $rule "config" .dnsConfig }}{{ end -}}
+{{- if .dnsPresentScript }}{{ $_ := set $rule "provider" "exec" }}{{ $_ := set $rule "config" (dict "script" "dns") }}{{ end -}}
 {{- $settings := dict "directory" .directoryURL "terms_of_service_agreed" true "challenges" (list $rule) -}}
 {{- with .email }}{{ $_ := set $settings "contact" (list .) }}{{ end -}}
 {{- with .eabKid }}{{ $_ := set $settings "eab_key_id" . }}{{ end -}}
@@ -54,4 +55,23 @@
 {{- if .password }}{{ $_ := set $env "CERTCTL_SMTP_PASSWORD_FILE" "/etc/certctl/smtp/password" }}{{ end -}}
 {{- toYaml $env -}}
 {{- end }}{{ end -}}
+{{- end -}}
+
+{{- /* What the worker runs for a DNS record: the script for what is asked. Empty when
+     there are no scripts. */ -}}
+{{- define "certctl.dnsScript" -}}
+{{- with .Values.server.issuer.acme }}{{ if and .enabled .dnsPresentScript -}}
+#!/bin/sh
+case "$1" in
+present) exec {{ .dnsPresentScript }} "$@" ;;
+remove) exec {{ default .dnsPresentScript .dnsCleanupScript }} "$@" ;;
+esac
+echo "neither present nor remove: $1" >&2
+exit 2
+{{ end }}{{ end -}}
+{{- end -}}
+
+{{- /* Its name changes with what it says: a file mounted alone is never renewed. */ -}}
+{{- define "certctl.dnsScriptName" -}}
+{{- include "certctl.fullname" . }}-dns-{{ include "certctl.dnsScript" . | sha256sum | trunc 8 }}
 {{- end -}}

@@ -48,6 +48,10 @@
 {{- $declared := and $api (include "certctl.declared" $root) -}}
 {{- $proofs := and $api $root.Values.server.issuer.acme.enabled (eq $root.Values.server.issuer.acme.challengeType "http-01") -}}
 {{- $mail := and (eq .role "worker") $root.Values.server.smtp.enabled $root.Values.server.smtp.password -}}
+{{- $scripts := and (eq .role "worker") (include "certctl.dnsScript" $root) -}}
+{{- if $scripts }}{{ $_ := set .env "CERTCTL_ACME_DNS_EXEC_DIR" "/etc/certctl/dns" }}{{ end -}}
+{{- $image := $root.Values.server.image -}}
+{{- with .values.image }}{{ if .repository }}{{ $image = . }}{{ end }}{{ end -}}
 {{- if $declared }}{{ $_ := set .env "CERTCTL_DECLARE" "/etc/certctl/declared/declared.yaml" }}{{ end -}}
 {{- if $proofs }}{{ $_ := set .env "CERTCTL_ACME_HTTP_LISTEN" "0.0.0.0:8081" }}{{ end -}}
 {{- if eq .role "worker" }}{{ $_ := mergeOverwrite .env (include "certctl.smtpEnv" $root | fromYaml) }}{{ end -}}
@@ -88,7 +92,7 @@ spec:
       {{- with include "certctl.placement" .values | trim }}{{ . | nindent 6 }}{{ end }}
       containers:
         - name: {{ .component }}
-          image: {{ include "certctl.image" (dict "root" $root "image" $root.Values.server.image) | nindent 10 | trim }}
+          image: {{ include "certctl.image" (dict "root" $root "image" $image) | nindent 10 | trim }}
           args: [serve]
           env:
             {{- include "certctl.env" (dict "root" $root "role" .role "add" $env) | trim | nindent 12 }}
@@ -126,6 +130,10 @@ spec:
             {{- if $declared }}
             - {name: declared, mountPath: /etc/certctl/declared, readOnly: true}
             {{- end }}
+            {{- if $scripts }}
+            - {name: dns, mountPath: /etc/certctl/dns/dns, subPath: dns, readOnly: true}
+            - {name: scripts, mountPath: /scripts, readOnly: true}
+            {{- end }}
             {{- if $mail }}
             - {name: smtp, mountPath: /etc/certctl/smtp, readOnly: true}
             {{- end }}
@@ -153,6 +161,11 @@ spec:
         {{- end }}
         {{- if $declared }}
         - {name: declared, secret: {secretName: {{ include "certctl.secret.declared" $root }}, defaultMode: 0440}}
+        {{- end }}
+        {{- if $scripts }}
+        - {name: dns, configMap: {name: {{ include "certctl.dnsScriptName" $root }}, defaultMode: 0555}}
+        - name: scripts
+          {{- toYaml (default (dict "configMap" (dict "name" (printf "%s-scripts" (include "certctl.fullname" $root)) "defaultMode" 365)) $root.Values.server.issuer.acme.scriptsVolume) | nindent 10 }}
         {{- end }}
         {{- if $mail }}
         - {name: smtp, secret: {secretName: {{ include "certctl.secret.smtp" $root }}, defaultMode: 0440}}

@@ -17,8 +17,22 @@
 {{- if ne (empty .eabKid) (empty .eabHmac) -}}
 {{- fail "server.issuer.acme.eabKid and eabHmac belong together" -}}
 {{- end -}}
-{{- if and (eq .challengeType "dns-01") (not .dnsProvider) -}}
-{{- fail "server.issuer.acme.dnsProvider is missing: who writes the TXT records of dns-01?" -}}
+{{- if and (eq .challengeType "dns-01") (not .dnsProvider) (not .dnsPresentScript) -}}
+{{- fail "server.issuer.acme.dnsProvider is missing: who writes the TXT records of dns-01? A provider, or dnsPresentScript" -}}
+{{- end -}}
+{{- if and .dnsCleanupScript (not .dnsPresentScript) -}}
+{{- fail "server.issuer.acme.dnsCleanupScript is set without dnsPresentScript" -}}
+{{- end -}}
+{{- if .dnsPresentScript -}}
+{{- if or .dnsProvider (ne .challengeType "dns-01") -}}
+{{- fail "server.issuer.acme.dnsPresentScript is for challengeType dns-01, in place of dnsProvider" -}}
+{{- end -}}
+{{- if not (or .scripts .scriptsVolume) -}}
+{{- fail "server.issuer.acme.dnsPresentScript is set, and nothing is at /scripts: set scripts or scriptsVolume" -}}
+{{- end -}}
+{{- if not $v.worker.image.repository -}}
+{{- fail "worker.image.repository is missing: the image of certctl-server has no interpreter for server.issuer.acme.dnsPresentScript; the chart's README says how to make one that has" -}}
+{{- end -}}
 {{- end -}}
 {{- end }}{{ end -}}
 {{- if and $v.server.smtp.enabled (not (and $v.server.smtp.host $v.server.smtp.fromAddress)) -}}
