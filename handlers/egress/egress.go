@@ -30,6 +30,10 @@ const (
 	requestTimeout = 30 * time.Second
 )
 
+// idleConns is how many connections to a host are kept: as many as a worker uses
+// at a time, else most questions of a recall pay for a handshake, on both sides.
+const idleConns = 64
+
 // metadata are addresses outside link-local ones at which clouds tell secrets to
 // whoever asks.
 var metadata = []netip.Addr{
@@ -106,7 +110,7 @@ func (p Policy) Client(roots *x509.CertPool) *http.Client {
 			DialContext:         p.Dialer().DialContext,
 			TLSClientConfig:     &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
 			TLSHandshakeTimeout: dialTimeout, ResponseHeaderTimeout: requestTimeout,
-			ForceAttemptHTTP2: true, MaxIdleConnsPerHost: 8, IdleConnTimeout: 90 * time.Second, MaxResponseHeaderBytes: 64 << 10,
+			ForceAttemptHTTP2: true, MaxIdleConnsPerHost: idleConns, IdleConnTimeout: 90 * time.Second, MaxResponseHeaderBytes: 64 << 10,
 		},
 	}
 }
