@@ -46,7 +46,7 @@ func byDNS(s *acmetest.Server) []acme.Rule {
 	}
 }
 
-func newACME(t *testing.T, o acmetest.Options, change ...func(*acme.Settings)) *acmeWorld {
+func newACME(t testing.TB, o acmetest.Options, change ...func(*acme.Settings)) *acmeWorld {
 	t.Helper()
 	w := &acmeWorld{world: newWorld(t), pebble: acmetest.Start(t, o)}
 	key, err := kek.Load(kek.Secrets, t.TempDir()+"/kek", true)

@@ -18,7 +18,8 @@ type RenewalInfoStore interface {
 }
 
 // RenewalInformer is a CA that may say when it would have a leaf renewed. The
-// zero RenewalInfo is that of one that says nothing.
+// zero RenewalInfo is that of one that says nothing; beside an error, RetryAfter may
+// say when to ask again.
 type RenewalInformer interface {
 	RenewalInfo(ctx context.Context, leaf []byte) (certctl.RenewalInfo, error)
 }
@@ -50,17 +51,18 @@ func (h *RenewalInfo) Handle(ctx context.Context, hint certctl.Hint) error {
 		return err
 	}
 	ends := make([]certctl.RenewalInfoEnd, len(jobs))
+	asked := h.openAll(ctx, jobs)
 	var down atomic.Pointer[certctl.RenewalInfoEnd]
 	parallel(len(jobs), renewalInfoAsks, func(i int) {
 		end := certctl.RenewalInfoEnd{Version: jobs[i].Version.ID, Draw: rand.Float64()}
 		if failed := down.Load(); failed != nil {
-			end.Err = failed.Err
+			end.Info.RetryAfter, end.Err = failed.Info.RetryAfter, failed.Err
 		} else {
-			end.Info, end.Err = h.ask(ctx, jobs[i])
+			end.Info, end.Err = asked[jobs[i].Issuer.ID].about(ctx, jobs[i].Version.Leaf)
 		}
 		end.NextAt = certctl.NextRenewalInfo(end.Info, now, rand.Float64())
 		if end.Err != nil {
-			end.NextAt = now.Add(certctl.Backoff(jobs[i].Failures+1, rand.Float64()))
+			end.NextAt = now.Add(max(certctl.Backoff(jobs[i].Failures+1, rand.Float64()), end.Info.RetryAfter))
 			if certctl.ErrorCode(end.Err) == certctl.Unavailable {
 				down.Store(&end)
 			}
@@ -73,14 +75,31 @@ func (h *RenewalInfo) Handle(ctx context.Context, hint certctl.Hint) error {
 	return h.store.FinishRenewalInfo(context.WithoutCancel(ctx), ends)
 }
 
-func (h *RenewalInfo) ask(ctx context.Context, job certctl.RenewalInfoJob) (certctl.RenewalInfo, error) {
-	ca, err := h.open(ctx, job.Issuer, job.Sealed)
-	if err != nil {
-		return certctl.RenewalInfo{}, err
+// opened is a CA, or why it cannot be asked.
+type opened struct {
+	ca  CA
+	err error
+}
+
+// openAll opens each issuer once: its secrets are unsealed for that.
+func (h *RenewalInfo) openAll(ctx context.Context, jobs []certctl.RenewalInfoJob) map[certctl.ID]opened {
+	all := map[certctl.ID]opened{}
+	for _, job := range jobs {
+		if _, known := all[job.Issuer.ID]; !known {
+			ca, err := h.open(ctx, job.Issuer, job.Sealed)
+			all[job.Issuer.ID] = opened{ca, err}
+		}
 	}
-	informer, can := ca.(RenewalInformer)
+	return all
+}
+
+func (o opened) about(ctx context.Context, leaf []byte) (certctl.RenewalInfo, error) {
+	if o.err != nil {
+		return certctl.RenewalInfo{}, o.err
+	}
+	informer, can := o.ca.(RenewalInformer)
 	if !can {
 		return certctl.RenewalInfo{}, nil
 	}
-	return informer.RenewalInfo(ctx, job.Version.Leaf)
+	return informer.RenewalInfo(ctx, leaf)
 }

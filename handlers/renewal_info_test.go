@@ -174,7 +174,7 @@ func TestACAThatDoesNotAnswerAboutRenewalsIsAskedLater(t *testing.T) {
 	w.until("issued", always(r), w.issued(c))
 	before := w.versions(c)[0].RenewAt
 	for _, fault := range []acmetest.Fault{
-		{Status: 503, RetryAfter: "60"}, {Status: 404, Problem: "malformed"},
+		{Status: 503, RetryAfter: "7200"}, {Status: 429, RetryAfter: "7200", Problem: "rateLimited"}, {Status: 404, Problem: "malformed"},
 		{Rewrite: func([]byte) []byte { return []byte(`{"suggestedWindow": {"start": "tomorrow"`) }},
 		{Rewrite: func([]byte) []byte { return []byte(`{}`) }},
 	} {
@@ -182,11 +182,14 @@ func TestACAThatDoesNotAnswerAboutRenewalsIsAskedLater(t *testing.T) {
 		w.pebble.Fail(fault)
 		w.asked(r)
 		h, say := w.explained(c)
+		if again := w.count(`select extract(epoch from due_at - now())::int from due where kind = 'renewal_info'`); fault.RetryAfter != "" && again < 7000 {
+			t.Errorf("asked again in %d s, the CA says %s", again, fault.RetryAfter)
+		}
 		if h.Advice.Failures == 0 || !strings.Contains(say, "did not answer") {
 			t.Errorf("%+v: %+v\n%s", fault, h.Advice, say)
 		}
 	}
-	if h, _ := w.explained(c); h.Advice.Failures != 4 {
+	if h, _ := w.explained(c); h.Advice.Failures != 5 {
 		t.Errorf("%d failures", h.Advice.Failures)
 	}
 	if n := w.count(`select count(*) from due where kind = 'renewal_info' and due_at > now()`); n != 1 {

@@ -40,7 +40,7 @@ func (s sealer) Open(table string, row certctl.ID, column string, sealed []byte)
 // whose messages a test carries by hand, or alters on the way.
 type world struct {
 	*store.Store
-	t            *testing.T
+	t            testing.TB
 	ctx          context.Context
 	admin        certctl.Actor
 	installation certctl.ID
@@ -56,7 +56,7 @@ type world struct {
 	offline      []certctl.ID // agents that no bell reaches
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
 	t.Helper()
 	w := &world{t: t, ctx: t.Context()}
 	var err error
@@ -318,7 +318,7 @@ func (w *world) now() time.Time {
 }
 
 // testLog shows warnings where a test fails.
-func testLog(t *testing.T) zerolog.Logger {
+func testLog(t testing.TB) zerolog.Logger {
 	t.Helper()
 	return zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.WarnLevel)
 }

@@ -25,7 +25,7 @@ type renewalInfo struct {
 }
 
 // RenewalInfo asks the CA when it would have a leaf renewed. No account is needed
-// for that.
+// for that. When it does not answer, it may yet have said when to ask again.
 func (c *CA) RenewalInfo(ctx context.Context, leaf []byte) (certctl.RenewalInfo, error) {
 	id, err := certctl.RenewalInfoID(leaf)
 	if err != nil {
@@ -36,11 +36,12 @@ func (c *CA) RenewalInfo(ctx context.Context, leaf []byte) (certctl.RenewalInfo,
 		return certctl.RenewalInfo{}, shown(err)
 	}
 	response, err := s.Certificates.GetRenewalInfo(id)
+	later := certctl.RenewalInfo{RetryAfter: s.transport.wait()}
 	if errors.Is(err, api.ErrNoARI) {
 		return certctl.RenewalInfo{}, nil
 	}
 	if err != nil {
-		return certctl.RenewalInfo{}, shown(s.transport.failed(err, "the CA does not say when to renew"))
+		return later, shown(s.transport.failed(err, "the CA does not say when to renew"))
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
@@ -48,10 +49,10 @@ func (c *CA) RenewalInfo(ctx context.Context, leaf []byte) (certctl.RenewalInfo,
 		if response.StatusCode == http.StatusTooManyRequests || response.StatusCode >= http.StatusInternalServerError {
 			code = certctl.Unavailable
 		}
-		return certctl.RenewalInfo{}, certctl.Errorf(code, "the CA answers %s when it is asked when to renew", response.Status)
+		return later, certctl.Errorf(code, "the CA answers %s when it is asked when to renew", response.Status)
 	}
 	info, err := readRenewalInfo(response)
-	info.RetryAfter = s.transport.wait()
+	info.RetryAfter = later.RetryAfter
 	return info, err
 }
 

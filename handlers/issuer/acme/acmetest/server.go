@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"github.com/letsencrypt/pebble/v2/ca"
+	"github.com/letsencrypt/pebble/v2/core"
 	"github.com/letsencrypt/pebble/v2/db"
 	"github.com/letsencrypt/pebble/v2/va"
 	"github.com/letsencrypt/pebble/v2/wfe"
@@ -65,6 +66,10 @@ type Server struct {
 	accounts   int // that were made
 	management http.Handler
 	held       int // requests that are kept by faults
+	dialled    int // connections
+
+	issuing      *core.Certificate // what it issues with
+	certificates *db.MemoryStore   // what it has issued
 }
 
 // environment guards Pebble's settings, which are variables of the process.
@@ -83,6 +88,11 @@ func Start(t testing.TB, o Options) *Server {
 	}
 	front := httptest.NewUnstartedServer(s.faulty(s.pebble(t, o)))
 	front.Config.ErrorLog = log.New(io.Discard, "", 0)
+	front.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			s.dial()
+		}
+	}
 	front.StartTLS()
 	t.Cleanup(front.Close)
 	s.Directory = front.URL + wfe.DirectoryPath
@@ -133,6 +143,7 @@ func (s *Server) pebble(t testing.TB, o Options) http.Handler {
 	authority := ca.New(logger, store, "", "ecdsa", o.Alternates, 1, profiles)
 	s.Roots = x509.NewCertPool()
 	s.Roots.AppendCertsFromPEM(authority.GetRootCert(0).PEM())
+	s.issuing, s.certificates = authority.GetIntermediateCert(0), store
 	resolver := o.Resolver
 	if resolver == "" {
 		resolver = s.DNS.Address
@@ -148,6 +159,19 @@ func (s *Server) Count(path string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.counts[path]
+}
+
+// Dialled is how many connections were made to the server.
+func (s *Server) Dialled() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.dialled
+}
+
+func (s *Server) dial() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.dialled++
 }
 
 // Accounts is how many accounts were made: one that is looked up is none.
