@@ -28,6 +28,9 @@ var EventTypes = []EventType{
 	{EventCertificateIssued, "certificate issued"},
 	{EventCertificateRecalled, "the CA wants the certificate replaced at once"},
 	{EventRenewalMoved, "the CA has moved the renewal"},
+	{EventTestRequested, "test of a certificate requested"},
+	{EventCertificateTested, "certificate could be issued: its test has passed"},
+	{EventTestFailed, "certificate could not be issued: its test has failed"},
 
 	{EventOrderCreated, "order created"},
 	{EventOrderAwaitingCSR, "order waits for its CSR"},

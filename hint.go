@@ -20,7 +20,7 @@ const (
 
 // HintVerbs lists every verb that travels as an intent (the bell does not: it
 // is an empty message to one agent).
-var HintVerbs = []HintVerb{HintIssue, HintRevoke, HintRenew, HintCRL, HintExpire, HintSystem, HintReplace, HintRollout, HintAbandon, HintRenewalInfo, HintNotify}
+var HintVerbs = []HintVerb{HintIssue, HintRevoke, HintRenew, HintCRL, HintExpire, HintSystem, HintReplace, HintRollout, HintAbandon, HintRenewalInfo, HintNotify, HintTrial}
 
 // NoLane is the lane of work that no issuer's slowness can hold up.
 const NoLane = "-"
@@ -44,7 +44,7 @@ const maxLaneIDs = 16
 // MaxIDs is how many ids of a verb are published together.
 func (v HintVerb) MaxIDs() int {
 	switch v {
-	case HintIssue, HintRevoke, HintAbandon:
+	case HintIssue, HintRevoke, HintAbandon, HintTrial:
 		return maxLaneIDs
 	}
 	return MaxHintIDs

@@ -36,6 +36,7 @@ func ParseSeverity(text string) (Severity, error) {
 // severities of the events that are more than information, whatever their outcome.
 var severities = map[EventName]Severity{
 	EventOrderAwaitingCSR:    SeverityWarning,
+	EventTestFailed:          SeverityWarning,
 	EventRevocationWaiting:   SeverityWarning,
 	EventDeploymentDrifted:   SeverityWarning,
 	EventReportDenied:        SeverityWarning,

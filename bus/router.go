@@ -76,7 +76,7 @@ const (
 
 // lanedVerbs are those whose lane is an issuer, so that a slow one holds up no
 // other; the rest have NoLane.
-var lanedVerbs = []certctl.HintVerb{certctl.HintIssue, certctl.HintRevoke, certctl.HintAbandon, certctl.HintRenewalInfo}
+var lanedVerbs = []certctl.HintVerb{certctl.HintIssue, certctl.HintRevoke, certctl.HintAbandon, certctl.HintRenewalInfo, certctl.HintTrial}
 
 // handler is what one verb does.
 type handler struct {

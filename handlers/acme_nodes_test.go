@@ -21,9 +21,14 @@ type prover struct {
 // newProver is a node that answers within handshakes, where the Pebble looks.
 func (w *acmeWorld) newProver(name string) *prover {
 	w.t.Helper()
-	w.must(w.pebble.Handshakes.Close())
+	return w.proverFor(w.pebble, name)
+}
+
+func (w *acmeWorld) proverFor(server *acmetest.Server, name string) *prover {
+	w.t.Helper()
+	w.must(server.Handshakes.Close())
 	p := &prover{node: w.newNode(name), held: map[certctl.ID][]certctl.Proof{}}
-	p.keeper = challenge.NewKeeper(challenge.Places{TLS: w.pebble.Handshakes.Addr().String()})
+	p.keeper = challenge.NewKeeper(challenge.Places{TLS: server.Handshakes.Addr().String()})
 	w.t.Cleanup(p.keeper.Close)
 	return p
 }

@@ -97,7 +97,7 @@ func (s *Store) PutChallengeTokens(ctx context.Context, order certctl.ID, tokens
 		for _, token := range tokens {
 			tag, err := t.Exec(ctx, `
 				insert into challenge_token (token, answer, external_id)
-				select $1, $2, id from external_order where order_id = $3 and abandoned_at is null
+				select $1, $2, id from external_order where (order_id = $3 or trial_id = $3) and abandoned_at is null
 				on conflict (token) do update set answer = excluded.answer where challenge_token.external_id = excluded.external_id`,
 				token.Token, token.Answer, order)
 			if err != nil {
@@ -115,10 +115,11 @@ func (s *Store) PutChallengeTokens(ctx context.Context, order certctl.ID, tokens
 func (s *Store) RemoveChallengeTokens(ctx context.Context, order certctl.ID) error {
 	return s.write(ctx, certctl.SystemActor("worker"), func(t *tx) error {
 		if err := t.put(ctx, `
-			delete from challenge_token t using external_order x where x.order_id = $1 and x.abandoned_at is null and t.external_id = x.id`, order); err != nil {
+			delete from challenge_token t using external_order x
+			where (x.order_id = $1 or x.trial_id = $1) and x.abandoned_at is null and t.external_id = x.id`, order); err != nil {
 			return err
 		}
-		return t.dropProofs(ctx, `p.external_id = any(array(select id from external_order where order_id = $1 and abandoned_at is null))`, order)
+		return t.dropProofs(ctx, `p.external_id = any(array(select id from external_order where (order_id = $1 or trial_id = $1) and abandoned_at is null))`, order)
 	})
 }
 

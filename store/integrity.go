@@ -74,7 +74,10 @@ var promises = []struct{ broken, query string }{
 	{"orders at a CA that nobody works on or ends", `
 		select count(*) from external_order x where case when abandoned_at is null
 			then not exists (select from cert_order o where o.id = x.order_id and o.state = 'processing' and o.issuer_id = x.issuer_id)
+				and not exists (select from due where kind = 'trial' and id = x.trial_id)
 			else not exists (select from due where kind = 'external_order' and id = x.id) end`},
+	{"tests that nobody works on", `
+		select count(*) from trial x where outcome = 'running' and not exists (select from due where kind = 'trial' and id = x.id)`},
 	{"proofs that no agent is asked to hold", `
 		select count(*) from node_proof p where held_at is null and refusal is null
 			and not exists (select from due where kind = 'proof' and id = p.id)`},

@@ -23,7 +23,7 @@ const maxProofBytes = 48 << 10
 func (s *Store) PutNodeProofs(ctx context.Context, order certctl.ID, groups []certctl.NodeProofs) error {
 	return s.write(ctx, certctl.SystemActor("worker"), func(t *tx) error {
 		var external certctl.ID
-		err := t.QueryRow(ctx, `select id from external_order where order_id = $1 and abandoned_at is null for share`, order).Scan(&external)
+		err := t.QueryRow(ctx, `select id from external_order where (order_id = $1 or trial_id = $1) and abandoned_at is null for share`, order).Scan(&external)
 		if errors.Is(err, pgx.ErrNoRows) {
 			return certctl.Errorf(certctl.Conflict, "the order %s may prove nothing any more", order)
 		}
@@ -69,17 +69,21 @@ func (t *tx) putNodeProofs(ctx context.Context, external certctl.ID, byAgent map
 	return t.ringFor(ctx, dueProof, rows)
 }
 
-// answerers finds the agents that are to answer for an order: those of the targets
-// that its certificate is bound on, or named ones of its team or of its issuer's.
+// answerers finds the agents that are to answer for an order or a test: those of
+// the targets that its certificate is bound on, or named ones of its team or of its
+// issuer's.
 func (t *tx) answerers(ctx context.Context, order certctl.ID, by certctl.Answerers) ([]certctl.ID, error) {
 	rows, err := t.Query(ctx, `
 		select distinct on (case when $2 then a.id::text else a.name end) a.id, a.name
-		from cert_order o join certificate c on c.id = o.certificate_id join issuer i on i.id = o.issuer_id
-		join agent a on a.state <> 'retired' and case when $2 then exists (
-				select from binding b join target on target.id = b.target_id
-				where b.certificate_id = c.id and b.unbound_at is null and target.agent_id = a.id)
-			else a.name = any($3) and a.team_id in (c.team_id, i.team_id) end
-		where o.id = $1 order by case when $2 then a.id::text else a.name end, a.team_id = c.team_id desc, a.id`, order, by.Bound, some(by.Names))
+		from (
+			select o.issuer_id, c.team_id, array(select target.agent_id from binding b join target on target.id = b.target_id
+				where b.certificate_id = c.id and b.unbound_at is null) as bound
+			from cert_order o join certificate c on c.id = o.certificate_id where o.id = $1
+			union all select issuer_id, team_id, agents from trial where id = $1) o
+		join issuer i on i.id = o.issuer_id
+		join agent a on a.state <> 'retired' and case when $2 then a.id = any(o.bound)
+			else a.name = any($3) and a.team_id in (o.team_id, i.team_id) end
+		order by case when $2 then a.id::text else a.name end, a.team_id = o.team_id desc, a.id`, order, by.Bound, some(by.Names))
 	if err != nil {
 		return nil, err
 	}
@@ -111,7 +115,7 @@ func (s *Store) NodeProofs(ctx context.Context, order certctl.ID) ([]certctl.Nod
 			a.state <> 'active' or contact.at is null or contact.at <= now() - make_interval(secs => $2)
 		from external_order x join node_proof p on p.external_id = x.id join agent a on a.id = p.agent_id
 		left join agent_contact contact on contact.agent_id = a.id
-		where x.order_id = $1 and x.abandoned_at is null order by a.name, a.id`, order, certctl.OfflineAfter.Seconds())
+		where (x.order_id = $1 or x.trial_id = $1) and x.abandoned_at is null order by a.name, a.id`, order, certctl.OfflineAfter.Seconds())
 	if err != nil {
 		return nil, failed(err, "the nodes' proofs could not be read")
 	}

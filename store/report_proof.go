@@ -79,10 +79,13 @@ func (b *reportBatch) writeProofs(ctx context.Context) error {
 	return b.goOnProven(ctx, keysOf(touched))
 }
 
-// goOnProven ends the wait of orders at CAs for the nodes that prove them.
+// goOnProven ends the wait of orders and tests at CAs for the nodes that prove them.
 func (b *reportBatch) goOnProven(ctx context.Context, externals []certctl.ID) error {
 	if len(externals) == 0 {
 		return nil
+	}
+	if err := b.provenTrials(ctx, externals); err != nil {
+		return err
 	}
 	rows, err := b.Query(ctx, `
 		update cert_order o set wait = '', updated_at = now() from (

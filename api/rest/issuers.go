@@ -20,6 +20,9 @@ type IssuerKinds interface {
 	Trust(kind string) certctl.TrustClass
 	Duplicates(kind string) certctl.Rate
 	Priced(kind string) bool
+	// Staging returns an issuer as certificates are tested with it, and the directory
+	// that is asked then.
+	Staging(issuer certctl.Issuer) (certctl.Issuer, string, error)
 	// Preflight looks at what an issuer's CA will look at before it issues.
 	Preflight(ctx context.Context, issuer certctl.Issuer, names certctl.Names) ([]certctl.PreflightCheck, error)
 }

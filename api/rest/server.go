@@ -25,6 +25,7 @@ type Store interface {
 	InventoryStore
 	WorkStore
 	RenewalStore
+	TrialStore
 	RevocationStore
 	RolloutStore
 	GuardStore

@@ -10,6 +10,7 @@ import (
 	"github.com/certctl/certctl/api/challenge"
 	"github.com/certctl/certctl/bus"
 	"github.com/certctl/certctl/handlers"
+	"github.com/certctl/certctl/handlers/issuer"
 	"github.com/certctl/certctl/handlers/issuer/acme"
 	"github.com/certctl/certctl/handlers/issuer/acme/legodns"
 )
@@ -25,6 +26,8 @@ func (s *server) startForeign(t *tasks, conn *bus.Conn) {
 		config.DNSCommand = []string{self, legodns.Command}
 	}
 	driver := acme.New(config)
+	config.Store = s.store.Trials()
+	tester := acme.New(config)
 	open := func(_ context.Context, issuer certctl.Issuer, sealed []byte) (handlers.CA, error) {
 		if issuer.Kind != acme.Kind {
 			return nil, certctl.Errorf(certctl.Conflict, "this worker knows no issuers of the kind %s", issuer.Kind).
@@ -32,10 +35,18 @@ func (s *server) startForeign(t *tasks, conn *bus.Conn) {
 		}
 		return driver.Open(issuer, sealed)
 	}
+	openStaging := func(_ context.Context, original certctl.Issuer, sealed []byte) (handlers.CA, error) {
+		staging, _, err := issuer.Kinds{}.Staging(original)
+		if err != nil {
+			return nil, err
+		}
+		return tester.Open(staging, sealed)
+	}
 	together := min(s.config.WorkerOrders, certctl.HintIssue.MaxIDs())
 	issue := handlers.NewForeignIssue(s.store, open, s.worker, together, s.log)
 	revoke := handlers.NewRevoke(s.store, open, s.log)
 	abandon := handlers.NewAbandon(s.store, open, s.log)
+	trials := handlers.NewTrials(s.store, openStaging, s.worker, s.log)
 	renewalInfo := handlers.NewRenewalInfo(s.store, open, s.log)
 
 	router := s.router(conn, func(kind string) bool { return kind != certctl.IssuerLocal })
@@ -43,6 +54,7 @@ func (s *server) startForeign(t *tasks, conn *bus.Conn) {
 	router.Handle(certctl.HintRevoke, revoke.Handle, bus.HandleOptions{Concurrency: 2, Batch: 16, Deadline: foreignDeadline})
 	router.Handle(certctl.HintAbandon, abandon.Handle, bus.HandleOptions{Batch: 4, Deadline: foreignDeadline})
 	router.Handle(certctl.HintRenewalInfo, renewalInfo.Handle, bus.HandleOptions{Concurrency: 2, Batch: certctl.MaxHintIDs, Deadline: foreignDeadline})
+	router.Handle(certctl.HintTrial, trials.Handle, bus.HandleOptions{Concurrency: 4, Deadline: foreignDeadline})
 	s.handleNotifications(router)
 	t.run("foreign issuers", router.Run)
 }

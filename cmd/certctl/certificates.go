@@ -33,6 +33,7 @@ type certificatesCmd struct {
 	Chain      certChainCmd      `cmd:"" help:"Print leaf and chain as PEM."`
 	Redeploy   certRedeployCmd   `cmd:"" help:"Install the current leaf once more."`
 	Rollback   certRollbackCmd   `cmd:"" help:"Go back to the leaf before, or to another earlier one."`
+	Test       certTestCmd       `cmd:"" help:"Try to have it issued at its ACME issuer's staging directory; nothing changes."`
 	Explain    certExplainCmd    `cmd:"" help:"Say why it is or is not renewed, and what happens next."`
 	Pause      certPauseCmd      `cmd:"" help:"Stop renewing and installing it."`
 	Resume     certResumeCmd     `cmd:"" help:"Go on after a pause."`

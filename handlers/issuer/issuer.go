@@ -30,6 +30,9 @@ type Descriptor struct {
 	// Accounts returns the server at which an issuer with such settings has an
 	// account; nil: it has none.
 	Accounts func(settings json.RawMessage) (directory string, err error)
+	// Staging returns an issuer as certificates are tested with it, and the directory
+	// that is asked then; nil: there is nothing to test.
+	Staging func(issuer certctl.Issuer) (certctl.Issuer, string, error)
 	// Preflight looks at what the CA will look at before it issues; nil: nothing
 	// but certctl itself decides.
 	Preflight func(ctx context.Context, installation string, issuer certctl.Issuer, names certctl.Names) ([]certctl.PreflightCheck, error)
@@ -51,7 +54,7 @@ var kinds = []Descriptor{
 		// Let's Encrypt's limit per exact set of names. A CA that gives more has it
 		// raised in its issuer.
 		Duplicates: certctl.Rate{Count: 5, Per: certctl.Duration(7 * certctl.Day)},
-		Accounts:   acme.Directory,
+		Accounts:   acme.Directory, Staging: acme.Staging,
 		Preflight: func(ctx context.Context, installation string, issuer certctl.Issuer, names certctl.Names) ([]certctl.PreflightCheck, error) {
 			return acme.Preflight{Installation: installation}.Run(ctx, issuer, names)
 		},
@@ -84,6 +87,20 @@ func (k Kinds) Preflight(ctx context.Context, issuer certctl.Issuer, names certc
 		installation = k.Installation(ctx)
 	}
 	return descriptor.Preflight(ctx, installation, issuer, names)
+}
+
+// Staging returns an issuer as certificates are tested with it, and the directory
+// that is asked then. Kinds that have none are refused.
+func (Kinds) Staging(issuer certctl.Issuer) (certctl.Issuer, string, error) {
+	descriptor, err := find(issuer.Kind)
+	if err == nil && descriptor.Staging == nil {
+		err = certctl.Errorf(certctl.Conflict, "%s is of the kind %s: only what ACME CAs are asked for can be tested at a staging directory", issuer.Name, issuer.Kind).
+			WithRemedy("name an ACME issuer of the certificate, or issue it: nothing counts at this CA")
+	}
+	if err != nil {
+		return issuer, "", err
+	}
+	return descriptor.Staging(issuer)
 }
 
 // Secrets returns the names of a kind's secret settings.

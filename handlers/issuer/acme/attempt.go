@@ -83,6 +83,11 @@ func (a *attempt) run(ctx context.Context) error {
 	if a.session, a.account, err = a.ca.open(ctx); err != nil {
 		return a.failed(ctx, err)
 	}
+	if a.state.Step == stepOrder {
+		if err := a.began(ctx); err != nil {
+			return err
+		}
+	}
 	for {
 		next, err := a.step(ctx)
 		if err != nil {
@@ -94,10 +99,22 @@ func (a *attempt) run(ctx context.Context) error {
 		if len(a.issued.Leaf) > 0 {
 			return nil
 		}
+		if err := a.began(ctx); err != nil {
+			return err
+		}
 		if err := a.save(ctx); err != nil {
 			return err
 		}
 	}
+}
+
+// began tells people which step comes next, where the store wants to know.
+func (a *attempt) began(ctx context.Context) error {
+	recorder, tells := a.ca.store.(StepRecorder)
+	if !tells {
+		return nil
+	}
+	return recorder.RecordStep(ctx, a.attempt.Order, a.attempt.Worker, a.state.Step.spoken())
 }
 
 func (a *attempt) step(ctx context.Context) (step, error) {

@@ -32,6 +32,11 @@ type Store interface {
 	LockedOnce(ctx context.Context, name string, fn func(ctx context.Context) error) error
 }
 
+// StepRecorder is a Store that people are told from how far an attempt is.
+type StepRecorder interface {
+	RecordStep(ctx context.Context, order certctl.ID, worker, step string) error
+}
+
 // Sealer is the "secrets" key-encryption key.
 type Sealer interface {
 	Seal(table string, row certctl.ID, column string, plaintext []byte) ([]byte, error)

@@ -48,6 +48,7 @@ type Settings struct {
 	Rules     []Rule   `json:"challenges,omitempty"`      // the first that fits proves a name; none: http-01 for all
 	Servers   []string `json:"dns_servers,omitempty"`     // that must show a TXT record; none: the zone's own
 	Budgets   Budgets  `json:"budgets,omitzero"`
+	Staging   string   `json:"staging_directory,omitempty"` // URL or name, where certificates are tested; none: that of stagings
 }
 
 // Rule says how names are proven.
@@ -84,6 +85,9 @@ func parseSettings(raw json.RawMessage) (Settings, error) {
 	if known, ok := directories[s.Directory]; ok {
 		s.Directory = known
 	}
+	if known, ok := directories[s.Staging]; ok {
+		s.Staging = known
+	}
 	if len(s.Rules) == 0 {
 		s.Rules = []Rule{{Type: challengeHTTP}}
 	}
@@ -117,9 +121,14 @@ func (s Settings) check() error {
 }
 
 func (s Settings) checkServer(bad *certctl.FieldErrors) {
-	u, err := url.Parse(s.Directory)
-	if err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil || u.Fragment != "" {
-		bad.Add("/settings/directory", "must be an https URL, or one of letsencrypt, letsencrypt-staging, zerossl, google")
+	for field, directory := range map[string]string{"directory": s.Directory, "staging_directory": s.Staging} {
+		u, err := url.Parse(directory)
+		if field == "staging_directory" && directory == "" {
+			continue
+		}
+		if err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil || u.Fragment != "" {
+			bad.Add("/settings/"+field, "must be an https URL, or one of letsencrypt, letsencrypt-staging, zerossl, google")
+		}
 	}
 	for i, host := range s.Hosts {
 		if u, err := url.Parse("https://" + host); err != nil || u.Host != host || host == "" || u.Hostname() == "" {

@@ -22,6 +22,14 @@ const (
 	stepDownload step = "download"
 )
 
+// spoken is the step's name for people.
+func (s step) spoken() string {
+	if s == stepOrder {
+		return "order"
+	}
+	return string(s)
+}
+
 // state is what is recorded of an attempt. It holds no secrets: tokens are public
 // once they are presented.
 type state struct {

@@ -1139,6 +1139,40 @@ type CertificateStatus struct {
 	State   string       `json:"state"`
 }
 
+// CertificateTest defines model for CertificateTest.
+type CertificateTest struct {
+	Certificate Ref       `json:"certificate,omitempty,omitzero"`
+	CreatedAt   time.Time `json:"created_at"`
+
+	// Directory URL of the staging directory
+	Directory   string     `json:"directory"`
+	DNSNames    []string   `json:"dns_names,omitempty,omitzero"`
+	EndedAt     time.Time  `json:"ended_at,omitempty,omitzero"`
+	ErrorCode   string     `json:"error_code,omitempty,omitzero"`
+	ID          certctl.ID `json:"id"`
+	IPAddresses []string   `json:"ip_addresses,omitempty,omitzero"`
+	Issuer      Ref        `json:"issuer"`
+
+	// Message Why it waits, or has failed, and what to do
+	Message string `json:"message,omitempty,omitzero"`
+	Name    string `json:"name"`
+
+	// Outcome running, passed or failed
+	Outcome string `json:"outcome"`
+
+	// Steps That were begun
+	Steps []TestStep `json:"steps"`
+	Team  string     `json:"team"`
+
+	// Wait What it waits for now
+	Wait string `json:"wait,omitempty,omitzero"`
+}
+
+// CertificateTestItems defines model for CertificateTestItems.
+type CertificateTestItems struct {
+	Items []CertificateTest `json:"items"`
+}
+
 // Channel defines model for Channel.
 type Channel struct {
 	CreatedAt   time.Time `json:"created_at"`
@@ -2272,6 +2306,20 @@ type TargetRequest struct {
 	Team     string                 `json:"team,omitempty,omitzero"`
 }
 
+// TestRequest defines model for TestRequest.
+type TestRequest struct {
+	// Issuer One of the certificate's, by name or id; default: the first
+	Issuer string `json:"issuer,omitempty,omitzero"`
+}
+
+// TestStep defines model for TestStep.
+type TestStep struct {
+	At time.Time `json:"at"`
+
+	// Step order, prove, present, hold, spread, accept, validate, clean, finalize or download
+	Step string `json:"step"`
+}
+
 // Version defines model for Version.
 type Version struct {
 	Authority         certctl.ID `json:"authority,omitempty,omitzero"`
@@ -2464,6 +2512,9 @@ type TargetQ = string
 
 // TeamQ defines model for TeamQ.
 type TeamQ = string
+
+// TestPath defines model for TestPath.
+type TestPath = certctl.ID
 
 // Until defines model for Until.
 type Until = time.Time
@@ -2954,6 +3005,9 @@ type CreateCertificatesJSONRequestBody = BulkRequest
 // BulkRevokeJSONRequestBody defines body for BulkRevoke for application/json ContentType.
 type BulkRevokeJSONRequestBody = BulkRevokeRequest
 
+// TestNewCertificateJSONRequestBody defines body for TestNewCertificate for application/json ContentType.
+type TestNewCertificateJSONRequestBody = CertificateRequest
+
 // CreateCertificateJSONRequestBody defines body for CreateCertificate for application/json ContentType.
 type CreateCertificateJSONRequestBody = CertificateRequest
 
@@ -2983,6 +3037,9 @@ type RevokeCertificateJSONRequestBody = RevokeRequest
 
 // RollBackCertificateJSONRequestBody defines body for RollBackCertificate for application/json ContentType.
 type RollBackCertificateJSONRequestBody = RollbackRequest
+
+// TestCertificateJSONRequestBody defines body for TestCertificate for application/json ContentType.
+type TestCertificateJSONRequestBody = TestRequest
 
 // CreateChannelJSONRequestBody defines body for CreateChannel for application/json ContentType.
 type CreateChannelJSONRequestBody = ChannelRequest
@@ -3082,6 +3139,12 @@ type ServerInterface interface {
 	// BulkRevoke Revoke everything that a selection finds
 	// (POST /api/v1/bulk/revoke)
 	BulkRevoke(w http.ResponseWriter, r *http.Request, params BulkRevokeParams)
+	// TestNewCertificate Try to have one issued that is not made yet
+	// (POST /api/v1/certificate-tests)
+	TestNewCertificate(w http.ResponseWriter, r *http.Request)
+	// GetCertificateTest Show one test
+	// (GET /api/v1/certificate-tests/{test})
+	GetCertificateTest(w http.ResponseWriter, r *http.Request, test TestPath)
 	// ListCertificates List certificates
 	// (GET /api/v1/certificates)
 	ListCertificates(w http.ResponseWriter, r *http.Request, params ListCertificatesParams)
@@ -3145,6 +3208,12 @@ type ServerInterface interface {
 	// RollBackCertificate Go back to an earlier leaf
 	// (POST /api/v1/certificates/{certificate}/rollback)
 	RollBackCertificate(w http.ResponseWriter, r *http.Request, certificate CertificatePath)
+	// TestCertificate Try to have it issued, at its ACME issuer's staging directory
+	// (POST /api/v1/certificates/{certificate}/test)
+	TestCertificate(w http.ResponseWriter, r *http.Request, certificate CertificatePath)
+	// ListCertificateTests The last tests of one, newest first
+	// (GET /api/v1/certificates/{certificate}/tests)
+	ListCertificateTests(w http.ResponseWriter, r *http.Request, certificate CertificatePath)
 	// ListCertificateVersions Versions of one
 	// (GET /api/v1/certificates/{certificate}/versions)
 	ListCertificateVersions(w http.ResponseWriter, r *http.Request, certificate CertificatePath, params ListCertificateVersionsParams)
@@ -3922,6 +3991,46 @@ func (siw *ServerInterfaceWrapper) BulkRevoke(w http.ResponseWriter, r *http.Req
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.BulkRevoke(w, r, params)
+	}))
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		handler = siw.HandlerMiddlewares[i](handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// TestNewCertificate operation middleware
+func (siw *ServerInterfaceWrapper) TestNewCertificate(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.TestNewCertificate(w, r)
+	}))
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		handler = siw.HandlerMiddlewares[i](handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetCertificateTest operation middleware
+func (siw *ServerInterfaceWrapper) GetCertificateTest(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "test" -------------
+	var test TestPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "test", mux.Vars(r)["test"], &test, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "test", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetCertificateTest(w, r, test)
 	}))
 
 	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
@@ -4781,6 +4890,58 @@ func (siw *ServerInterfaceWrapper) RollBackCertificate(w http.ResponseWriter, r 
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.RollBackCertificate(w, r, certificate)
+	}))
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		handler = siw.HandlerMiddlewares[i](handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// TestCertificate operation middleware
+func (siw *ServerInterfaceWrapper) TestCertificate(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "certificate" -------------
+	var certificate CertificatePath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "certificate", mux.Vars(r)["certificate"], &certificate, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "certificate", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.TestCertificate(w, r, certificate)
+	}))
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		handler = siw.HandlerMiddlewares[i](handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ListCertificateTests operation middleware
+func (siw *ServerInterfaceWrapper) ListCertificateTests(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "certificate" -------------
+	var certificate CertificatePath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "certificate", mux.Vars(r)["certificate"], &certificate, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "certificate", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListCertificateTests(w, r, certificate)
 	}))
 
 	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
@@ -7575,6 +7736,14 @@ func HandlerWithOptions(si ServerInterface, options GorillaServerOptions) http.H
 
 	r.HandleFunc(options.BaseURL+"/api/v1/certificates/{certificate}/preflight", wrapper.PreflightCertificate).Methods(http.MethodGet)
 
+	r.HandleFunc(options.BaseURL+"/api/v1/certificates/{certificate}/test", wrapper.TestCertificate).Methods(http.MethodPost)
+
+	r.HandleFunc(options.BaseURL+"/api/v1/certificates/{certificate}/tests", wrapper.ListCertificateTests).Methods(http.MethodGet)
+
+	r.HandleFunc(options.BaseURL+"/api/v1/certificate-tests", wrapper.TestNewCertificate).Methods(http.MethodPost)
+
+	r.HandleFunc(options.BaseURL+"/api/v1/certificate-tests/{test}", wrapper.GetCertificateTest).Methods(http.MethodGet)
+
 	r.HandleFunc(options.BaseURL+"/api/v1/certificates/{certificate}/pause", wrapper.PauseCertificate).Methods(http.MethodPost)
 
 	r.HandleFunc(options.BaseURL+"/api/v1/certificates/{certificate}/resume", wrapper.ResumeCertificate).Methods(http.MethodPost)
@@ -8393,6 +8562,92 @@ type BulkRevokedefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response BulkRevokedefaultApplicationProblemPlusJSONResponse) VisitBulkRevokeResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type TestNewCertificateRequestObject struct {
+	Body *TestNewCertificateJSONRequestBody
+}
+
+type TestNewCertificateResponseObject interface {
+	VisitTestNewCertificateResponse(w http.ResponseWriter) error
+}
+
+type TestNewCertificate202ResponseHeaders struct {
+	Location string
+}
+
+type TestNewCertificate202JSONResponse struct {
+	Body    CertificateTest
+	Headers TestNewCertificate202ResponseHeaders
+}
+
+func (response TestNewCertificate202JSONResponse) VisitTestNewCertificateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type TestNewCertificatedefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response TestNewCertificatedefaultApplicationProblemPlusJSONResponse) VisitTestNewCertificateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetCertificateTestRequestObject struct {
+	Test TestPath `json:"test"`
+}
+
+type GetCertificateTestResponseObject interface {
+	VisitGetCertificateTestResponse(w http.ResponseWriter) error
+}
+
+type GetCertificateTest200JSONResponse CertificateTest
+
+func (response GetCertificateTest200JSONResponse) VisitGetCertificateTestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetCertificateTestdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetCertificateTestdefaultApplicationProblemPlusJSONResponse) VisitGetCertificateTestResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -9302,6 +9557,93 @@ type RollBackCertificatedefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response RollBackCertificatedefaultApplicationProblemPlusJSONResponse) VisitRollBackCertificateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type TestCertificateRequestObject struct {
+	Certificate CertificatePath `json:"certificate"`
+	Body        *TestCertificateJSONRequestBody
+}
+
+type TestCertificateResponseObject interface {
+	VisitTestCertificateResponse(w http.ResponseWriter) error
+}
+
+type TestCertificate202ResponseHeaders struct {
+	Location string
+}
+
+type TestCertificate202JSONResponse struct {
+	Body    CertificateTest
+	Headers TestCertificate202ResponseHeaders
+}
+
+func (response TestCertificate202JSONResponse) VisitTestCertificateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type TestCertificatedefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response TestCertificatedefaultApplicationProblemPlusJSONResponse) VisitTestCertificateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListCertificateTestsRequestObject struct {
+	Certificate CertificatePath `json:"certificate"`
+}
+
+type ListCertificateTestsResponseObject interface {
+	VisitListCertificateTestsResponse(w http.ResponseWriter) error
+}
+
+type ListCertificateTests200JSONResponse CertificateTestItems
+
+func (response ListCertificateTests200JSONResponse) VisitListCertificateTestsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListCertificateTestsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListCertificateTestsdefaultApplicationProblemPlusJSONResponse) VisitListCertificateTestsResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -12378,6 +12720,12 @@ type StrictServerInterface interface {
 	// BulkRevoke Revoke everything that a selection finds
 	// (POST /api/v1/bulk/revoke)
 	BulkRevoke(ctx context.Context, request BulkRevokeRequestObject) (BulkRevokeResponseObject, error)
+	// TestNewCertificate Try to have one issued that is not made yet
+	// (POST /api/v1/certificate-tests)
+	TestNewCertificate(ctx context.Context, request TestNewCertificateRequestObject) (TestNewCertificateResponseObject, error)
+	// GetCertificateTest Show one test
+	// (GET /api/v1/certificate-tests/{test})
+	GetCertificateTest(ctx context.Context, request GetCertificateTestRequestObject) (GetCertificateTestResponseObject, error)
 	// ListCertificates List certificates
 	// (GET /api/v1/certificates)
 	ListCertificates(ctx context.Context, request ListCertificatesRequestObject) (ListCertificatesResponseObject, error)
@@ -12441,6 +12789,12 @@ type StrictServerInterface interface {
 	// RollBackCertificate Go back to an earlier leaf
 	// (POST /api/v1/certificates/{certificate}/rollback)
 	RollBackCertificate(ctx context.Context, request RollBackCertificateRequestObject) (RollBackCertificateResponseObject, error)
+	// TestCertificate Try to have it issued, at its ACME issuer's staging directory
+	// (POST /api/v1/certificates/{certificate}/test)
+	TestCertificate(ctx context.Context, request TestCertificateRequestObject) (TestCertificateResponseObject, error)
+	// ListCertificateTests The last tests of one, newest first
+	// (GET /api/v1/certificates/{certificate}/tests)
+	ListCertificateTests(ctx context.Context, request ListCertificateTestsRequestObject) (ListCertificateTestsResponseObject, error)
 	// ListCertificateVersions Versions of one
 	// (GET /api/v1/certificates/{certificate}/versions)
 	ListCertificateVersions(ctx context.Context, request ListCertificateVersionsRequestObject) (ListCertificateVersionsResponseObject, error)
@@ -13165,6 +13519,63 @@ func (sh *strictHandler) BulkRevoke(w http.ResponseWriter, r *http.Request, para
 	}
 }
 
+// TestNewCertificate operation middleware
+func (sh *strictHandler) TestNewCertificate(w http.ResponseWriter, r *http.Request) {
+	var request TestNewCertificateRequestObject
+
+	var body TestNewCertificateJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.TestNewCertificate(ctx, request.(TestNewCertificateRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "TestNewCertificate")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(TestNewCertificateResponseObject); ok {
+		if err := validResponse.VisitTestNewCertificateResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetCertificateTest operation middleware
+func (sh *strictHandler) GetCertificateTest(w http.ResponseWriter, r *http.Request, test TestPath) {
+	var request GetCertificateTestRequestObject
+
+	request.Test = test
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetCertificateTest(ctx, request.(GetCertificateTestRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetCertificateTest")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetCertificateTestResponseObject); ok {
+		if err := validResponse.VisitGetCertificateTestResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // ListCertificates operation middleware
 func (sh *strictHandler) ListCertificates(w http.ResponseWriter, r *http.Request, params ListCertificatesParams) {
 	var request ListCertificatesRequestObject
@@ -13791,6 +14202,68 @@ func (sh *strictHandler) RollBackCertificate(w http.ResponseWriter, r *http.Requ
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(RollBackCertificateResponseObject); ok {
 		if err := validResponse.VisitRollBackCertificateResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// TestCertificate operation middleware
+func (sh *strictHandler) TestCertificate(w http.ResponseWriter, r *http.Request, certificate CertificatePath) {
+	var request TestCertificateRequestObject
+
+	request.Certificate = certificate
+
+	var body TestCertificateJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		if !errors.Is(err, io.EOF) {
+			sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+			return
+		}
+	} else {
+		request.Body = &body
+	}
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.TestCertificate(ctx, request.(TestCertificateRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "TestCertificate")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(TestCertificateResponseObject); ok {
+		if err := validResponse.VisitTestCertificateResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListCertificateTests operation middleware
+func (sh *strictHandler) ListCertificateTests(w http.ResponseWriter, r *http.Request, certificate CertificatePath) {
+	var request ListCertificateTestsRequestObject
+
+	request.Certificate = certificate
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListCertificateTests(ctx, request.(ListCertificateTestsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListCertificateTests")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListCertificateTestsResponseObject); ok {
+		if err := validResponse.VisitListCertificateTestsResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {
@@ -15828,265 +16301,274 @@ func (sh *strictHandler) GetReadyz(w http.ResponseWriter, r *http.Request) {
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"7H1rc9w2suhfQc25VdncQ0vycxOpzgfFcTY+69iO7V3Xrd2UApE9Q6xIgAuAGs+6/N9voQE+B3zNcMZy",
-	"ki+JPCTxaHQ3+t0fF6FIM8GBa7U4/7iIgUYg8c9n7+jK/D8CFUqWaSb44nzxLgYirv8Fof5KEQm3TJnf",
-	"g4UKY0ipeV9vMlicL5SWjK8Wnz4FixcipPbz9mjvY5BAdDkmYap3rE/BIqOSpqDdIi9DLeTPvoEFiVhE",
-	"mF4EC2Z++XcOcrMIFpymZkhqPmzMldIPL4CvdLw4v392Fnj2cbnUILfnesWTDYFbA0JCzStEx0wRwaFr",
-	"bhynPvdSyJTqxfkiz1m08M69Aq6ff+8/EPwGZ8qojmsTmY8WwULCv3MmIVqca5nDDhO/NsNuTf2SpkCE",
-	"3GP6NsxTxst/dy7m5zEraYPcLWXPqd9qquHnDhTAU1fmjY5FFM+qRQDP08X5PxYZ8MhMFBi8ZLfmpVDw",
-	"ZcJCCz+N4PvFv66VhJV/WX9lPCJi6YirEzRugC7wPPITgwxjdmsOtT1r8cRQgCKMKw0Ul5GwW8Afu1ZS",
-	"DFlfSARLmid6cb6kiYJyJddCJEA5LuUpSM2WLKQadkPUsBpgVnStLWwXpG0ua49lxJRzSHaEjf14XrjY",
-	"MXeCSbmcPaYXaSZFypQPe59rRVIaxowDYQZ9iRIpXItoQyBR8JUiMeWROjeXn7gBso6pJkyTmCpyAxtF",
-	"lkIGhPKISMgSGuL1pgA/Xpvr7oQ8T7OEAb4ZdvGKsLbGqeSQSyU89xSHD/oqxIeGGs2tm9EVkGtYCtm5",
-	"DjtYB7gf+y/K7yFLxCY9CsM0/IUmif3HLUi2ZBBVv+PfUpg/rq5peLMIFkvK7M8qz0AqiLpY6zNzp79g",
-	"KdM+NIG0i48l+In31Cx+0g8sNfu4f+bQ1f2zXATjGlYgq1UYuugkF3uWKIF0rAj/13GGT7xH+OxDxiSo",
-	"7yxubE8Ma1Ca3II08h8BHql+PAI73lX5kkcGiaiGe5rhUrdX9ANSy9ZKDHjIOgZOhMEppokCeQsKyVbH",
-	"BZJsr6igvkm09aNIIpBehAYS48OO6cqHU4SvqQIf/r6PtPc8gjQTGni4+Ststif/id6AItTwNqAaDJP7",
-	"d24wIaYyTUCVJGEViWpltYHvmZE7kPHBGP79fPkT1WHcwVXYsq5QKM2SBJkzchtUarqWuLxnx51EKM+V",
-	"ykHudrcy/HbWq9UuZ5ebtVzM7pMbebOX2d8w3jW9ezRBAn1Br70yxA1s/ueWJjlcEJokJM2VJqk7WC+7",
-	"NuM0pmbI3JtrePhgexHIyu1NcF57TKWkG7dEpZF/+wj5jZEPNlaACM3p1JTHBjNvI6oZ9R4Oe+/59xM5",
-	"St91RigKBEe51V4YLcePKTlfMs5U7DSIzuXcTubeHbfoJTFjBoY6KMkkLNkHsmY6JpRoSZmRLcj/3eFm",
-	"vX/mpRJ7d3beqUsmVec9bj+dum3h1AgmeK9Axvg8MlkE5nQkClmltBUxFVLphK1B4n6F7Lvjou3VZ8uH",
-	"U8jilYxAHkG7X1OmGV9d0SyT4pYm9d9CZa8CGplRMylCUMrJL4Y327t9mVuVIKQ8BJRvvbLra5GwcLPb",
-	"tZTht7NeS68lKOBhD3RBdQE2c996YSt4wtDQJpZL9xeHW5AdUJGMhyyjO+rCWfH5zLBxo+5ya9eXtM8S",
-	"xJIlsCtU8ONZYfIGrzz/ep5HyKqNkMed/iO4UbONIq4IF9rp5h3rlcV1OudyU+G7zy4TJYjEh7heAycV",
-	"WHXF/DuikApOuCCJ4CuQuCEjqkLacd52sKk3wFug0icwv4MP2nB9nNZdgAokownheXrdqcz8u1N+f/zQ",
-	"B5+3OKYHv9/WJzMroXxDcpXThBim3cVq8auuNXzjvVDeMu5TH18K3a+4KtZmPSP1VXOb5GroNslVz3WS",
-	"q4H7pLoOIjS5tGzIEawkjdzFUVBEKjjTwl7OpcV1zJX8jsoV7OgK0PjtrDRnl7MLzywXs8fkQNNeSUED",
-	"7cJe92j3yf/GNUu2J/+uD41z/GYHNH5PffqC+dVu1DAuQ6uEafInqkkqlCZPztTXHQsx0k737gOfy0+C",
-	"ygRXgMT0WorrBFLzZyi4NmrS+ccFzbLESbinmX3jv/+lrMuxmur/SFguzhf/dVo5PU/tU3VajIsztp2J",
-	"VJM1VWQtBV8h+5ZgbbyovGlBIkH+9OaHp+TbR4///DXCzY2LTsrXz50xJZMiA6mZ3Uoo0YZyRfXY8whK",
-	"O9qUb1g0QggOFglV+sqwk0mD22P9uP3AKlIdjwqhZeBQ3sBy8alkXhPW9anOaf5h7WJ1UcmpbW6NQf0o",
-	"KsHRaRKfAneCT+1Ld/4gbyyy/XHA/gO2AOo+5hfMaufNMy5tQuUffftyJP+pbRMK6l4Yf7REY1s4V/dS",
-	"31jrK3LAKGKGX9HkdW3dTiRsbqVAPca3rK895z/plmqhwNQbrg6DrVP1gmPlLoIWYdKMXrOEbR3i1nLb",
-	"xwTcOY0OwmivIVHdh9a9vGrDSMvmAqThhAU6x+aVXegkUrcquO+hBOpuWs8jjFyYBEQFSrlgofIDxvWT",
-	"R4ttQ2LgrC5ekBkxy/fAOa1GUF9UMZJCaHNGnppNoo4pnaj5V9ioiVR6nbdN0I+fNCjH/NMDPYq+0Dr0",
-	"rje45jqhPzrzkbpiKz788ZNHQyR7bRUXN1q1qE7wzMJykQUckONqDWnmWSbNdSwk05tRxA9SCnkVisiP",
-	"tfBBg+Q0ucpl4n1hSVmS+1yyErTc0OsEAiKphiu010MUkJSpUPAlW+USIqMYVVrj9ujO8j6N7VnP0SjW",
-	"B1TBVV4oMCO5FihFV3541cm4xhZErkORdvErLTdug1vhiNYuY1CGUHvgKPlrQa7N2sayMLRP+CZX2Q27",
-	"UjF98PiJ37V7AxtryiqnJS4OyH9iSlM5VfZcC3kDI4iBL8p3GxN5yaNOBU0CWTK+AmnucV3b+q63Jxf6",
-	"ihaRmCNFWKGLwIPR35hz6qJBFVMZKT/mdV9IKrfAGnfv2HF8kP6OWfPPFpwx3Mg/dSK0/5K0ppAxUnpr",
-	"kaURxc7q5uhZ726yarmngfDcao+FlawwiwYLqai5p8NIUY9boA6EfeRUN4oXAnly81xbo0VLQK2F+A0c",
-	"Qi2Y0IpkpR1knFmjY127Hcu0q7m29GK6hu/ceoy3vOfj7mW7CYUW8P0kiPKYPu25GKPM7gZXWugxE7Wt",
-	"hgzSMrGzFYeIXG/q11cXcw0pp3LTFR/gIs3QQ03W9BYuCCVxziMJkY4JWxJ6rWzgQiMaYDAgIGgTwsTt",
-	"R0Aj9P5tG0U3ZB2zMCZwC3KD8WCEqSI2MzIbiOiGLKVICRfrxh7GXRSR3FzJnI/xxASLlRTrwn7u3n3U",
-	"Nje+WhKgYYwAJuIWrKtL8FqkZrUykV8n0IK3F9bOn1OIa9HkC7GS8lqogcNZ/Jp4bMOK8IBrCWesf1Gz",
-	"YNR0ZaBFvIWD+YM2zH/AKAWChE2uIRFrhzZcWJyJaaJVQHKegFIYV+SIAU8pNv8pIx2m4r45Y8ki8Amk",
-	"GNEYUs6FoTim0dSO4Z42tJ+SpQT4D2wB33dFZlQz8LrBfhRra8mndkNM4WwQmfkunJk7BlIQmoGAWKuA",
-	"FBZ/ykkschm0mUCvaanwHE8n+MrmUJ7pIucqg7AQlAsxoPnrDWyq6O9FsKDLJUsY+g2expSv2nHBhjEp",
-	"hc9fLV9lIG0iE5q3blkCK3jPdBxJuuZe0cLxGY9nGMO/kaqdPeKiYEqpzSSSQDLDogjjeCaqtqmSERSp",
-	"RFx4p7eKiOqKafumP6TNdy1XdpWJJ6ZjCSoWSdQ4tLOT+21SfBubrYuloydHk4jqiJqoHCE5IkZKkSQi",
-	"1wNMsUaCZydnZz62uI49994PQpIMRJaMITCfiPX07ZvdJIFQyXb86ePHD59Mk0nNID4x5Wnztm3JIM4p",
-	"PEmlvLZC/gRhy2kxHoPNLu6UiKsrjGKYaOZNKUuuaBRJUGrqxyMVVpbtPAFeueNh6rwp7WFuYHOVdhmc",
-	"5jBGd9qNd9DVxZp7TRPm9spdxs62XFW7SUa5mzisaXLlAt1G+6jYFMN0TKXT0n02GxcaMlJrcrEkfVbt",
-	"PIsmE00u2SSMHLaP1zKCC+QNGgFiDcDXUDOoAl4arrratgYY2Rw25JaOfSBLcjNf0cZl9d4MLdEBxSuy",
-	"ZJBEGES0IZjeABsjNFwQnicJgTQzQ2Ao2cmifbn4uWVD2H7cH+3++CxYmImouWldLM8U5tqY69H+c3Uy",
-	"2XpY0wx78rHkiZJQNeM3w/PNryI9edQ5a4WiJRdu5+Z0fLmDTD840jaX3nPAGktuUlQG8gotL0RIYt6C",
-	"yJLReaX5uBBFI4eurIDOI3zgMIJQdWNE+hNySUJUJWxWnHnF5n6pc+dbWNvM6BVomzFqRkrAiPhOqWSS",
-	"iDWvRRgxZbPaIiR3RdCBYt7k21rWIBi2uH7zjM/2JZJP/SxvrDjcPKJfLZh/RVDEQlpF2P2qfrX5Gkab",
-	"Mru6sP/kwHQMMkCw1wxMZowyCvKE/Gott+pXYoRYZb+1yi5qKcSm8ZrDUInQF+TXQtj9lShzGqmQsM1j",
-	"d5WIR1tIg24dYaR4PJXhH5LBH4qh+xn4Dmx7bs7fJ6UXen5RtqKpxx3SgFZz7m/L9xO323mJzGoImnZJ",
-	"jL8U3sdguAdhhtdblo9mPoouWqBhHJTXheE8J8QKZufuBnGJqBLQlKPgFiRNkItQ7i4Ngj56RaLcRq+a",
-	"C0CSUCiNDAo2AZYNIOX9VDMB1X+zE/b4tmbC2lkNQvtfQ73KSWeo2LZa5fXDr2ORgLnJGQ+I4EQxvkqK",
-	"1DN1QRJmTknFYm2zwlzJB6qEzUT3CN1lVYTxd0JVScFrvcBAvg6VGB82NdDaUyeS+CsnmYcKEd/IJ0aX",
-	"G7NWmxuPkU6etQoZTTFlYELeC8ZvfGP1RJx1ud9b2NHtXXe1SeYJ8i0TIad9xVZOQOpFDftWFRLkOczv",
-	"7fwM6/AQSqRYW/tp6avYNlyMDTJm3B9EWIvW2XZmGLEqoUqjqNZexIhARJknMEGdt2f5Jk+86rwCrQsJ",
-	"zX9/dmhHMxphhk0qLjHe7nwwUt1teRZjiKOEAxpC3PnsZCCfSiUFwjaREkXYgKiEhjcBZu2ogKRUa5Cp",
-	"UDogEVOhkJF5lsBK0jTAJHkZ5XoTEJGpFXCG+UZruI6FuFlspVINXIQ7SlclKXiSVRiqjFok0Tn6KpHm",
-	"Kd84/TIlChJ7jVEns6yp5IYWrM4ppM3G3YHIqjv64QMfyYXSiSMjJNYubWbQ6Rss1pJpeMWTjSXiCdTe",
-	"GrwebLTNAfYJGHJkjnjZRx25FYwnKMtv7em6ooQXpQ0hgaUmItfF8Rvc2BJT7EddktmTQZfhQWxYWxES",
-	"LZV+MU6RKTWSceP1Ky0o0ntDbi41wZiDLfJCjYHxpbA5ZGXVSGlTmet+a/OWwWP74cIFDuMFwDQLaeIX",
-	"9x1eevdn4XDhCiVx4mqplXE9hb3DDBK4+AdhVJg1U0BioNb8hTgzXC1zG58lRMB14ZD256RMkZP+tdYd",
-	"Ab4c1pNG0jIfvkqwPIQVxVuUbBbSyOiqraEY3Efh3wONXoB2/rEZxM2ixMYhslZY1GQKgx9sswEO0yRG",
-	"o4e5h4QqGwmTQhV08iA4OzszaCxpqK2vaVp2SpbQzURo3YK8HhnCi6+WKxgU3SpsmEN6q+HW4QQ4q56+",
-	"x+iUaVfUj2KNZcQ4rAGt30uiMgk0UlXIm7Nd2NiPGnMu2CqagI14Q40+EcLWVdYVzfiuGrgZz7gdvDUU",
-	"u4VOaV8utl4D8EbMSmXEL1wH5hRGhEmhecfL1VG2s5sJzG4wbnCZSzRc2QDNM6zq4K6hShaUgNLAhLCZ",
-	"rZCZdqyJBXY3mqTeFL0y4nU4NrUZtDL8/i4cNIdD8M6+DJYdjBmT4vbNBdSM5Kih7y5RA0WRzakfbQVP",
-	"dEFr7UoOjGCxTZGtzEkoZqsS9gZ5b4Ghzwvmuh/z7TbbTWSu6Uzpcf2WxLnug1InnxLPUDAlLIKXZwRL",
-	"rjRNRU6bLTg9igCUGGQzbC+imy3e78vv+vHH859+ajJcnwfpP8IXSf7OTGYeBUTlYWwEkme5mfL0O5AJ",
-	"45Ww/7d3T1sZk2dDumAXWpaOgR2u19Qo/M6vXPo0lYGxrTLENFmxW6gbAaztwNZpRN/mCXlvvrQbtu6K",
-	"oPJlWK+I9YBYt4iLj247XNFNWnostk3jdpVOE5wUO5359LlLEuU2Utdgx33Mo3v45Ek0eNe2TsUty87i",
-	"O59nmPu7m/3qxqUED+a0Fhb1Izn7mjnik2qz7mzL0uIG+A7T1W6VYYW0kayFE5am1tqeA3sw3aftKwAy",
-	"XohZJgD6ylXoaCdZb4sXtoh12T1jODmyy3DeI0rsp/s2lhiUHuuiLqa7fqtt9+nDWNPUA13s1eFbOz65",
-	"6nRFVK0NfE8jqulk0//YJNWucxBlDujgGP05zMhyugo5KPPYJXqMiFXt9GegNLeHJ6N403oy6p0mqiqd",
-	"xVJLnClasxT7dyfViTBzSEcW8w4nGD37kCWUl3TsE1XGydETEkad9G/zg8aD4gebT+SBRc1nPMEhXN/6",
-	"p754nBF76QsB3ymou4rEHkikaLbiKEKVC4j4jvwHBkn0DI22nox4SDzOqP99++olyYShTGnriT359uz+",
-	"19M0ytbK7VTVB96l2iOfxQZZfHPtr0EFfKp5Eng0zSwcU9mBIkesz9Ptwe5V96VW8ziPEQj1IRsn040E",
-	"czDTbg4yEze1E+xY/GpXdGorWEmkCE2UsFpTTJX1q1CigevYKB5Gk0rYsrS0bSPkDpjWXEYtmEkVSrSU",
-	"m1qCanpBuOBwbhOgWz6uuSL9KqQeTkLdF8s7A7v+kruTajExl9fZ4RVLAxLlYE3JReA21si5Z/OkyzRN",
-	"o0IzXpklYpFLrzSFsq6nGRdsaqV/N2QN0o0UipzrjmicGJJp7NJcSZ1RX7VM6Ia/OKVJApLgyp07Umiy",
-	"ym299q70Juj0NOJAAaHX4hacI7EE7poyrbx25+2UTFsZ3Q/LokoO04SL9cLbZaAR8oUrLmBQHFNQ4kcF",
-	"umriTjR7A1jJaBvbpH0Q+cytrQWVr/pm+RFoYgsFNMfvFFgm1DVzY3in3RLZ/Lru3jmJUQ59gYn7hqAZ",
-	"DFJ+l0kRnnsDm3OyjgWybtsncsx+fsKxe4o7dpSVsiE5iRA3gGZM5/sZX8Boah6ljIbF6kaUZT2n3lOE",
-	"gCnDKDGCYc2ShFzDOeHiymFdUNRcN3+E2HgrKPuDBmgbRK5aecX7vPZbufLM1sPCRPuqfDq6Dc3vZX+E",
-	"cbApVAWMsRjEX3z3uXkVNWuujbo6MZO3pyLY2l9gGYUKF4dLrml4c07WjEdiHbiKDwaeTh8aujLL3lMu",
-	"ltAQX30r3ZygqFt4CBawA6U3YYTLCAp6FpKECbPWp7vDEWpMeTu2oWznMtygpPs4fYf3PM2E1LsJyMfI",
-	"W2oaMZqAef3sp8BSdtEJp24UfvLg/qNHXdk5Rre56qpT867M1bPna6U7poOypAoNURJz3nor08cg4dyx",
-	"P6oM77bcR1heht+jZwq1AFfBQ+HPNiHAMEWHTR6FdNdkpN9M4g9Vai1ktDXJg61D9sV0Zjehuv/Ag0N/",
-	"ffr2v+4/IIyTa6rgyaOg3ocWY0vWwoqnLXfgg0cPvvlm1NSS3VINhSl/C4dtDqLIEZP6EhBbrkJfyKt/",
-	"/s+WMnVXc4rGKorPS6rzF3JlE6ylVdlLXyETwcNcSuDhxh9+sVOIiljzK+XvZvI+ZgkYhIsE2E44lKs1",
-	"3hVj41/qDufeeILqTVRTC3VlWyHFR1c9dq99M066y1b3Vgxhoc8q8IyGsb1+anl4XuYtx9jgXSWJ+VNN",
-	"SrfdMZNQ7KTlcQ+G1VhKm8Om6Gj2cDZF18dTwjJhq9hXSz6G8Eb5Ogjxwnz09BKbUeWYvj9WfCynfGom",
-	"2NtFIm58+N4GQ9HrE9NV3M66obJjBasm92tGdngjC2uccVdGVDCJo6TgTOIhfWE2M/CXOfJqPP1JQ4gI",
-	"VYS6fNjrDaGcWA5TVGJThPLNCbnk5PLpT8+cjP2VKsRpIyFh/JYrbi2WZoiWrK0M7eBQSdEA8QtN8qlx",
-	"5jJVO79OWLgoZUZ/b8IpqUH/Kxh/V8TMtIQY7Czpvw/vXMOhefxsE20xHPRayJuJX/V0u6kVefS5pae2",
-	"tunLL1WgrtCbNGxetjC313fZBqcaoJWvUqDN4JVeol5nN6ReDKRXtWrwfyDpbxFJy2C+GdDXhek1ULWF",
-	"Q71IOofoWTHbw0mf5Rw7lg2vSK6qh0tzLWoJhe6fKeV5R/Jgsy9UNdD9eESSyhEtUvNZHkbSXd1AtEP+",
-	"a6MI8FCF8F2rqagiGbzoyT4xlcnHtyrLdnfE6wiVxGsii6m6IApoAlFhXxUcJcE13VxYL/G51as4JqES",
-	"a8MnWuBnhOmLopPNeeV0RhGztH7cijyMK/vuyusdaIfiu7e6msS9pCm8KXLvp9Bokoj1ruW3HvvwKgK+",
-	"mXdArjpqyaSUJR0xVZn/91wy/4M1S6Kw1T+lrqduA1w4W9f+GcNctINi/ZHXbXHcZRfWpvRiRq3Pvj8O",
-	"xRWWGUEzR6w2MzHlDXjUUTIJs9lt1UNKtMSwDqvgof3b7t/1NUoiIpZetRdux8bST0++6ylIo+VmREEa",
-	"b7QLrrhMShVF8pIFh+tIfgOZrcCR2sLt+wSG1wsPTAn0ZzrpSgHoSBD0ptw5PC5Oqrae0el2dUqZQ0Rr",
-	"UN7hpLRXRUxFO34bG4VNcBq4VnKfBl2jw0muiVA7RugelEn0d7mb4PofW51gfA+6lN6Mtqb2Je4KyVbM",
-	"r+gMdvQwTNC6k41wEuXmw3ovD4/6Nq36eCcX2DHjd3Lybse2me2iollCHE4F0/N8ywCIgt3Uyo67Uxlk",
-	"QUjLsyT7Wq6we55vFYTVy1m6wkeKPoW2AoAts1cl+Zu7p4yOmsqcarWcvBF8c7KEGTLpe5Be9sdejcBA",
-	"M0RfVz53ivvfZR3oNNsl9jqh/HvqUemi9p0TUT3QCaortmCMMOFGL11R5addi/6hq++hd+F7N1EfUd9w",
-	"mphYDwARkpQb7z9I53ktZg3sbr0w6vFdTs4am9p6pO0+9VUAvfGEdiYJse5HQutycZfjsnkPoPeyWGkv",
-	"SKxv1e/T3V5VxCSEWshNQGSeQEBCSgPiylEHJNY6Mydo1OVgDgR558rD2HavaMqrlRMwuPP0kjCtIFl6",
-	"VYebLqtuCtFmRHIbQsGBsy9P7HW9p3u7GqOi1wfqlz498EOKZKrBvcOc3RMaURTmxLl6wTXHtVDB/oBX",
-	"QzHHuLYkfgwwf3c0CKjj5tYJFXbqWwY2YklguzVMBaZRijIdzSPmflkB1/dc73V/cfSasWuXlgUlMHYs",
-	"71CGLBdmdAXylrmW8a43nbJSrHvwy4zFQY8M3oPF7/XTV9kCtx154lO93mqDAOeE8VuasCgwsvHVUuQ8",
-	"Ckgo+DJhoQ5IBJxBFJAVVnrJOb2lLPG1VccsXU4TvyVONw2mLTF4Qi5llUXsiwziSlMedmWadrB/T9pz",
-	"vRhAt5kIfxhiL/b7ej8ncxod51eEsPrcWbTD4rybabSGCS2Hzlngb8OPmco3sLnKzYXopyYs6CavaG6j",
-	"4TD/oPyXiOBKsVVRvxObZWRSaAhxHf1E9WjnfnNmyTRZCcl0nPqXjb2w72UPHj8pGmPfyx5+88j2yr73",
-	"4OzRN+7Ph2d/fuD+fHT2Lb4dPXj8+P63A6t/4rmjduNk5rOrstZxrxGwdMygpf9Kwq2ojPE+8ShXZfz2",
-	"fI64Xewrhh85g+6kAkW+SM3m6dcG92N1A8I9VDqPDGMJ/pASDM6wjxe9i+38JljIH7zhc/KGnem80Dhm",
-	"p22MTCwqjLdqlEiRjmdhKf1wVd/etsghchmOqVdipm2NV37t28MbZ9SYWB1PLLXNyk3pxmjdaI0PMMA1",
-	"STCRi4XoqVxhG6CtknXjC8/dj0aEz7iCTjvUwNvKKncDdVetewM0mqvk9C5e+CVLdNu2NFez3e7CW519",
-	"ZWcMfuu5ngdiB+yZ9MRUsque4L5QcJWnHfvbsYpPvVb7H8de6E2yM+qxM2ZXJnM12W2GQdaOqIYBQR1X",
-	"ujFtDnHO8ZHDSXN2gh2FuaLYnMd59lfs8yiWRTcvm85LI0KvRa4DkrAbICovWn01m0liHR0dW4nM25Vw",
-	"oHXZWVcjr+3Iy2/PxtwdB8/SLUDRUaagBT2qGq6Oski7eVp/YpvdVf8+qf191Sq+U4SaHCjq86Dppm8w",
-	"oaUnn2z3wPKx5et6Kr68AduXbjcqq+qQt5LiaGqdXNEFHj5bOnfGbq1D3hgmtMWs9roaOtmsH0gc1rtB",
-	"aEKoy2DUSEg5F67mURHUCjyyDRJs7MgFUZoa7uZKVdkyMMFgXa5PXbt2pU86KN+6prC8s1i2SiNgAcNv",
-	"//znh1+XsXHXsBQSitoK19ghwcjd250bDHGUl/N26AOG7E3MbYaqqtFVV0DAUKygBAzd4WgcFpKs7cGU",
-	"AceY1Oab3Cbbe/fzvihnY98hNMFyYyJPorLIxITSNrb4Tv9MTy9xG2j8Nge2phzrFMgy5a/sqDFuWlua",
-	"5gp4NF6Yct9gPbgJmcpdaPo6odwXG7CZYJ9yoREeiWY5tSpKPWLBN94k7bqoFb5tre8LuOjsEffCtp0V",
-	"S2JTE8nTy6J6oEiBMK6F4S8hkBQoX8csGd0NrmZR8OwaA792zEp3hgE7hANJbf+BPeraSf3Sgytl6Yt2",
-	"jD5IfWW5VHdv2gH5YnvbNNfiClfqNydVEw7Ns5vvw9zvV+uixP5wlwjb0Kf2KVLqeNx/j+97y75NNKJG",
-	"ki39aYJLyhKBhtOiLtr2K5KGW5XTp3a5mRaBOiOo/sX0VsG3rbWfnTwYWP2uFfmP5f0Y9mjUqKeEyiBt",
-	"z6Pf1pnFIdXc2jw7arvHYFylXtoV1DGej83KkzxCzrrsJ1N0PHVmXteuAKKiLC5N1nR8j+uKXPsV+p35",
-	"nK+ZqyIRSoRYRrJYP1myBGytVivGuTqmF0aIo0w2VK7Ct2Mf4bWZCam9jpptxrptPE8EX9Xa2Ke5MrI9",
-	"icSaFzJ+K+LxK4UVL1GZ1/QGbJu3CzNILHLZpSB6kWcuvt5m2B48EjJinMoNKeSMAo9Qrzo0FlVXQEl6",
-	"Zydnj4Mv50YYbyOxLFDCLbPMZqsFiLeKIh7DOUktRnG4IHEu5ebcZqEZHHSlfIu6byIzp2pexOY+540f",
-	"scif1Wq7onOD4xe/nFT+Z59KscMdPT2F36ZZs8vMDXegtfjvauXDCDJL3kYL53ZP4HgDSiS3OwYd7NFu",
-	"qbXA2kj+VdZd3vvGhx8jiWwnGjlUL0YpkkTkuiN4u0y7gcKGktq7bEQyZ2dl4DKfpTlhwdH+VJgAazN+",
-	"HRDnAIYoIArr44aCL5lMzQ82wdVGPqo8MzKAq5xLeQhJR/Lr/P0jR2aTtRC86urYasdiQVjrtDsyDbUi",
-	"iXnUhZLADqkr3IobOLgpul4LvHBG5VxlEGLrz3oMc+PXG9g8FWkmRcoU9nJaLlnCEChPyzr7Ks9AKrCt",
-	"BUJDjub5q+UrjEi2J5xJdssSWMF7pmMs++0VVhulNepEYqXQ86IqeZWVzWFtS7OV7XgvCF471btcrIPm",
-	"u7ZDMOMkYUZ04KLx8gm5LPrrmoHQNN8ARFAIxeZJtXtDh1WD9RpMnR5lwKfd3eivGbaNHiJJrml4sxuC",
-	"oM3Pl6SjBNHCyu5OI3Hb92bwV3i2nexTl/MHsbC3eLZZTV3XwFKDesoEXQB0bL51RR4n0XqgfVIENDI4",
-	"eOiOxq2Dc+22pUgJJVlC+ZjT6/WloAso0TDoCPMUddUMumLeM5sS0JEw68jYMNeieOEtVFUfxnF5iyBF",
-	"7oGH00vvrf2muqRVofWO64LS1ZfBpRVWoYylmw0tBVxgkIKXWPvKgm0962udExd9Zqks5ZCoPyO9OZLM",
-	"OWd8FRClRZZBRP50vTE4BlIJ/nXgkAR/tQlwXxuBJs0SGCW5dNco01boaq7m75bhqKpqiYLExtqixxIt",
-	"Ld7t7SIIYcf5Tt5WcNqcR9jMfRNYArzvnb+0pHX4Ss2IheliSW4b+zRnh72rKjyZQgrvzTY8dLCON+Mi",
-	"ExA4eCA1nCu2VON5v3Tz61nkN8f6Dyi8NXnHDGrYBJFudMfApnDdlw/q9rNrgJar8zPRDkXLiuvbGV5s",
-	"xSEi15sx11NIOZWeQdC2UJiL7I1hMPGCUBLnPJIQ6bhtrpzUsrp1yhO3X5cAmgv/buNabVURapb5W4oy",
-	"G4joxjIRLtZ+SalflpCbK5nzcYXsVlKsbUn48t1HwfY9AjSMEcBoELbmuFKyW/SaOu93wLpl4o1qfpGR",
-	"MlBHC5HnNijteuOJYjp6w44HvpLFtQZvDuYP2jD/AcUdJwVdQyLWDm0KgcFcuVikBVu5V50E7Sk1Raap",
-	"uD9HiNOIaKamlNjlv7AbYgpns8GGF9ZzZGYtCI1g4T4VEKpJKjDsCIW3YJLPYvd2Hda60VmQ8puzY7XX",
-	"CBY6lqDMldNySdxv49jbGGWKpUMUh2x4hghzJ3wn2pnM3M0bjHbnnJyd+ejdiRwthBeSZCCyBHaNg6vJ",
-	"OdsBRoKD3zbmiMSjCWDRSowfsw3lsb+X+acDl+CEEmtsv0CpTWmWJCSGerZxbaa2Mb5OcNZP5RHhy2Kb",
-	"54UzC1eEZTNBokHH3iRrDHvbgPbOnQFv9ZusC/03zAj1vqYJSIOW4UsbS9duZtZZhQ53W81cbTKwp1GC",
-	"vlqAT3qpetpPyx56K1KwnFJRZi1LAVFW9MBQccrJM5sJR25gc7LolHwGZZRrYSOH2+UqG9HmZ34OGImU",
-	"Mj69F0Kjof/IfON2f4FHPVU8JnZmsLQ9rurZlBqKbMWpziUMgNcfEL9HX3x3LC04Vx1WWJHpt3DHX1+r",
-	"D43flSHYu1fo3cVStW/xlgN32Z5WLm/29jwHCYQqKhNbVCkX3ah/N+DysNgyh7rs8O5w2rKd4LjK5W5M",
-	"6m534/v8PVH82cxd6OzDhb9XngB/z7bNuGqpU6urxpR1JwvswjVrnQuuVEwfPH5y9wqkNtLM/YW3pkeZ",
-	"mE+m6uHjI1N6arFmucyEgu5yhZPOr+jwOdKLOukWqiz5fd3ydspb7QkyyG5YNyYO12Itne8ezG6ceh1r",
-	"Bq8pR++zxPkUvGP3AB83why3ZudiZrs2XXDhxF5t0t/525ZIEBlwdU5SxnMNNl4zopt7YnkvFVzHxP7X",
-	"/bQGuPHI0LUL4luvm1JST7Tsgy7p++o/wmcDfX758pKY++WC/O3d0y4LzZPBghsIj9qqtgFtm67l5up5",
-	"a87WNU8GKr2ub04uXz8nVqxHXEBrqX27HDvWOlt8+oRKmC/nDu2PgY1FDYpQ4MCq65tav+Fmlq3tTYjd",
-	"MU7+yf/JL0lGdUwyKmkKGlVwqhFo6Ji0G3RBukwrfIK5nFoRFp2Qdyy1gcf/5AbGmOb38OHDb7++KKtf",
-	"2LhkDR80UXkYE6rIr9+eRb+aYX59+CT+9YRgTTM3jPPaEls2TbnMwUeP//z1CTFEp4q8JJLRFWBbkCQR",
-	"a/JrjWR+PfmnObGEhcAtt7fi0uIyo2EM9x6cnLkqvhbO6vz0dL1en1B8fCLk6tR9q05fPH/67OXbZ/hN",
-	"VRENGV+oDa8rAxMW90/O7EuGRmjGFueLhydnJw8XaIKMESlOacZOb++fVpGjTmETRcDL8wizspS+tK+Y",
-	"j93pqMX5P/wspXrl9KnlGp+CwTcx9WvMi7gSNJH8POb11xIU8HDcyy+MvDzqzXdA058Xn34x1KkywV2X",
-	"mwdnZ67DpC7sN5ntAskEP/2Xuzotzx2sd202iqwdKa9d0MVgnPW7OHOnf7RyeadlZAAmzqcpOpnwcAkt",
-	"TldTI47/o4gl/sW828SSU1t7Ea8boTxhh67xsEJ/BFpR/yUYJ9gxq0j+vRbR5oS8i4EoQ8P2mWETN7BR",
-	"ZAXOxW2e2VxaQleU8ZOyOmSBms9wMZdOYHcRht8549Qsp2BnKHvIN/mxa+7YQoH7M08OkQ8D3seCbESO",
-	"DM2Abh2L1BbqTRjc7oEa7vJYnP/jlzqifAfI6yiv2hUNI4s5+nt4vP3spWwzdidYzBGIu9kI7uAEXpGg",
-	"l8qDkpabR2PL/lR95g5DYls95o5MZVudIz3HYXgVwi8gKhZrw8awMVg4xxH9RG+A0NohTSau048s+mR5",
-	"cQLWhtA8SRueWz/JaVT2/HsfPTzaZv/fG/F3f5DY9e4AlI/4/0+d3OYvoIvrYhoE8KvXVMdHuPW7MNBy",
-	"3jmgSyNiPVLjQXpaa+boZxeX9oU/4PsCsGoFm4azp63iZmPlq9INU8RD4HBV2Ap2iTshj+6fuUIo5SsY",
-	"haMNl90WrV7CGmH1tFHOa4czLVnH/DdH5SkddWXMh0V1oHhw6W/YR0jHsCG2gtbs0thLWJPrXJFmsbXd",
-	"cO207D7oJ+sCE166yiv74MCBzsMuzXMSb9nK3dVrpmPGCXXWotlP5NLSGbYBZauJlC9tpl73GbhUPkuR",
-	"rib83ix2foJsZRwemSqPwtvf0iKc0eU12iaxU8/bcN2+4zbP975Ih1WdHzCzZsSLVdJQ9JsQgAx8iYvl",
-	"WwkRDZ1fxu4VxY66jWSvn//VVv/57Cps2STk0EYq3PJxlFhnqG6QWhiCGtZg7SoPpL7awT+T7monH1Bc",
-	"b2BzMLW1pUUU5+EhnZE6anlWX4SCOrz96zy5Oa37Pbq5vj3Gp/V3D4Oy3+XJzWe6o+3UykDeg62vOBCJ",
-	"T0kGEsNzA8K4qxY5w+WdX6dMkzwzYtr94OzsrOGSqh1l4+ftA7X+rO6jtNvEdyZjcgRpJjTwcGMI4VCi",
-	"WrXCz4QJZVqTz7ZNtSs0eQ1F9tdFLXPQoMKDswfHWMu7Kg7cOiTtclTg/Jo27MKG56Mk6PrnarEIFjEW",
-	"ikbQvagVufAtxb16Wr7n1jIHl6ol3tjEulr64JLxqI74bq8tpG8zsE4ZqMW9Prsg9NZWGB7xpu0U+fNo",
-	"H+Q4PyHGCs7sfHxJU5jipRx+8Zmt8/2djYgZA1agMhylYVzKMGa3h9Yaamh3HGF03LURdBnx0KtZlH+w",
-	"bCMUacq0huiEvBQ1Yl0JQ7APPnwwLyVC6W1b3ZbgcFcvndoSP5PAXAeSB0neQGhkjegCo0pc9Rwqocp2",
-	"bnL1Z+/oaoij4zufgs9zAziJh5JmdNywmFN/cspSLMvXKe48x+dNBDwE/th57jbqfGEI8s5ocWgYrTdH",
-	"QM4DH5jSajq2fKz9q1fjc3fDPoyr9m2X88ijBBaX0sVW3Uql6QYDurD6xP7gdTO1FMWta6LLV3lg0Jwd",
-	"izjeNatu7kojnw7i+9y+tIs2wy0Kp0xBUUzNRlBbj9raCtVYkslAkzKuXN1TdUESPP+iEJura8GFJhvQ",
-	"pGpWUK9Usn3F/w3zdmZFhxEi8fInhMQRxAHb2fnYbrwRSGurg90R5LW1yvrRdxRXPr2u9Q3oMGEwHrlc",
-	"qnk4zwFsGHYTn8mA8cWwvOf2jsOIeVtPNsXqZMXhzoJIpx/teL0X/t/49YxYNVb9Hvv2G0jFLfxxT1rF",
-	"QYuskI7Q6KZtSvy++IKpayeZLTM0Qux5Gtu05IPjyns6zqL0I6bATfarfbiXQXqvqLVRIUs732MLJV4/",
-	"+ymoVXs0Mumjs297ZnJZC/89DTErLNgOooBbkDQhNvlPXbjMi1n8KC/MxqgtE894EcHEYQ1Kk6qw6n4o",
-	"p2T3NWcV5Kdv39zZW+7p2zeTbrj5zOKvrNvFz6ZQonXV4LQtWarugMn7LfDIitRv31To9EGTcBMme3Mv",
-	"2+QhHcyXqeHG97VPjsDGJtvQD3nbVXs/uFW2BmbsoLm/iIx92Wzyrvecn9nnX4yK/qzqM9dF01B/Ze8j",
-	"caWzGDbUZLYRHeYIQhS4nBUst5RlwG0bjn2PzGrZYynzlX3790aUuO2D06MFriPFwBUg0hrSbG+T4ilW",
-	"ZOq+0l+bx78py5kzQlTJ1HMI90iKDBvmRE1Jf+/zkbBM2CrWNUpsoZm6Uc7w9ZUiEZMQaiE3Afn+5Vsr",
-	"S0hl1hUQW+Ur1jq7d3afYIKBIhRF0IBkQmryzZnBMqYVoVEkQSlQriStmeDy9fOvVBGreUJ+wNp9QgFZ",
-	"xwJrmGHhQGRTKvdZ3l4Xm/liMKpccXdsRVkzeAYJXogbYsa0kqDCpo1rliQkcU+qaugbC+V98Uu63sB9",
-	"AbT2jfnP7BBB081Ox5+clH8gob4SlGwViw6eU5d05zNB1Svio06LDvBUyBlwwnWD60IIDutjm8+P41Rv",
-	"NIE+MPLgrd6LN04Em8NRw2FNuFjPghnmTipbePmlBvuC6750h7nF0GmfzTtXq7lVR9Qm05BizOYNbGZR",
-	"HdCj5rrbuVjASFg5UuSaRGIeUUWCytP+xJs8/UOY7DurvwgsDIstZqitlrr/qfSH19q4xi/jcp8cYjsf",
-	"t25Uq+qSBWt9OObL204SknOb+xiVXR32xgrXRKgHL0SSfEfDmy8CM1otkX6LYt9fhC0hrQWhnACVCQOJ",
-	"gt++uFDi1Ehbz98rHLx71p6DOZ12YhcHNw2V3Wym2GljyrkrZtp93sVLv48iMm67Rwp4rmBbnlbx01D+",
-	"nVvogYJC3eifKyrU7c1zAEVa3ud3itmVtImtOj4PoZ1+dH+NiuAsD3gi3dnvJkRuzpS+VwvLvChzd2Jq",
-	"fRTXAJxokUTY4pypkLq4Xi/id8YwHAYmZ8fAXFTk59IPfBGXDc6RewDo4h1ng+HdYDtHO7zZlTzXJtCc",
-	"41eKFDWxbQ5cnoDaga+calc/3X91vAN1KBp6MGPhESev9DhVeeOd/QP2wYXyLQklBoQXrspPNQsmeyts",
-	"gojxGetmwT7/AUVAo3sJaD3kQf0eaPTCvXdwQeuw0QnFRg4uQr0X8sadBUXyIVSxqM4SSzj3HMtgCv33",
-	"9rKqNnbn8+jdipuWvNGwOMWA+V4/kHn+BcHjncSYCax3Ogoi4+KR9gpCml85qpYzvpJvTRGfO/V2Qj7v",
-	"4bW6I8ZMoWIXNVCjQLj6r10YV5Cglr0UqOWm2tNMBHgIu9iwSWwm+kbibnm2OuENt4PE/ex2J7rGz8bX",
-	"3cYGCaPy2N2KzMmNob2VhNVYon6F8uy4nHazhtGp8pehFuOS/98yPq5kFlYBHJXPj9HOd4T9OKxQtpWA",
-	"hg/aouA9paXrsTMheN2i5oUN/7oMQ8g02RqTUJsj5/6FYpJtcGuvd1ddI8R64OhmMjh2D8e+h1i2N1XG",
-	"QGgeMU0SscKmf40l1ejUkaOHRE9lZeTpJNU37p0vWm62mzjO7WSB2lHnsjyMfvOjXe/iUA4+M/hnMj7a",
-	"yQfKf9Vgd7AyYNvHVHbJvc7VJPo5/Wj/GFErrDzYacRkPzu+0dE5R8ehdA0+tr1wP2P5wb2zBYs2PggF",
-	"te76tyAJVWQNSYKtHxfni3/nIDdFj7/zBcUnWyy/bKj9pUU/W0AdnHm583AdhUUSYWtzITEysl5uyUa4",
-	"3MtEwkIGw8zsh6LX9CGYmR38MzEzt7M77Uj5DlZYK8OSZFAcakKtbaHnVLfp+fSj/aOX0T3jUXnivZT9",
-	"suiGFBWEnBkGV9Lxso431YHWSXta78Rjcs5nvO1B6IfwKqcy6ksw/Qu+cEA2YyfouJHt8uaIkgMdY9SV",
-	"tfdjw3hzyTNXVsrGzWGEuxaCpHkYEwn3bKg7oZq4kt79xd9wuacSEqCqNygLXzgOaN1kPgj/KNYkpXxj",
-	"uwmZay7KAdXteSr716rprURh1GW6knhWDgL9ULWNL/tv9efund9HPIPd7XH0ClZCtjil4pehC9iu8lAF",
-	"rnDwz3QBu519eZEM1dFt09fpR/vHmDCG8mgnmijxs88axNCBx13X30E2enYERDx0YEKDCXTHJcwFvzvB",
-	"QI51bkeKSZjKF0Zlk37RBDM74C/VTdE7wdVkngz0cXkXf4DdA3brPurKt/CCvx4c0i9xvmy8eXfkzmBs",
-	"zM+4Csq1XRYe6MP2J6rmO3ysCTpLXIyPbXgskigoiurYKkJD0UANjBkbd9KIhvpSIk8EhyoyZ8VugZM8",
-	"I5a12SjQDeipwZ8HgMTZUYPWjhT92YtxI6N7viisw+g9g3KWi28h3iCYXD/vkw1Nkz4L16sM+OXr59MM",
-	"McWgEzy8GCEhwny/+IiOpmrvYqaq0YfDoUbUf9m16Mv8Nxuu5HDxTy/YLdwRw85xKs6gXUcUx1uiiv3B",
-	"gyblrdZJQjKaLWLw7IhF2Wbk2q5wDxZX2S7eMwDb05DyEJKehkf4/HcMZguA1vXog2pW9HPrZ26vq9e+",
-	"6AiTch/HYRpZHWwTe8uVSz2QRbgc/zMZhav9fXl2YV8/tuqsTz+Wf+M1UFZ991n86sc8jbDKLw9q96vP",
-	"cvxC6r1IUreFZNWLcxVDlyIBhTF7EVP0OhlGAIGtHgYYqXvp9+F5c9s9FrctYVucU/nTMLfFFw/Ga3H0",
-	"z8Zp7d6+PD5bOz4PoRk+i3+NccFVBzyVy+J3d8UJ10DoLv3iQHs9OwZGHtpG1OQI3Z64+WB4N9jJ0Q7v",
-	"+N44P5coA7kSyvuU8aIWmXltIBTuR7EmSyoJNRywI6w1othIugJluftvz4JFSj+wNE8xDs4Gwrl/lmFw",
-	"jGtYoYIYfNwqh5ZsbOVxpoi26QO+JbhH3fF3bdtb/0ys8JX55iof7jsbmgNwvoReQxKQG9j8zy1Ncrgg",
-	"yvUJSHOlsQTUErM6fevBjxvLYViVqLmuhw+214WHY0sYndceUynpxhuVOH85vIR2ms0Ri2eoz8vSPLF9",
-	"2KAogqeIFiQU6fgoyK2n/ZkpdnPFu78Pwbe+682xMlpsTcOsgvTOweCN5S8OWHCymOOz5bnU9/nlCcjT",
-	"6PT0I/61GSMvtzFgohSEn90VodmL/kPywCE2fnY8xD20HO1nKd3y9MxgvUvs6MinenwBe4jL3IoxEUBv",
-	"au/dASFgctmHMl7II72i4Kq0LQvqk0uLZxUeADeC/z8Wa8q0DXRzWI23jbJ+6VDwJZMp/rSkLME/uNBX",
-	"Ks8yIe271htmnv0yJpvmbNYatEeKPaohj+vwAkXlf6Upr2dFlBU8u7B0ig+xmnc4AxKKgrRfqc5sKRb1",
-	"ZkothUypXpwv8hzf/Dyn2cV5ZO2NGV2UvlQX17A2Ba6LJhzbTds6TrrIiullRsVLdyoScV7OInPOLWdR",
-	"WmSZlWJp4piGSDMjAH5eBmJP4Tj6UUpV2Ty5GbRYVX/XMTBJ1vS2qT5VeVYDapN9cXrMwZEaOtjlfS7h",
-	"xgGnx8JxUYR9E6bINaxyZDSzKnzdi/gO5/v8il4hjtXSAW1ePVGQQIh1+JaMR4pcbwglEdAoYXw427L4",
-	"dTA8aWcsPnDkzAACyeLx/layWKzxYkKjZOysvkDDGFkDYWoasMfKGr93uLtsbBQCVkJERQVdZeOiICIr",
-	"AYo0ZIAx4B+XE/K7B/+P1FpOyAobb1RVJa30QITESsalCDHlCMwYPb1ytcj+AL9ILPrnXLPENbi0qLsH",
-	"Jdjm6f3C8Dv3zh2QhcdXTPwr49FdKa1oAXgcMVaXh1UcfPHLkHRatsc/hGxpB/9MZny3sy/Pfl8d3TbJ",
-	"nn60f4yx1pdHO42A7Wd3xUxfx+Mu2fQgGz07AiIe2h7fYALdZvi54HcnGMixzu34Fnc/X5C56u58ixXh",
-	"rVEDXyzTmwKi2IpDZNRFHQNZJgCa3MDGqZUrbG2OtXwyxjlEJ+SS258rGZCu6YasY5aA665bAmUJOoxB",
-	"YeX4W1szSHDu9NSii39IORea3IJky43t0R3GELpevWZ9VOcSsFswUE+zXEP6uP0DIgGmTPUV7HVwPFhW",
-	"2vtYpMV5qBhLLF1DwuC2EXq82i7kN6pp1e6dquYX896CZDT5+YB+mt9CP6sfGK+a3BnyVQi2QQt48eug",
-	"pefvpUn9bulcxbo66LDwBBzkIh0B0tMwpoyfZJCOAO7T2FbcPzSEP9zLIL2HkZnTEm1fP/spsD2TbQb/",
-	"DE2ZtbIDWj7f7DgwBr7j2nTujb1/dOWcp/DsGAJax4KmrJNe3sfiMn2++FypRP9P5LMUyBDWX2eEq2tI",
-	"BF8pokVX3lAMNNFxHwv50b5xQKi4GTwgeW4kSFAHEHJsbUkEVCaFAQjWRFd9efgWVv8ZBtZ/flvQukwY",
-	"xX6WBbb0wMgAsRdCL/CF3y18UtCShaoPQj+5VwZhhL0GssRcbdNu22KG/bnNaylSQ0q5Imm57M7NS6D2",
-	"nvMqj6+F0isJb39+ERC7Gby7xZqThCkNHKQiEYQsggtCyXXuClAzpxky5QrAU/PaStIIIhzBHLoteENv",
-	"rOp4+fo5ETlGdSiQtywEr7b3Btd74GYDmw5UDW2w/eOzh8eajgt9ME5r9W+ENgyiyH/6c2XwjT9OZRaO",
-	"JR2K+w+kOcTHxTVQCdKMZoRXPEwn7uYyWZwvTlGodWN99Il+zqQAHxjaUVz8UKM18nYQEpbhyfWGaEFW",
-	"oNFB5fpsuwFcWYntT18AvS0q1bcmLWXE7a+qJs68DMfB2SvHR5Fq1Wgp3h7HZnEjpLFoc32ftQrVbqzS",
-	"ebY90EsRQW1WZ3/Zfu97CmkRnqi0kOifI7z5dbEJz3pLq5lNyKmWS2iuYyGZZvWRinp82yPhYafUiKA2",
-	"eSuqvipz5XyfAS+9jhzW9c+2IoC3P69KhCAEDJu/gU0dcFb29U0sSMQidHFWr7uGFf7XmbIV1DA0sIbL",
-	"RWUrPx5nCdVLIVPCtIKkjsIV5X365dP/DwAA//8=",
+	"7H1rc9w2suhfQc25VdncQ0vycxOpzgfFcTY+69iO7V3Xrd2UApGYIVYkwAVAjWdd/u+30A0+B3zNcMZy",
+	"ki+JPCTxaHQ3+t0fF6FMMymYMHpx/nERMxoxBX8+e0dX9v8R06HimeFSLM4X72JG5PW/WGi+0kSxW67t",
+	"78FChzFLqX3fbDK2OF9oo7hYLT59ChYvZEjx8/Zo72OmGDHlmITr3rE+BYuMKpoy4xZ5GRqpfvYNLEnE",
+	"I8LNIlhw+8u/c6Y2i2AhaGqHpPbDxlwp/fCCiZWJF+f3z84Czz4ul4ap7bleiWRD2K0FIaH2FWJirokU",
+	"rGtuGKc+91KqlJrF+SLPebTwzr1iwjz/3n8g8A3MlFET1yayHy2ChWL/zrli0eLcqJztMPFrO+zW1C9p",
+	"yohUe0zfhnnKRfnvzsX8PGYlbZC7pew59VtDDfu5AwXg1LV9o2MRxbNqEUzk6eL8H4uMichOFFi85Lf2",
+	"pVCKZcJDhJ8B8P3iX9dKsZV/WX/lIiJy6YirEzRugC7wPPITgwpjfmsPtT1r8cRSgCZcaMMoLCPhtwx+",
+	"7FpJMWR9IRFb0jwxi/MlTTQrV3ItZcKogKU8ZcrwJQ+pYbshalgNMCu61ha2C9I2l7XHMmIqBEt2hA1+",
+	"PC9ccMydYFIuZ4/pZZopmXLtw97nRpOUhjEXjHCLvkTLlF3LaENYotlXmsRURPrcXn7yhpF1TA3hhsRU",
+	"kxu20WQpVUCoiIhiWUJDuN40g4/X9ro7Ic/TLOEM3gy7eEVYW+NUcsiVlp57SrAP5iqEh5Ya7a2b0RUj",
+	"12wpVec6cLAOcD/2X5TfsyyRm/QoDNPyF5ok+I9bpviSs6j6Hf5W0v5xdU3Dm0WwWFKOP+s8Y0qzqIu1",
+	"PrN3+guecuNDE5Z28bEEPvGeGuIn/cBTu4/7Zw5d3T/LRXBh2IqpahWWLjrJBc8SJJCOFcH/Os7wifcI",
+	"n33IuGL6O8SN7YnZmmlDbpmy8h9hItL9eMRwvKvyJY8MElHD7hkOS91e0Q9ALVsrseAh65gJIi1OcUM0",
+	"U7dMA9mauECS7RUV1DeJtn6UScSUF6EZieFhx3TlwynC11SBD37fR9p7HrE0k4aJcPNXttme/Cd6wzSh",
+	"lrcxaphlcv/OLSbEVKUJ0yVJoCJRraw28D07cgcyPhjDv58vf6ImjDu4Cl/WFQpteJIAcwZuA0pN1xKX",
+	"93DcSYTyXOucqd3uVg7fznq14nJ2uVnLxew+uZU3e5n9DRdd07tHEyTQF/TaK0PcsM3/3NIkZxeEJglJ",
+	"c21I6g7Wy67tOI2pOTD35hoePtheBLByvAnOa4+pUnTjlqgN8G8fIb+x8sEGBYjQnk5NeWww8zai2lHv",
+	"wbD3nn8/kaP0XWeEgkBwlFvthdVy/JiSiyUXXMdOg+hczu1k7t1xi14SO2ZgqYOSTLEl/0DW3MSEEqMo",
+	"t7IF+b873Kz3z7xUgndn55265Ep33uP46dRtS6dGcCl6BTIu5pHJImZPR4GQVUpbEdchVU7YGiTuV8C+",
+	"Oy7aXn22fDiFLF6piKkjaPdryg0XqyuaZUre0qT+W6jxKqCRHTVTMmRaO/nF8ma825c5qgQhFSED+dYr",
+	"u76WCQ83u11LGXw767X0WjHNRNgDXaa7AJu5b72wlSLhYGiTy6X7S7BbpjqgorgIeUZ31IWz4vOZYeNG",
+	"3eXWri9pnyXIJU/YrlCBj2eFyRu48vzreR4Bq7ZCnnD6jxRWzbaKuCZCGqebd6xXFdfpnMtNpe8+u0y0",
+	"JAoewnotnHSA6or9d0RZKgURkiRSrJiCDVlRlaUd542DTb0B3jKqfALzO/bBWK4P07oLUDPFaUJEnl53",
+	"KjP/7pTfHz/0wectjOnB77f1yexKqNiQXOc0IZZpd7Fa+KprDd94L5S3XPjUx5fS9CuumrdZz0h91d4m",
+	"uR66TXLdc53keuA+qa6DCEwuLRtyxFaKRu7iKCgilYIbiZdzaXEdcyW/o2rFdnQFGPh2VprD5ezCM8vF",
+	"7DE5o2mvpGAY7cJe92ifybXpYo0d4EepcR/LwN+E4cn2jN/10U4O3+xAO++pT0mxvyJ0Lbe0DIJwQ/5E",
+	"DUmlNuTJmf66YyFWxOoGeeDzMyqmMyk0Awp+reR1wlL7ZyiFsbrZ+ccFzbLEidWnGb7x3//S6Oespvo/",
+	"ii0X54v/Oq08raf4VJ8W48KMbQ8mNWRNNVkrKVZwZyiGhmXQGI0kkSR/evPDU/Lto8d//hrg5sYFz+jr",
+	"586CkymZMWU4biVUYLi5ombseQSl8W7KNzwagVfBIqHaXFkeNmlwPNaP2w9Qe+t4VEhKA4fyhi0Xn0qO",
+	"OWFdn+oU9g80xtXlM6crujUG9aOopFWnvnwK3Ak+xZfu/EHeILL9ccD+A0YAdR/zC44mgeYZl4ao8o++",
+	"fTmS/9Q2RAV1148/RKOxLZire6lv0OQLHDCKuOVXNHldW7eTQ5tbKVCPiy2Tb8/5T7oaWygw9Vqtw2Dr",
+	"VL3gWLmLoEWYNKPXPOFbh7i13PYxMeE8VQdhtNcs0d2H1r28asNAy/YCpOGEBTpv6hUudBKpo97ve6gY",
+	"dTet5xGES0wComZauwil8gMuzJNHi23rZeBMPV6QWdnO98B5ykZQX1QxkkJSdJalmiGkjimdqPlXttET",
+	"qfQ6b9u9Hz9pUI79pwd6FBywdehdb2DNdUJ/dOYjdc1XYvjjJ4+GSPYatSU3WrWoTvDMwnKBBRyQ4xrD",
+	"0syzTJqbWCpuNqOInykl1VUoIz/Wsg+GKUGTq1wl3heWlCe5zw+smFEbep2wgChq2BU4CVgUkJTrUIol",
+	"X+WKRVYbq1TV7dGduX8a20N31SjWx6hmV3mhwIzkWkxruvLDq07GNbYgcxPKtItfGbVxG9yKgURjkEUZ",
+	"QvHAQfI3klzbtY1lYWAU8U2usxt+pWP64PETvz/5hm3QflZOS1zwkf/EtKFqquy5luqGjSAGsSjfbUzk",
+	"JY86FTQJZMnFiil7j5va1ne9PYU0V7QI/xwpwkpTRDuM/saeUxcN6piqSPsxr/tC0jkCa9y9g+P4IP0d",
+	"R5vTFpwhxsk/dSKN/5JE+8sYKb21yNJyg7O6OXrWu5usWu5pICa42mNhmitsscFCaWrv6TDS1OOLqANh",
+	"HznVjeKFQJ7cPDdotGgJqLW4woFDqEUwokhW2kHGmTU61rXbsUy7mmtLL6ZrOOzRTb3lsh93L+MmNJjd",
+	"95MgymP6tOdirDK7G1xpocdM1LYaMkjLrs9XgkXkelO/vrqYa0gFVZuuoAQX3gZucbKmt+yCUBLnIlIs",
+	"MjHhS0KvNUZLNEIQBqMQgjYhTNx+xGgELsdto+iGrGMexoTdMrWBIDTCdREQGtkNRHRDlkqmRMh1Yw/j",
+	"LopIba5ULsa4f4LFSsl1YS127z5qmxtfLQmjYQwAJvKWoX9Nilp4aLUymV8nrAVvL6ydE6kQ16LJF2Il",
+	"5bVQA4ZD/Jp4bMOK8IA/C2asf1GzYNR0ZUaLIA8H8wdtmP8AoREECJtcs0SuHdoIiTgT08TogOQiYVpD",
+	"MJMjBjil2P6nDK+Yivv2jBWPmE8ghTDKkAohLcVxA6Z2iDHFfAJKloqx/7At4PuuyIwazry+tx/lGi35",
+	"FDfENczGIjvfhTNzx4wUhGYhINc6IIXFnwoSy1wFbSbQa1oq3NXTCb6yOZRnusiFzlhYCMqFGND89YZt",
+	"qpDzRbCgyyVPOPgNnsZUrNrByJYxaQ3PXy1fZUxh9hSYt255wlbsPTdxpOhaeEULx2c87miIOQeqdvaI",
+	"i4IppZi+pBjJLIsiXMCZ6NqmSkZQ5C8J6Z0eFRHdFUj3TX8cne9aruwqE0/MxIrpWCZR49DOTu63SfFt",
+	"bLcul46eHE0CqgNqgnIE5AgYqWSSyNwMMMUaCZ6dnJ352OI69tx7P0hFMiazZAyB+USsp2/f7CYJhFq1",
+	"g14fP374ZJpMagfxiSlPm7dtSwZxnuhJKuU1CvkThC2nxXgMNru4UyKhryB0YqKZN6U8uaJRpJjWUz8e",
+	"qbDybOcJ4ModD1PnTWkPc8M2V2mXwWkOY3Sn3XgHXV2uhdc0YW+v3KUJbctVtZtklLtJsDVNrlx03Wgf",
+	"FZ9imI6pclq6z2bj4lFGak0ugKXPqp1n0WSiyRWfhJHD9vFaGnKBvEEjKq0B+BpqBlWUTcNVV9vWACOb",
+	"w4bc0rEPZEluJkliMFjvzdASHUC8IkvOkggilzYEcirYxgoNF0TkSUJYmtkhIH7tZNG+XPzcsiFsP+4P",
+	"sX98FizsRNTetC6GZQpzbcz1aP+5OplsPZZqhj35WPJESaia8Zvh+eZXkZ486py1QtGSC7cTgjq+3EGm",
+	"Hxxpm0vvOWCNJTcpKmPqCiwvRCpi32IRktF5pfm4uEgrh65QQBcRPHAYQai+sSL9CbkkIagSmIpnX8GE",
+	"M33ufAtrTMdeMYNpqnakhFkR3ymVXBG5FrUII64xlS4CctcEHCj2TbGtZQ2CYYvrN8/4bF8i+dTP8saK",
+	"w80j+hXB/CuAIpYKFWH3q/4Vk0SsNmV3dYH/FIybmKkAwF4zMNkxytDLE/IrWm71r8QKsRq/RWUXtBSC",
+	"ucP2MHQizQX5tRB2fyXankYqFdvmsbtKxKMtpEG3jjBSPJ7K8A/J4A/F0P0MfAe2PTfn75PSCz2/qJXR",
+	"1OMOaUCrOfe35fuJ2+28RGY1BE27JMZfCu9jZrkH4ZbXI8sHMx8FFy2jYRyU14XlPCcEBbNzd4O47FfF",
+	"wJSj2S1TNAEuQoW7NAj46DWJcoxetReAIqHUBhgU2wRQq4CU91PNBFT/DSfs8W3NhLWzGoT2v4Z6lZPO",
+	"ULFttcrrh1/HMmH2JuciIFIQzcUqKfLd9AVJuD0lHcs1pqK5OhNUS0x/9wjdZSmG8XdCVb7Ba72AQL4O",
+	"lRgeNjXQ2lMnkvjLNdmHGhDfyidWlxuzVkzIh0gnz1qliqaYMiAL8AUXN76xeiLOutzvLezo9q7X0OMd",
+	"82mUE1y2znKwkz2LKxYa6fPF/e3Ni8L5oA1dcbEi1dszmsZENDWkuT+06UjmspGHUgsq8vpc1pQbzMOK",
+	"qXa26HbM/6Rw6VpIUitwKxeCi1VAMqo1RmiVriQPfrPMy7GoIWt72VyzVS7GkqzF8LeGZT5odlqa1v6M",
+	"EFd8B+AGwrmQ63Fx200TUln8oI7UBfAKAAxG7LfI+HkBjZmsQ++chL5jmICrujRPJkGZ4j2Rwawce+u9",
+	"f/CtKu7Qg3vf4/wcKowRSpRco5OmjcU16+jYTAYu/JHKvdRrOWNCtQF9sJuUOilV5QmbgBV4lm/yxGsz",
+	"1MyYQg30C+kdJpgZLb3DROdKfuDOh4kLtzyLxdVRwgGtre58dvLCTaWSAmGbSAl6ckB0QsObAPIRdUBS",
+	"agxTqdQmIBHXoVSRfZawlaJpAOU/VJSbTUBkpldMcMikXLPrWMqbxVaS6IC0vaMKV5KCn9lzTYxMonMI",
+	"iACap2LjhJOUaJagrEydYrSmyt50aPFaS4V1BnYgskoRePjAR3KhcjrPCLW4y2QyGFkSLNaKG/ZKJBsk",
+	"4gnU3hq8HtG4zQH2iUp0ZA542UcdOWrfEyxyb/F0XbnVi9JQmbClITI3xfFb3NjShfCjLvXvyWBcwkEM",
+	"5VthWC274WKctaQ0e4wbr98yAnYDb1zfpSEQ2LRFXiC0crGUmKha1sNVWKShHhxj37J4jB8unAgPFwA3",
+	"PKSJ36bg8NK7P4TDhSsBJ4irElkGDxZGVTtI4IKspImZWnPNSMwo2tgBZ4brAG/js2IRE6aIevEnvk2R",
+	"k/61Nh1ZBIKtJ41kVD58lUDhG9T3W5RsF9JIG62toRjcR+HfMxq9YMY54WcQN4viQYdIjeNRkykMfrDN",
+	"BgSbJjG+ixlxDwnVGG6Xsiqy7UFwdnZm0VjR0KBDe1oKXJbQzURo3TJ1PTJPAF4tVzAoulXYMIf0VsOt",
+	"wwlwaAN7DyFw066oH+UaCiQKtmbgYlsSnSlGI13F1ToDKQaY1ZhzwVZBlbXiDbX6RMi2rrKukOl31cDN",
+	"oOntCNGhAFGIfPEVfDBrxkQjMK7yFBb+SXsKI2IxwYbs5eog2+FmArsbCE5e5gqs4xgFfgb1atw1VMmC",
+	"ioE0MCE2bysurx3QhsDuRpPUmwdchtUPB8A3rXvD7+/CQXN2CN7Zlya3g8V0UnKQvYCa4WI19N0lNKko",
+	"Hzz1o60IrS5oFVasESy2KbKViU/FbFVW8CDvLTB0FnNUn29gInNNZ8rB7XdXzHUflDr5lKCpgilBec88",
+	"I1BMqmkqctpswelBBKDEIptlexHdbPF+XxLpjz+e//RTk+H63NT/kb50lXd2MvsoIDoPYyuQPMvtlKff",
+	"MZVwUQn7f3v3tJWWfTakC3ahZel93OF6Ta3C74JXysAJbWGM9dO4ISt+y+pGALQdYAVaCKA4Ie/tl7hh",
+	"9IkGlcMUXa/oZkXfq0vCaEd1QCxG6Rbd9r/hKp0mOClBI/Ppc5ckyjEdwGLHfUjWffjkSTR417ZOxS0L",
+	"Z/GdzzMoMLCb/erG1R0YTJwv3HZHiihoFqKYVHV6Z1uWkTdM7DBd7VYZVkgbGaEwYWlqre05wIPpPm1f",
+	"laHxQswyYcxcuTJA7UoO2+IFlucv+wINZ2B3Gc57RIn9dN/GEoMyLKao+Ouu32rbffowVGv2QBe6EPnW",
+	"Dk+uOl0RVdMW39OIGjrZ9D82E77T1Vgmmg+O0V8oAVhOV7UYbR+7bLIRAfGd/gyQ5vbwZBRvoiej3kOn",
+	"qj9cLLXEmaLpVOVYhJPqRJg5pCPEvMMJRs8+ZAkVJR37RJVxcvT0EAdMQhwPih8wadEDi1pgyoSok/rW",
+	"940M6Msz2SlzpEr3GMjWajYZKvIhCoj4jvwHzpLoGRhtPWU3WOJxRv3v21cvSSYtZSosWvjk27P7X0/T",
+	"KFsrx6mqD7xLxSOfxQZZfHPtL3S3Q+iKiKaZhWOqOlDkiEXAuj3Yveq+Mnoe5zEAoT5k42S6kWAOZtrN",
+	"QWbipjjBjhX2dkWntoKVRJrQREvUmmKq0a9CiWHCxFbxsJpUwpelpW0bIXfAtOYyanEvulCildrUsuDT",
+	"CyKkYOdYZaHl45ornLhC6uFM932xvDN69C+5O6kWE3PJ4x1esTQgUc7QlFxkh0AhrntYjKHMBbcqNBeV",
+	"WSKWufJKUyDretoMsk2tqPkGQ8JgpFDmwnRE48QsmcYu7ZXUGVpaK7fQ8BenNEmYIrBy546Uhqxy7ETR",
+	"lUPJOj2NMFBA6LW8Zc6RWAIXotC8duftvG/s+eCHZVGKi5tmOFu9f0ojrhRWXMCgOKagxI8KdNXEnWj2",
+	"hkG5tG1sU/gg8plbWwsqX/XN8iOjCVYjaY7fKbBMKJ7oxvBOuyWy+XXdvROfo5z1RT/vG4JmMUj7XSZF",
+	"DsAN25yTdSyBdWMH3DH7+QnG7qkg21G7DkNyEilvGJgxne9nfJW0qcnaKhoWqxuh3PXCHZ6oW64to4QI",
+	"hjVPEnLNzomQVw7rgqKbhP0jhJaCQdn5OADbIHDVyive57XfKsjBsegeVPOoGkOA29D+XnZ+GQebQlWA",
+	"GItB/IV3n9tXQbMWxqqrE+Ofe8oO9sTsFsH+5JqGN+dkzUUk14ErK2Ph6fShoSuz7KrnYgkt8dW30s0J",
+	"iuKoh2ABO1B6E0awjKCgZ6lImHC0Pt0djlBjytuxDWWjquHGAt3H6Tu852kmldlNQD5GcmTTiNEEzOtn",
+	"PwVI2UWPr7pR+MmD+48edaUAWt3mqqsY1rsyIRjPF6U7boKybhMNQRJz3nqU6WOm2Lljf1Rb3o3cRyIv",
+	"g+/BMwVagCsTpOFnzDqyTNFhk0ch3TXj8TeTXUi1XksVbU3yYOuQfTGd2U2o7z/w4NBfn779r/sPCBfk",
+	"mmr25FFQ77ANsSVrieJpyx344NGDb74ZNbXit9SwwpS/hcOY6CxzwKS+LOeWq9AX8uqf/7PlZd7VxMWx",
+	"iuLzkur81aL5BGtpVVvXVy1JijBXiolw4w+/2ClERa7Flfb3aXof84RZhIskwx5fVOg13BVj41/qDufe",
+	"eILqTVBTC3VlWyGFR1c9dq99M066a+P3liXioc8q8IyGMV4/tWRfL/NWY2zwrlzN/KkmpdvumEkoOGl5",
+	"3INhNUhpc9gUHc0ezqboOhQrtkz4KvYll8YsvNG+3miiMB89vYQ2eznUCBkrPpZTPrUT7O0ikTc+fG+D",
+	"oUjkg3QVt7NuqOxYJq/J/ZqRHd7Iwhpn3JURFUziKCk4k3hIX5jNDPxljrwaT+flkEWEakJd0v31hlBB",
+	"kMMU5R41oWJzQi4FuXz60zMnY3+lC3HaSkgQv+Uq6MulHaIla2tLOzBUUrR2/UKTfGqcuawHkV8nPFyU",
+	"MqO/6+qU1KD/lVy8K2JmWkIM9Mz134d3rqvZPH62ibYYwcxaqpuJX/W01KpVkvW5paf2z+rLL9VMX4E3",
+	"adi8jDDH67vstVUN0MpXKdBm8EovUa+z5VovBtKrWsuJP5D0t4ikZTDfDOjrwvQaqNrCoV4knUP0rJjt",
+	"4aTPco4dexNUJFcV3aa5kbWEQvfPlIq8I3mw2XyuGuh+PCJJ5YgWqfksDyPprm4g2iH/tVFpfKgNwa4l",
+	"m3SRDO4muD8xlcnHtyrLdnfE6wiVxGsii6m+IJrRhEWFfVUKkATXdHOBXuJz1KsEJKEStOETI+Ezws1F",
+	"0S7rvHI6g4hZWj9uZR7GlX135fUOtEPx3VtdnShf0pS9KXLvp9Boksj1rjX+HvvwKmJiM++AQncUrEop",
+	"TzpiqjL/77ni/gdrnkRhq0lTXU/dBrh0tq79M4aFbAfF+iOv2+K4yy6sTenFDOkMvF6/eVgVljlUYard",
+	"qs1MTHljIuqoywbZ7FhalRKjIKwDFTywf+P+XfO0JCJy6VV72e3YWPrpyXc9BWmM2owoSOONdoEVl0mp",
+	"skheQnBw5EQ3LMMKHCl2h9gnMLxeeGBKoD83SVcKQEeCoDflzuFxcVK19YxOt6tTyhwiWoPyDielvSpi",
+	"Ktrx29CNcILTwPWr/DToGh1Ock2k3jFC96BMor/e3ATX/9jqBOMbXab0ZpdSdJ4IG77ifkVnsG2QZYLo",
+	"TrbCSZTbD+sNgzzq27QWB51cYMeM38nJu32V+7BGtsOpYHqebxkAUbCbWm8DdyqDLAhoeZZkX+QKu+f5",
+	"VkFYvZylK3ykaIaKFQCwlmeV5G/vnjI6aipzqtVy8kbwfYYSlH0E2YP0qj/2agQG2iH6Wn+6U9z/LutA",
+	"p9kusdcJFd9Tj0oXte+ciJqBdnNdsQVjhAk3eumKKj/tWvQPXc1VvQvf1+43pr7hNDGxHgAiFSk33n+Q",
+	"zvNazBrgbr0w6vFdTs4am9rfqO0+9ZUZvvGEdiYJQfcjoXW5uMtx2bwHwHtZrLQXJOhb9ft0t1dVljcN",
+	"iMoTFpCQ0oC40rcBiY3J7AladTmYA0HeufIw2FMaTHm1cgIWd55eEm40S5Ze1eGmy6qbsmgzIrkNoODA",
+	"2Zcn9lpxEfKMeqqjRlzT6+QwlaemB34omUw1uHeYs3tCI4rCnDBXL7jmuBYq2B/waijmGNf7yI8B9u+O",
+	"LiR13Nw6ocJOfcsZRixJ6OkIqcA0SkGmo3nE3S8rJsw9hhn5/g4MNWPXLn1RSmDsWN6hDFkuzOiaqVuO",
+	"dqSiAaZGKdY9+GXG4qBHBu/B4vf66avss92OPPGpXm+NRYBzwsUtTXgUWNn4ailzEQUklGKZ8NAEJGKC",
+	"syggK6j0kgt6SzlgTkAUNewKaqDYFyBLV9DEb4kzTYNpSwyekEtZZRH7IoOENlSEXZmmHezfk/ZcLwbQ",
+	"bSaCH4bYC35fbxpnT6Pj/IoQVp87i3ZYnHczjdYwoeXQOfO6wgxmKt+wzVVuL0Q/NUFBN3VFc4yGg/yD",
+	"8l8yYlear4r6ndCRJ1PSsBDW0U9Uj3ZuammXTJOVVNzEqX/Z0HD/Xvbg8ZOi+/697OE3j7Ah/70HZ4++",
+	"cX8+PPvzA/fno7Nv4e3owePH978dWP0Tzx21Gyezn12VtY57jYClYwYs/VeK3crKGO8Tj3Jdxm/P54jb",
+	"xb5i+ZEz6E4qUOSL1Gyefm1wP1Y3INxDpfPIMEjwh5RgYIZ9vOhdbOc3wUL+4A2fkzfsTOeFxjE7bUNk",
+	"YlFhvFWjRMl0PAtL6Yer+va2RQ6Zq3BMvRI7bWu88mvfHt44o8bE6nhyaTArN6Ubq3WDNT6AANckgUQu",
+	"HoKncgW9xrZK1o0vPHc/GhE+4wo67VADbyur3A3UXbXuDaPRXCWnd/HCL3li2raluTp6dxfe6mxePWPw",
+	"W8/1PBA7gGfSE1PJr3qC+0IpdJ527G/HKj71Wu1/HHuhN6nOqMfOmF2VzNXJuxkGWTuiGgYEdVzpxrQ5",
+	"xDnHRw4nzeEEOwpzRbE5j/Psr9BMVi6LloGYzksjQq9lbgKS8BtGdF70E2x2rIU6OiZGiczb+nSgP+JZ",
+	"V7fA7cjLb8/G3B0Hz9ItQNFRpqAFPaobro6ySLt9Wn+CHTWrf5/U/r5qFd8pQk0OFPV50HTTN5DQ0pNP",
+	"tntg+djydT0VX94wbH65G5VVdchbSXE0RSdXdAGHz5fOnbFb65A3lgltMau9roZONusHkmDr3SA0IdRl",
+	"MGokpEJIV/OoCGplIsIGCRg7ckG0oZa7uVJVWAYmGKzL9alr1670SQflo2sKyjvLZas0AhQw/PbPf374",
+	"dRkbd82WUrGitsI1dEiwcvd25wZLHOXlvB36ACF7E3ObWVXV6KorIGAoVlAxCN0RYByWiqzxYMqAY0hq",
+	"802Oyfbe/bwvytngO4QmUG5M5klUFpmYUNoGi+/0z/T0ErYBxm97YGsqoE6BKlP+yo4a46bF0jRXTETj",
+	"hSn3DdSDm5Cp3IWmrxMqfLEBmwn2KRca4ZFollOrotQjFnzjTdKui1rh29b6voCLzh5xL7C3tVwSTE0k",
+	"Ty+L6oEyZYQLIy1/CRlJGRXrmCeju8HVLAqeXUPg145Z6c4wgEM4kNT2H+BR107qlx5cKUtftGP0mTJX",
+	"yKW6G2APyBfb26a5kVewUr85qZpwaJ7dfB/2fr9aFyX2h7tEYEOf2qdAqeNx/z287y37NtGIGim+9KcJ",
+	"LilPJBhOi7po268oGm5VTp/a5WZaBOqMoPoXN1sF37bWfnbyYGD1u1bkP5b3Y9ijUaOeEiqDtD2Pfltn",
+	"FodUc2vz7KjtHoNxlXppV1DHeD42K0/yCDnrsp9M0fHUmXlduwIWFWVxabKm4xvpV+Tar9DvzOd8zVw1",
+	"iUAihDKSxfrJkicMa7WiGOfqmF5YIY5y1VC5Ct8OPoJrM5PKeB0124x123ieSLEiVBT11NJcW9meRHIt",
+	"Chm/FfH4lYaKl6DMG3rDsM3bhR0klrnqUhC9yDMXX28zbA8eSRVxQdWGFHJGgUegVx0ai6oroCS9s5Oz",
+	"x8GXcyOMt5EgC1TsliOz2WoB4q2iCMdwTlLEKMEuSJwrtTnHLDSLg66Ub1H3TWb2VO2L0NznvPEjFPlD",
+	"rbYrOjc4fvHLSeV/9qkUO9zR01P4bZo1u8zccAdai/+uVj6MILPkbbRwbvcEjjdMy+R2x6CDPdottRZY",
+	"G8m/yrrLe9/48GMkke1EI4fqxahkksjcdARvl2k3rLChpHiXjUjm7KwMXOazNCcsONqfChNgbcavA+Ic",
+	"wCwKiIb6uKEUS65S+wMmuGLko84zKwO4yrlUhCzpSH6dv3/kyGyyFoJXXR1b7VgQhLVOuyPTUCuSmEdd",
+	"KAnskLrCrbxhBzdF12uBF86oXOiMhdD6sx7D3Pj1hm2eyjRTMuUaejktlzzhAJSnZZ19nWdMaYatBUJL",
+	"jvb5q+UriEjGE84Uv+UJW7H33MRQ9tsrrDZKa9SJBKXQ86IqeZWVLdgaS7OV7XgvCFw71btCroPmu9gh",
+	"mAuScCs6CNl4+YRcFv117UBgmm8AIiiEYvuk2r2lw6rBeg2mTo+y4DPubvTXDNtGD5kk1zS82Q1BwObn",
+	"S9LRkhiJsrvTSNz2vRn8FZ5tJ/vU5fxBLOwtnm1XU9c1oNSgmTJBFwAdm29dkcdJtB5onxQxGlkcPHRH",
+	"49bBuXbbSqaEkiyhYszp9fpSwAWUGDboCPMUdTWcdcW8Z5gS0JEw68jYMteieOEtq6o+jOPyiCBF7oGH",
+	"0yvvrf2muqR1ofWO64LS1ZfBpRVWoYylmw0sBUJCkIKXWPvKgm0962udExd9Zqkq5ZCoPyO9OZLKheBi",
+	"FRBtZJaxiPzpemNxjCktxdeBQxL4FRPgvrYCTZolbJTk0l2jzKDQ1VzN35Hh6KpqiWYJxtqCxxIsLd7t",
+	"7SIIQcf5Tt5WcNpcRNDMfRMgAd73zl9a0jp8pXbEwnSxJLeNfdqzg95VFZ5MIYX3dhseOljHm3GRCQAc",
+	"OJAazhVbqvG8X7r59Szym2P9BxTemrxjBjVsgkg3umNgU7juywd1+9k1QMvV+Zloh6JlxfXtDC++Eiwi",
+	"15sx11NIBVWeQcC2UJiL8MawmHhBKIlzESkWmbhtrpzUsrp1yhO3X5cAmgv/buNabVURasj8kaLsBiK6",
+	"QSYi5NovKfXLEmpzpXIxrpDdSsk1loQv330UbN8jjIYxABgMwmiOKyW7Ra+p834HrFsm3qjmFxkpA3W0",
+	"EHmOQWnXG08U09EbdjzwlSyuNXhzMH/QhvkPIO44KeiaJXLt0KYQGOyVC0VaoJV71UkQT6kpMk3F/TlC",
+	"nEZEMzWlxC7/BW6Ia5gNgw0v0HNkZy0IjUDhPh0QakgqIewIhLdgks9i93YdaN3oLEj5zdmx2msECxMr",
+	"pu2V03JJ3G/j2NsYZIqlQxSHbHCGAHMnfCfGmczczRuMduecnJ356N2JHC2El4pkTGYJ2zUOribnbAcY",
+	"ScH8tjFHJB5NAIpWQvwYNpSH/l72nw5cUhBK0Nh+AVKbNjxJSMzq2ca1mdrG+DrBoZ/KI8KXxTbPC2cW",
+	"rAjKZjIFBh28SdYQ9rZhxjt3xkSr32Rd6L/hVqj3NU0AGkSGrzCWrt3MrLMKHey2mrnaZICnUYK+WoBP",
+	"eql62k/LHnorU4acUlOOlqWAaBQ9IFScCvIMM+HIDducLDoln0EZ5Vpi5HC7XGUj2vzMzwEjmVIupvdC",
+	"aDT0H5lv3O4v8KinisfEzgxI2+Oqnk2pochXgppcsQHw+gPi9+iL746lBeeqwwovMv0W7vjra/Wh8bsy",
+	"BHv3Cr27WKr2Ld5y4C7b08rlzd6e5yCBUEVlYkSVctGN+ncDLg/EljnUZYd3h9OWcYLjKpe7Mam73Y3v",
+	"8/dE8Wczd6GzFxeY3hETunS5V6KIDWuGKUEKsKilrzg597yyB0zV/j51bOitYZmv5uOUfEQcwRMUE2Ad",
+	"Mfs/hn5gK7gHRGeK0SggNAxZZgICSdbUsICEVnMPyJILmnDsLxvJtUgkHXbNwkKCRQfT+Xvlx/F33NuM",
+	"q3U7tTZuTHl3qscud16t78SVjumDx0/uXnnbRpEAf9m06TFC9pOpVpTxcUU9lXSzXGVSs+5ik5POr+jP",
+	"OtIHPkmGqPwwfb0Od8o67gkRyW54NyYOV9ItQyc8mN049TrWDAoZjt5nidIqeMfu4VluhDlkns7FzCb0",
+	"uNDQiZ32lL9vOxa4kBkT+pykXOSGYbRtRDf35PJeKoWJCf7X/bRm7MajAdXut2+9TmZFPbHOD7p0p6v/",
+	"SJ8F+/nly0u4ey/I39497bKvPRkslwLwqK1qG9DYMi+3V89be7au9TWjyhu4IMjl6+cElTLABbB149vl",
+	"2LEx2eLTJ1ChfRmTYD0OMJI4KAK5AzS2bGrdops50thZEnqbnPxT/FNckoyamGRU0ZQZMKBQA0ADtzJu",
+	"0IVYc6MrUcZowqMT8o6nGDb+T2FhDEmaDx8+/Pbri7J2CUaVG/bBEJ2HMaGa/PrtWfSrHebXh0/iX08I",
+	"VKRzwzifO8Gid9rlfT56/OevT4glOl1klZGMrhg0dUkSuSa/1kjm15N/2hNLeMgEcnsUdheXGQ1jdu/B",
+	"yZmrwYxw1uenp+v1+oTC4xOpVqfuW3364vnTZy/fPoNvqnp2wPhCY3ldGVayuH9yhi9ZGqEZX5wvHp6c",
+	"nTxcgAE5BqQ4pRk/vb1/WsX9OnVbFuFKzyPIqdPmEl+xH7vT0Yvzf/hZSvXK6VPkGp+CwTchcW/Mi7AS",
+	"MHD9POb11yAjhuNefmG1nVFvvmM0/Xnx6RdLnTqTwvUoenB25vqDmsL6lmEPTy7F6b/c1Yk8d7Baud0o",
+	"sHagvHY5Hotx6DVzxmr/aOXyTsu4Dih7kKbgIoTDJbQ4XUOtMvWPIhL8F/tuE0tOsXImXDdSe4JGXdto",
+	"Dd4k0Cz+Jbkg0O+sSN2+ltHmhLyLGdGWhvGZZRM3bKPJirkABfsMM6EJXVEuTsrangVqPoPFXDp1y8WH",
+	"fudMi7OcAs5QKGifmvzYteZsocD9mSdnkQ8D3seSbGQODM2Cbh3LFMssJ5zd7oEa7vJYnP/jlzqifMeA",
+	"11FRNZsaRhZ79PfgePvZS9kk7k6wmCMQd7ON38EJvCJBL5UHJS03jwaLNlVdAg9DYlsdAo9MZVt9Pz3H",
+	"YXkVwC8gOpZry8agrVs4xxH9RG8YobVDmkxcpx959Al5ccLQhtA8SQyurp/kNCp7/r2PHh5ts//vrfi7",
+	"P0hwvTsA5SP8/1Mnt/kLM8V1MQ0C8NVrauIj3PpdGIicdw7o0oigP3E8SE9rrTj97OISX/gDvi8Y1Bzh",
+	"03D2tFWabqx8VTrRCqsvDFcFHUGPvxPy6P6ZK2NTvgIxVMZy2W3R6iVbA6yeNoqx7XCmJeuY/+ao/Nyj",
+	"roz5sKgOFA8u/Q26QJmYbQjWP5tdGnvJ1uQ616RZKm83XDste0f6ybrAhJeubs4+OHCg88CleU7iLV+5",
+	"u3rNTcwFoc5aNPuJXCKdQRNXvppI+QrzLLvPwCViIkW6iv57s9j5CbKVL3pkqjwKb39Li2BUl5WKLX6n",
+	"nrflun3HbZ/vfZEOqzo/QF7UiBerlK/oNyEAWfgSF4m5kjIaOr+M3ytKVXUbyV4//yvWbvrsKmzZ4uXQ",
+	"RirY8nGUWGeobpBaGDI9rMHiKg+kvuLgn0l3xckHFNcbtjmY2trSIorz8JDOSB21PKsvQkEd3v51ntyc",
+	"1v0e3Vwfj/Fp/d3DoOx3eXLzme5onFpbyHuw9ZVgRMFTkjEFwdUB4cLV+pzh8s6vU25Inlkx7X5wdnbW",
+	"cEnVjrLx8/aBoj+r+yhxm/DOZEyOWJpJw0S4sYRwKFGtWuFnwoQyKc1n26bGlQm9ZkXu3kUt79OiwoOz",
+	"B8dYy7sqih8dkrgcHTi/JoZdYHIFSIKu+7GRi2ARQ5lvAN2LWokS31Lcq6fle24tc3CpWtoUpkXWkj+X",
+	"XER1xHd7bSF9jRzumaKbg99AAQBDlLLQcPVuCdWEL6FTMlNQgjzlxjRPlaQ0YtuWiHdMm5ds/bQR3nEI",
+	"kqjNMIkmHhxiBe+Y7sRHewJ3ALveqY3lo5A3hTWmIImsSO8V0sCJFgkWg5x1C8lOP9r/9Rpz2xCbym3t",
+	"R4e3Ok451xluuViuMdEaITIJ8v0qTks4+ex6zlss/z7iTWzj+/PoEINxYQAQyD1zbMFLmrIpQQjDLz7D",
+	"JgzfYcDbGLAyqsJRBoRLFcb89tBGgRraHUfXHCcVBl02eghaKGrzoFQQyhRvvBPyUtbu4pW09/GDDx/s",
+	"S4nUZvsC3NIL7qpMuesFev8QK/AhyRsWWlUiuoCgMVfajCpWlaJoXqvP3tHV0JUK73wKPs8V7BQaSprB",
+	"r9M4/ilPoWZqpzbzHJ4fXgDDee426nxhCPKO3kCAYgNDkPOwD1wbPR1bPtb+1WvQcXfDPoyr9m2XlOax",
+	"8RSX0sVWUWFt6AbiNaE00P7gdTO17EBb18QI6fUQoDk7FnG8a+Ya7Uojnw4S2rB9aRc94FsUTrlmRaVL",
+	"TJBAh/kadWaol2ehSbnQrii1viAJnH9RJdMVHbK6z4YZUnWSqZeR2r7i/wZJlbOiwwiRePkTQOII4gC2",
+	"3T+2l34E0mLpxjuCvFhIsh99R3Hl0+taU5cOCyUXkUt0nYfzHMBEiZv4TPbJL4blPcc7DhJisNh3CqUj",
+	"i8OdBZFOP+J4vRf+38T1jFg1Vv0e+/Yblspb9sc9iYqDkVkhHYH11WC9kn3xBTJTTzKsATdC7HkaY82I",
+	"g+PKezrOovQjZLhOdpt/uJex9F5RCKlClnY61xZKvH72U1ArxWtl0kdn3/bM5JKS/nsaYlZYsB0jxW6Z",
+	"ognB3F594RKrZnGTvrAbo9jDg4siQFGwNdOGVFWv90M5rbqvOVSQn759c2dvuadv33wmb8Mr9Kr62RRI",
+	"tM6Wb7CetL4DPoe3TEQoUr99U6HTB0PCTZjszb2wA086mA5Xw43va58cgY1NtqEf8rar9n5wq2wNzNDe",
+	"eH8RGZpmYm6+95yf4fMvRkV/VjUB7aJpVn9l7yNxdQ05dDt2/j5IAWZR4FLSoBZeljGBPZL2PTLUssdS",
+	"5it8+/dGlLDtg9MjAteRYuCqwxnD0mxvk+IplMvrvtJf28e/KcuZM0JUtRLmEO6BFDl0M4uakv7e56PY",
+	"MuGr2NQosYVm+kY7w9dXmkRcsdBItQnI9y/foiyhtF1XQLAEY2xMdu/sPhb20YSCCBqQTCpDvjmzWMaN",
+	"JjSKFNOaaVcv3E5w+fr5V7oIxT4hP0BhVakZWccSCkxCdAKwKZ37LG+vi818MRhVrrg7dKos6D6DBC/l",
+	"DbFjoiSooaPumicJSdyTqlXFBqG8L34p17i9Lz4e35j/zA6RE9FsQ//JSfkHEuorQQmL1HTwnLqkO58J",
+	"qt6uBHRacICnUs2AE65VZxdCiHaE2OHN58dxqjc69B8YeeBW78UbJ4LN4agRbE2EXM+CGfZOKvsr+qUG",
+	"fMG1xrvD3GLotM/mnavVebAjKJsblkJI9g3bzKI6gEfNtR51ob6RRDlS5oZEch5RRTGdp/15dXn6hzDZ",
+	"d1Z/kVC1G/p/USxlvf+p9EfPY9jyl3G5T46gn49bN4rRdcmCtSZJ85VlSBKSC0xtjsqWO3tjhevw1oMX",
+	"Mkm+o+HNF4EZrX51v0Wx7y8S6/sbSaggjKqEMwWC3764YFw5XH985V8kw/Yd2Ltjg+YHT19umlplMYxp",
+	"kjCxgjpykat2FRRuCfi9SEIATfOEvI95gjHtKhc6QDN40UbZBXf6ExW+BNSslxw+MFp+uQkNpckA2qNY",
+	"xffy6U/PXPfsryCSbGUxpjRuzIHyo22b75iew99wxJyHTrZ06ZrPGDaHUbpsCwfgLO2TzuNYFLne66DK",
+	"+27kWf29uh/vniX6YA7xnUSZg5utyzaIU3xIMRXCVcHvPu/ipd9H/Tq33SMlY1SwLU+r+Gko9d8t9FAZ",
+	"gzj654pYd3vzHEBREeDz36m4kjaxVcfnIbTTj+6vUdHl5QFPpDv8bkJU+UyVA2oh4xdl2nBM0X96zZgg",
+	"RiaRlTQjrkPqcg68iN8ZX3UYmJwdA3PByDiX7cIXDd7gHLkHgC4WezYY3g22c7TDm90A5fpL23O0crdr",
+	"poLp93nC9A58ZUu/9Chyh6GhBzPWPHPySk/Ah2i8s79wzVyY8ZJQELAvXIHBahaoM6OhezYozetmrWD/",
+	"AUWMRvcSZsxQdMf3jEYv3HsHF7QOGzlVbOTgItR7qW7cWVAgH0I1j+ossYRzz7EMVu/5Hi+ramN3voSP",
+	"W3HTyzAaFqeQzNPro7bPvyB4vFMQzwWl1kdBZFys5F4BkvMrR9VyxjcRqCnic5cFmFBr4PBa3RHjOUGx",
+	"ixqoUSBc/dcujCtI0KheCjRqU+1pJgI8hM1+2Fw/E30Dcbe87p3wZreDxP3sdie6hs/Gt/yA3kyjamy4",
+	"FdmTG0N7K8VWY4n6Fciz4+pt2DWMLuNxGRo5rjDJWy7GVeuEAsSjao2AXfSOsB+HFRq7GBn2wSAK3tNG",
+	"ueaMExJrEDUv0Dd0CT0BydaYhGL+rvsXiElgJMZc3Y0r7BVCKxJwgVscuwdj3wMsm8NgTfOIG5LIFXSL",
+	"biypRqeOHD0keqoqI08nqb5x73zRcjNu4ji3EwK1o8R2eRj95kdc7+JQwQd28M9kfMTJByqP1mB3sAqk",
+	"28cERX2hz1CuJ9HP6Uf8Y0SZ0vJgpxETfnZ8o6ML3BiH0jX4LBVj/xmoCfaDe2cLFm18kJpVFRKgPQHV",
+	"ZM2SBHqGL84X/84Z+FFdhzQKT7ZY/rWUCaPC7vDLYl4IqIMzL3ceCOpYJpGV9+zFsuYA0LLSI0bf3ctk",
+	"wkPOhpkZDnwgZoaDfyZm5nZ2px0p37EV1PFBkgyKQ00o2hZ6TnWbnk8/4h+9jO6ZiMoT76Xsl2VP6YKQ",
+	"M8vgSjpe1vGmOtA6aU/rOn1MzvlMtD0I/RBe5VRFfcnvf4EXDshmcIKOGxmXN0cELzMxRISivZ+sKTf2",
+	"kueu5B3G9EIojZGSpHkYE8XuuRqhEE4VssG6s7DcU8USRnVvwCi8cBzQusl8EP5RrklKxQYbGdprLsoZ",
+	"qNvzNBWqFfJdycKoy00l8awcBPqhikFM/bf6c/fO7yOeAXd7HL2Cl5AtTqn4ZegCxlUeqvgeDP6ZLmC3",
+	"sy8vkqE6um36Ov2If4wJYyiPdqKJEj77rEEMHXjcdf0dZKNnR0DEQwcmNJhAd1zCXPC7EwzkWOd2pJiE",
+	"qXxhVKb7F00wswP+Ut8UbZtczP5koI/LCfsD7B6wo/uoKxfMC/56cEi/xPmy8ebdkTuDsTE/46q713ZZ",
+	"eKAP2xqxmu/wsSbgLHExPqD/GJlE3eH33migBsaMjTtpREN9KZEn0KOhiMxZ8VsmSJ4RZG0YBdpqnTEm",
+	"+PMAkDg7atDakaI/ezFuZHTPF4V1EL1nUQ65+BbiDYJJZkzQjJ9saJr0WbheZUxcvn4+zRBTDDrBwwsR",
+	"EjLM94uP6Ojn+i7muhp9OBxqRG2qXQtSzX+zwUoOF//0gt+yO2LYOU41LLDryOJ4S1TBHzxoUt5qnSSk",
+	"otkiBs+OWDByRq7tiopB4aftwmIDsD0NqQhZ0tNrEZ7/jsGMAGhdjz6oZkUr2X7m9rp67YuOMCn3cRym",
+	"kdXBNrGtbbnUA1mEy/E/k1G42t+XZxf2tYKtzvr0Y/k3XANlRwqfxa9+zNMIq/zyoHa/+izHb/LQiyR1",
+	"W0hWvThXowYlE6YhZi/iml4nwwggoQ3NACN1L/0+PG9uu8fitiVsi3MqfxrmtvDiwXgtjP7ZOC3u7cvj",
+	"s7Xj8xCa5bPw1xgXXHXAU7ksfHdXnHANhO7SLw6017NjYOShbURNjtDtiZsPhneDnRzt8I7vjfNziTKQ",
+	"K6GiTxkv6iTa1wZC4X6Ua7KkilDLATvCWiO60Y241nL3354Fi5R+4GmeQhwcBsK5f5ZhcFwYtgIFMfi4",
+	"Vaox2WBXBK6JwfQB3xLco+74u7btrX8mXvjKfHOVD/edzRX54pok9JolAblhm/+5pUnOLoh2PUzSXBuo",
+	"DLaErE7feuDjxnI4lCZqruvhg+11weFgHaPz2mOqFN14oxLnL9WZ0E6zOWDxDLXDeZon2COSFQU6NTGS",
+	"hDIdHwW59bQ/MwU3V7z7+xB867veHCujBeutZhWkdw4Gbyx/ccBiuMUcny3Ppb7PL09Ankanpx/hr80Y",
+	"ebmNAROlIPjsrgjNXvQfkgcOsfGz4yHuoeVoP0vplqdnButdYkdHPtXjC9hDXOZWjokAelN77w4IAZPL",
+	"PpTxQh7pFQRXbbAurE8uLZ5VeMCEFfz/sVhTbjDQzWE13DYa/dKhFEuuUvhpSXkCfwhprnSeZVLhu+gN",
+	"s89+GZNNczZrfewjxR7VkMd1n2JFVxJtqKhnRZQVPLuwdIoPsZp3OAOSFcWyv9Kd2VI86s2UWkqVUrM4",
+	"X+Q5vPl5TrOL86jaGzO6KH2pLq6ZdsqEKRoEbTeU7DjpIiumlxkVL92pSMR5OYvKhUDOoo3MMpRiaeKY",
+	"hkwzKwB+XgaCp3Ac/Silumzs3gxarDpTmJhxRdb0tqk+VXlWA2oTvjg95uBIzWZweZ9LuHHA6bFwXJSl",
+	"2rkm12yVA6OZVeHrXsR3MN/nV/QKcayWDoh59USzhIVQh2/JRaTJ9YZQEjEaJVwMZ1sWvw6GJ+2MxQeO",
+	"nBlAIFU83t9KFss1XExglIyd1ZfRMAbWQLieBuyxssbvHe4uGxuEgJWUUVFBV2NcFIvISjJNGjLAGPCP",
+	"ywn53YP/R4qWE7KCpkBVVUmUHohUUMm4FCGmHIEdo6ePt5HZH+CXCaJ/LgxPXPNdRN09KMFAtcJ+Yfid",
+	"e+cOyMLjKyb+lYvorpRWRAAeR4w15WEVB1/8MiSd4ioPZM3HwT+TGd/t7Muz31dHt02ypx/xjzHW+vJo",
+	"pxEwfnZXzPR1PO6STQ+y0bMjIOKh7fENJtBthp8LfneCgRzr3I5vcffzBZXr7q7cUBEejRrwYpneFBDN",
+	"V4JFVl00MSPLhDFDbtjGqZXQMA1r+WRcCBadkEuBP1cyIIVGbNA4DTt/l0BZMhPGTEPl+FusGSSFcHqq",
+	"cR0wQiqENOSWKb7cFM3ZWOj6iNv1UZMrBp3MGfV0X7OkD9s/IBJAylRfwV4Hx4Nlpb2PZVqch46hxNI1",
+	"Szi7bYQer7YL+Y1qWrV7p6r5xby3THGa/HxAP81voZ/VD1xUDTgt+WoA26AFvPh10NLz99Kkfrd0rmJd",
+	"HXRYeAIOcpGOAOlpGFMuTjKWjgDu0xgr7h8awh/uZSy9B5GZ0xJtXz/7KcB+7pjBP0PDeKNxQNeEk4uJ",
+	"8B3XQnhv7P2jY/A8hWfHENA6ljTlnfTyPpaX6fPF50ol+n8yn6VAhkR/nRWurlkixUoTI7vyhmJGExP3",
+	"sZAf8Y0DQsXN4AHJcytBMn0AIQdrSwKgMiUtQKAmuu7Lw0dY/WcYWP/5bUHrMuEU+lkW2NIDIwvEXgi9",
+	"gBd+t/BJmVE81H0Q+sm9Mggj6DWQJfZqm3bbFjPsz21eK5laUso1Sctld25eMYr3nFd5fC21WSn29ucX",
+	"AcHNwN0t14IkXBsmmNIkYiGP2AWh5Dp3Bai50wy5dgXgqX1tpWjEIhjBHjoWvKE3qDpevn5OZA5RHZqp",
+	"Wx4yr7b3BtZ74GYDmw5UDTHY/vHZw2NNJ6Q5GKdF/RugzQZR5D/9uTLwxh+nMgvHUg7F/QfSHOLj4ppR",
+	"xZQdzQqvcJhO3M1VsjhfnIJQ68b66BP9nEmBfeBgR3HxQ43WyNtBSFCGJzfQOn3FsE++le2rAVxZie1P",
+	"XzB6W1Sqb01ayojbX1VNnEUZjgOzV46PItWq1tpoe5ynrvm/XGLR5vo+axWq3Vil82x7oJcyYrVZnf1l",
+	"+73vKUuL8ERtpAL/HBHNr4tNeNZbWs0wIadaLqG5iaXihtdHKurxbY8Eh51SK4K6LvfVV2WunO8zJkqv",
+	"o2Dr+mdbEcDbn1clQgACls3fsE0dcCj7+iaWJOIRuDir113DCv/rXGMFNQgNrOFyUdnKj8dZQs1SqpRw",
+	"o1lSR+GK8j798un/BwAA//8=",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,
