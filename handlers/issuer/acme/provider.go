@@ -13,7 +13,9 @@ import (
 type dnsKind struct {
 	name   string
 	config []dnsSetting
-	open   func(c *CA, config map[string]string) (provider, error)
+	// elsewhere: there is one, and this build does not have it.
+	elsewhere bool
+	open      func(c *CA, config map[string]string) (provider, error)
 }
 
 // dnsSetting is one entry of a rule's config.
@@ -67,7 +69,9 @@ func providerKind(name string) (dnsKind, bool) {
 func providerNames() []string {
 	var names []string
 	for _, kind := range providers() {
-		names = append(names, kind.name)
+		if !kind.elsewhere {
+			names = append(names, kind.name)
+		}
 	}
 	return names
 }

@@ -31,13 +31,15 @@ type LegoProvider struct {
 	// Whole says that the provider removes all values of a record, rather than the
 	// one that is given.
 	Whole bool
+	// All says that only builds with the tag alldns have it.
+	All bool
 }
 
 // LegoProviders is the table of those of lego's providers that remember nothing
 // between presenting and removing: any worker can go on after any other. The
 // constructors are in package legodns.
 func LegoProviders() []LegoProvider {
-	return []LegoProvider{
+	return append([]LegoProvider{
 		{Name: "alidns", Title: "Alibaba Cloud DNS", Optional: []string{"ALICLOUD_REGION_ID", "ALICLOUD_LINE"}, Secrets: []string{"ALICLOUD_ACCESS_KEY", "ALICLOUD_SECRET_KEY"}, More: []string{"ALICLOUD_SECURITY_TOKEN"}, Whole: true},
 		{Name: "azuredns", Title: "Azure DNS", Settings: []string{"AZURE_CLIENT_ID", "AZURE_TENANT_ID"}, Optional: []string{"AZURE_ENVIRONMENT", "AZURE_SUBSCRIPTION_ID", "AZURE_RESOURCE_GROUP", "AZURE_PRIVATE_ZONE", "AZURE_ZONE_NAME"}, Secrets: []string{"AZURE_CLIENT_SECRET"}, Whole: true},
 		{Name: "bunny", Title: "Bunny", Secrets: []string{"BUNNY_API_KEY"}, Whole: true},
@@ -67,21 +69,30 @@ func LegoProviders() []LegoProvider {
 		{Name: "scaleway", Title: "Scaleway", Optional: []string{"SCW_PROJECT_ID", "SCW_ACCESS_KEY"}, Secrets: []string{"SCW_SECRET_KEY"}},
 		{Name: "tencentcloud", Title: "Tencent Cloud DNS", Optional: []string{"TENCENTCLOUD_REGION"}, Secrets: []string{"TENCENTCLOUD_SECRET_ID", "TENCENTCLOUD_SECRET_KEY"}, More: []string{"TENCENTCLOUD_SESSION_TOKEN"}, Whole: true},
 		{Name: "vultr", Title: "Vultr", Secrets: []string{"VULTR_API_KEY"}, Whole: true},
-	}
+	}, moreProviders()...)
+}
+
+// NotInThisBuild says why a provider cannot be used, and what has it.
+func NotInThisBuild(name string) string {
+	return "the provider " + name + " is only in builds with all of lego's DNS providers: build certctl-server with -tags alldns, or use one of the providers that every build has"
 }
 
 // legoSecrets are the names of all their secrets.
 func legoSecrets() []string {
 	var names []string
 	for _, p := range LegoProviders() {
-		names = append(append(names, p.Secrets...), p.More...)
+		for _, name := range slices.Concat(p.Secrets, p.More) {
+			if !slices.Contains(names, name) { // the same account serves two of a vendor's
+				names = append(names, name)
+			}
+		}
 	}
 	return names
 }
 
 // legoKind makes a row of the table of providers.
 func legoKind(p LegoProvider) dnsKind {
-	kind := dnsKind{name: p.Name, open: func(c *CA, config map[string]string) (provider, error) { return openLego(c, p, config) }}
+	kind := dnsKind{name: p.Name, elsewhere: p.All && !allDNS, open: func(c *CA, config map[string]string) (provider, error) { return openLego(c, p, config) }}
 	for _, name := range p.Settings {
 		kind.config = append(kind.config, dnsSetting{name: name, required: true, check: checkLego(name)})
 	}

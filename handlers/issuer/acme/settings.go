@@ -163,6 +163,10 @@ func (r Rule) check(bad *certctl.FieldErrors, field string) {
 			bad.Add(field+"/provider", "must be one of %s", strings.Join(providerNames(), ", "))
 			return
 		}
+		if kind.elsewhere {
+			bad.Add(field+"/provider", "%s", NotInThisBuild(kind.name))
+			return
+		}
 		kind.check(bad, field+"/config", r.Config)
 	default:
 		bad.Add(field+"/type", "must be http-01, dns-01 or tls-alpn-01")

@@ -91,11 +91,14 @@ func TestTheDocumentedIssuerIsValid(t *testing.T) {
 		}
 	}
 	for _, p := range LegoProviders() {
-		removes := "the value"
-		if p.Whole {
-			removes = "the record"
+		removes := `.*\| the value`
+		switch {
+		case p.All:
+			removes = `[^|]*\|[^|]*`
+		case p.Whole:
+			removes = `.*\| the record`
 		}
-		if !regexp.MustCompile("(?m)^\\| `" + p.Name + "` \\| " + regexp.QuoteMeta(p.Title) + ` \|.*\| ` + removes + ` \|$`).Match(text) {
+		if !regexp.MustCompile("(?m)^\\| `" + p.Name + "` \\| " + regexp.QuoteMeta(p.Title) + ` \|` + removes + ` \|$`).Match(text) {
 			t.Errorf("the row of %s is not what the table says", p.Name)
 		}
 		for _, name := range slices.Concat(p.Settings, p.Optional, p.Secrets, p.More) {
@@ -143,5 +146,24 @@ func TestRequestsGoToTheDirectorysHost(t *testing.T) {
 		if s.allowed(host) != want {
 			t.Errorf("%q: %v", host, !want)
 		}
+	}
+}
+
+// What only another build has is refused, with which one that is; whether a server
+// can use its settings is the same question.
+func TestAProviderOfAnotherBuildIsRefused(t *testing.T) {
+	t.Parallel()
+	err := Validate([]byte(`{"directory": "letsencrypt", "terms_of_service_agreed": true, "challenges": [{"type": "dns-01", "provider": "dynu"}]}`))
+	if allDNS {
+		if err != nil {
+			t.Error(err)
+		}
+		return
+	}
+	if err == nil || !strings.Contains(certctl.ErrorMessage(err)+err.Error(), "-tags alldns") {
+		t.Errorf("error %v", err)
+	}
+	if slices.Contains(providerNames(), "dynu") || !slices.Contains(providerNames(), "route53") {
+		t.Errorf("offered: %v", providerNames())
 	}
 }

@@ -33,7 +33,7 @@ import (
 	"github.com/go-acme/lego/v4/providers/dns/vultr"
 )
 
-// constructors are those of acme.LegoProviders.
+// constructors are those of acme.LegoProviders that every build has.
 func constructors() map[string]func() (challenge.Provider, error) {
 	return map[string]func() (challenge.Provider, error){
 		"alidns":       made(alidns.NewDNSProvider),

@@ -108,7 +108,7 @@ func environment(call acme.DNSCall) error {
 func open(name string) (challenge.Provider, error) {
 	constructor, ok := constructors()[name]
 	if !ok {
-		return nil, certctl.Errorf(certctl.Invalid, "there is no provider %s", name)
+		return more(name)
 	}
 	return constructor()
 }
