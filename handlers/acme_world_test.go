@@ -63,7 +63,8 @@ func newACME(t testing.TB, o acmetest.Options, change ...func(*acme.Settings)) *
 	w.must(err)
 	w.must(acme.Validate(encoded))
 	id := certctl.NewID(time.Now())
-	secrets, err := json.Marshal(map[string]string{"tsig_secret": w.pebble.DNS.TSIGValue, "eab_hmac": "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W", "PDNS_API_KEY": powerDNSKey})
+	secrets, err := json.Marshal(map[string]string{"tsig_secret": w.pebble.DNS.TSIGValue, "eab_hmac": "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W", "PDNS_API_KEY": powerDNSKey,
+		"acmedns_accounts": `{"shop.example.com": {"fulldomain": "` + acmeDNSName + `", "subdomain": "d420c923-bbd7-4056-ab64-c3ca54c9b3cf", "username": "user", "password": "password"}}`})
 	w.must(err)
 	sealed, err := w.secrets.Seal("issuer", id, "sealed", secrets)
 	w.must(err)

@@ -48,6 +48,10 @@ func providers() []dnsKind {
 			name: "exec", open: openExec,
 			config: []dnsSetting{{name: "script", required: true, check: checkScript}},
 		},
+		{
+			name: "acme-dns", open: openAcmeDNS, // secret: acmedns_accounts
+			config: []dnsSetting{{name: "url", required: true, check: checkURL}},
+		},
 		{name: "cloudflare", open: openCloudflare},     // secret: cloudflare_api_token
 		{name: "digitalocean", open: openDigitalOcean}, // secret: digitalocean_token
 	}

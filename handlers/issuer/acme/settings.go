@@ -32,7 +32,7 @@ var directories = map[string]string{
 }
 
 // Secrets are the names of the settings that are sealed.
-var Secrets = append([]string{"eab_hmac", "tsig_secret", "httpreq_password", "cloudflare_api_token", "digitalocean_token"}, legoSecrets()...)
+var Secrets = append([]string{"eab_hmac", "tsig_secret", "httpreq_password", "acmedns_accounts", "cloudflare_api_token", "digitalocean_token"}, legoSecrets()...)
 
 // Settings of an issuer of this kind.
 type Settings struct {
