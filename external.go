@@ -1,6 +1,9 @@
 package certctl
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // ExternalAccount is this installation's account at a CA. Its key never leaves
 // the workers, and is stored before the CA hears of it, so that a registration
@@ -43,6 +46,20 @@ type BudgetUse struct {
 	Key  string // what is counted, see Budget*
 	Rate Rate
 	Kept bool // it is counted elsewhere: nothing is spent
+}
+
+// Counts says what is counted.
+func (u BudgetUse) Counts() string {
+	if domain, ok := strings.CutPrefix(u.Key, BudgetDomain); ok {
+		return "certificates for " + domain + " and all below it"
+	}
+	if strings.HasPrefix(u.Key, BudgetNames) {
+		return "certificates for exactly these names"
+	}
+	if name, ok := strings.CutPrefix(u.Key, BudgetFailures); ok {
+		return "failed validations of " + name
+	}
+	return "orders of the account"
 }
 
 // BudgetFull says that a budget is used up; the zero value is none that is.

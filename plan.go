@@ -17,7 +17,15 @@ type PlannedHolder struct {
 	Rate        Rate     // of the issuer
 	Validity    Duration // of the profile
 	Spread      float64  // where in the jitter it lies, in [0,1)
+	Names       Names
+	Informed    bool // its CA says when to renew it: renewals replace, and count nowhere
+	// New and Again are the budgets of the issuer's account that a first leaf comes
+	// under, and one that takes the place of a leaf for the same names.
+	New, Again []BudgetUse
 }
+
+// Spent are the uses of budgets that an issuer's account has had, by key.
+type Spent map[Ref]map[string][]time.Time
 
 // RenewalPlan is a simulation of the renewals to come, by the same decisions as
 // the real ones.
@@ -73,15 +81,16 @@ type planner struct {
 	plan   *RenewalPlan
 	counts map[PlanDay]int
 	rates  map[Ref]Rate         // by issuer
+	spends map[spendKey]*spend  // of accounts' budgets
 	seen   map[PlanFinding]bool // without dates and texts
 	steps  int
 }
 
 // PlanRenewals simulates the renewals of keys from now on for a number of days.
 // It assumes that issuing and installing succeed at once.
-func PlanRenewals(holders []PlannedHolder, now time.Time, days int) RenewalPlan {
+func PlanRenewals(holders []PlannedHolder, spent Spent, now time.Time, days int) RenewalPlan {
 	plan := RenewalPlan{From: now, Until: now.Add(time.Duration(days) * Day), Keys: len(holders)}
-	p := &planner{plan: &plan, counts: map[PlanDay]int{}, rates: map[Ref]Rate{}, seen: map[PlanFinding]bool{}}
+	p := &planner{plan: &plan, counts: map[PlanDay]int{}, rates: map[Ref]Rate{}, spends: map[spendKey]*spend{}, seen: map[PlanFinding]bool{}}
 	for _, h := range holders {
 		p.rates[h.Issuer] = h.Rate
 		p.simulate(h)
@@ -96,6 +105,7 @@ func PlanRenewals(holders []PlannedHolder, now time.Time, days int) RenewalPlan 
 	})
 	p.peaks(days)
 	p.budgets()
+	p.accounts(spent)
 	slices.SortStableFunc(plan.Findings, func(a, b PlanFinding) int { return a.Date.Compare(b.Date) })
 	return plan
 }
@@ -120,6 +130,7 @@ func (p *planner) simulate(h PlannedHolder) {
 			continue
 		}
 		p.counts[PlanDay{Date: now.UTC().Truncate(Day), Issuer: h.Issuer}]++
+		p.spend(h, facts, now)
 		p.judge(h, facts, now)
 		facts = p.renewed(h, facts, now)
 	}

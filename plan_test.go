@@ -22,7 +22,7 @@ func planned(name string, lifetime time.Duration, change func(*certctl.PlannedHo
 
 func TestPlanCountsWhatWillBe(t *testing.T) {
 	t.Parallel()
-	plan := certctl.PlanRenewals([]certctl.PlannedHolder{planned("a", 90*certctl.Day, nil), planned("b", 47*certctl.Day, nil)}, epoch, 400)
+	plan := certctl.PlanRenewals([]certctl.PlannedHolder{planned("a", 90*certctl.Day, nil), planned("b", 47*certctl.Day, nil)}, nil, epoch, 400)
 	// Every 60 days, and every 31 days and 8 hours.
 	if plan.Renewals != 6+12 || len(plan.Days) != 18 || len(plan.Findings) != 0 {
 		t.Errorf("%d renewals on %d days, %+v", plan.Renewals, len(plan.Days), plan.Findings)
@@ -50,7 +50,7 @@ func TestPlanFinds(t *testing.T) {
 			h.Trust = certctl.TrustPublic
 		})},
 	} {
-		plan := certctl.PlanRenewals(holders, epoch, 400)
+		plan := certctl.PlanRenewals(holders, nil, epoch, 400)
 		if len(plan.Findings) == 0 || plan.Findings[0].Kind != kind {
 			t.Errorf("%s: %+v", kind, plan.Findings)
 		}
@@ -80,7 +80,7 @@ func TestPlanHoldsRatesAgainstWhatIsDue(t *testing.T) {
 			}))
 		}
 		found := false
-		for _, finding := range certctl.PlanRenewals(crowd, epoch, 60).Findings {
+		for _, finding := range certctl.PlanRenewals(crowd, nil, epoch, 60).Findings {
 			if finding.Kind == certctl.FindingBudget {
 				found = true
 				if finding.Object.Name != "local" || !finding.Date.Equal(epoch.Add(30*certctl.Day).UTC().Truncate(certctl.Day)) {

@@ -86,3 +86,22 @@ func (t *tx) returnBudget(ctx context.Context, order certctl.ID) error {
 		delete from external_use where order_id = $1 and (starts_with(key, $2) or starts_with(key, $3))`,
 		order, certctl.BudgetDomain, certctl.BudgetNames)
 }
+
+// SpentBudgets are the uses of the budgets of an issuer's accounts that may still
+// count, by key.
+func (s *Store) SpentBudgets(ctx context.Context, issuer certctl.ID) (map[string][]time.Time, error) {
+	rows, err := s.pool.Query(ctx, `
+		select u.key, u.at from external_use u join external_account a on a.id = u.account_id
+		where a.issuer_id = $1 and not starts_with(u.key, $2) order by u.at`, issuer, certctl.BudgetFailures)
+	if err != nil {
+		return nil, failed(err, "the budgets could not be read")
+	}
+	spent := map[string][]time.Time{}
+	var key string
+	var at time.Time
+	_, err = pgx.ForEachRow(rows, []any{&key, &at}, func() error {
+		spent[key] = append(spent[key], at)
+		return nil
+	})
+	return spent, failed(err, "the budgets could not be read")
+}

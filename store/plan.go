@@ -55,8 +55,10 @@ func (t *tx) plannedHolders(ctx context.Context, ids []certctl.ID) ([]certctl.Pl
 		return nil, err
 	}
 	rows, err := t.Query(ctx, `
-		select h.id, c.id, c.name, i.id, i.name, i.trust, i.rate_count, i.rate_period, c.profile_id, c.policy_id
-		from holder h join certificate c on c.id = h.certificate_id join issuer i on i.id = c.issuers[1] where h.id = any($1)`, ids)
+		select h.id, c.id, c.name, c.dns, c.ips, i.id, i.name, i.trust, i.rate_count, i.rate_period, c.profile_id, c.policy_id,
+			info.window_start is not null
+		from holder h join certificate c on c.id = h.certificate_id join issuer i on i.id = c.issuers[1]
+		left join renewal_info info on info.version_id = h.version_id where h.id = any($1)`, ids)
 	if err != nil {
 		return nil, err
 	}
@@ -65,9 +67,10 @@ func (t *tx) plannedHolders(ctx context.Context, ids []certctl.ID) ([]certctl.Pl
 	profileOf := make(map[certctl.ID]certctl.ID, len(ids))
 	var holder, profile certctl.ID
 	var p certctl.PlannedHolder
-	if _, err := pgx.ForEachRow(rows, []any{&holder, &p.Certificate.ID, &p.Certificate.Name, &p.Issuer.ID, &p.Issuer.Name, &p.Trust,
-		&p.Rate.Count, &p.Rate.Per, &profile, &p.Policy.ID}, func() error {
+	if _, err := pgx.ForEachRow(rows, []any{&holder, &p.Certificate.ID, &p.Certificate.Name, &p.Names.DNS, &p.Names.IP, &p.Issuer.ID, &p.Issuer.Name,
+		&p.Trust, &p.Rate.Count, &p.Rate.Per, &profile, &p.Policy.ID, &p.Informed}, func() error {
 		known[holder], profileOf[holder] = p, profile
+		p.Names = certctl.Names{} // of the next row: its slices are not this one's
 		profiles[profile], policies[p.Policy.ID] = true, true
 		return nil
 	}); err != nil {

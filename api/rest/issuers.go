@@ -20,6 +20,9 @@ type IssuerKinds interface {
 	Trust(kind string) certctl.TrustClass
 	Duplicates(kind string) certctl.Rate
 	Priced(kind string) bool
+	// Budgets returns which budgets of an issuer's account leaves for names come under;
+	// nil where its kind has none.
+	Budgets(kind string, settings json.RawMessage) (func(names certctl.Names, renewal bool) []certctl.BudgetUse, error)
 	// Staging returns an issuer as certificates are tested with it, and the directory
 	// that is asked then.
 	Staging(issuer certctl.Issuer) (certctl.Issuer, string, error)

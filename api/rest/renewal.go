@@ -18,6 +18,8 @@ type RenewalStore interface {
 	ExplainCertificate(ctx context.Context, actor certctl.Actor, ref string) (certctl.Explanation, error)
 	PreviewRenewal(ctx context.Context, actor certctl.Actor, ref string, request certctl.RenewRequest) ([]certctl.RenewalPreview, error)
 	PlannedHolders(ctx context.Context, actor certctl.Actor, filter certctl.PlanFilter) ([]certctl.PlannedHolder, error)
+	// SpentBudgets are the recent uses of the budgets of an issuer's accounts, by key.
+	SpentBudgets(ctx context.Context, issuer certctl.ID) (map[string][]time.Time, error)
 	CreateFreeze(ctx context.Context, actor certctl.Actor, freeze certctl.Freeze) (certctl.Freeze, error)
 	ListFreezes(ctx context.Context, actor certctl.Actor, all bool, page certctl.PageRequest) (certctl.Page[certctl.Freeze], error)
 	EndFreeze(ctx context.Context, actor certctl.Actor, ref string) error
@@ -171,7 +173,11 @@ func (s *Server) GetRenewalPlan(ctx context.Context, r gen.GetRenewalPlanRequest
 	if err != nil {
 		return nil, err
 	}
-	plan := certctl.PlanRenewals(holders, s.Now().UTC(), p.Days)
+	spent, err := s.planBudgets(ctx, holders)
+	if err != nil {
+		return nil, err
+	}
+	plan := certctl.PlanRenewals(holders, spent, s.Now().UTC(), p.Days)
 	out := gen.RenewalPlan{From: plan.From, Until: plan.Until, Keys: plan.Keys, Renewals: plan.Renewals}
 	out.Days = each(plan.Days, func(d certctl.PlanDay) gen.PlanDay {
 		return gen.PlanDay{Date: types.Date{Time: d.Date}, Issuer: d.Issuer.Name, Renewals: d.Renewals}
@@ -206,4 +212,32 @@ func windows(bad *certctl.FieldErrors, field string, all []gen.Window) []certctl
 		out = append(out, certctl.Window{Cron: w.Cron, Duration: duration, TimeZone: w.TimeZone})
 	}
 	return out
+}
+
+// planBudgets adds to the holders which budgets their leaves come under, and
+// returns what has been used of them.
+func (s *Server) planBudgets(ctx context.Context, holders []certctl.PlannedHolder) (certctl.Spent, error) {
+	spent := certctl.Spent{}
+	uses := map[certctl.ID]func(certctl.Names, bool) []certctl.BudgetUse{}
+	for i := range holders {
+		h := &holders[i]
+		if _, known := uses[h.Issuer.ID]; !known {
+			issuer, err := s.store.GetIssuer(ctx, actorOf(ctx), h.Issuer.ID.String())
+			if err != nil {
+				return nil, err
+			}
+			// Settings that a newer release has written are no reason to have no plan.
+			uses[h.Issuer.ID], _ = s.Issuers.Budgets(issuer.Kind, issuer.Settings)
+			if uses[h.Issuer.ID] == nil {
+				continue
+			}
+			if spent[h.Issuer], err = s.store.SpentBudgets(ctx, h.Issuer.ID); err != nil {
+				return nil, err
+			}
+		}
+		if of := uses[h.Issuer.ID]; of != nil {
+			h.New, h.Again = of(h.Names, false), of(h.Names, true)
+		}
+	}
+	return spent, nil
 }

@@ -30,6 +30,9 @@ type Descriptor struct {
 	// Accounts returns the server at which an issuer with such settings has an
 	// account; nil: it has none.
 	Accounts func(settings json.RawMessage) (directory string, err error)
+	// Budgets returns which budgets of an issuer's account leaves come under; nil: it
+	// has none.
+	Budgets func(settings json.RawMessage) (func(names certctl.Names, renewal bool) []certctl.BudgetUse, error)
 	// Staging returns an issuer as certificates are tested with it, and the directory
 	// that is asked then; nil: there is nothing to test.
 	Staging func(issuer certctl.Issuer) (certctl.Issuer, string, error)
@@ -54,7 +57,7 @@ var kinds = []Descriptor{
 		// Let's Encrypt's limit per exact set of names. A CA that gives more has it
 		// raised in its issuer.
 		Duplicates: certctl.Rate{Count: 5, Per: certctl.Duration(7 * certctl.Day)},
-		Accounts:   acme.Directory, Staging: acme.Staging,
+		Accounts:   acme.Directory, Staging: acme.Staging, Budgets: acme.PlannedUses,
 		Preflight: func(ctx context.Context, installation string, issuer certctl.Issuer, names certctl.Names) ([]certctl.PreflightCheck, error) {
 			return acme.Preflight{Installation: installation}.Run(ctx, issuer, names)
 		},
@@ -101,6 +104,16 @@ func (Kinds) Staging(issuer certctl.Issuer) (certctl.Issuer, string, error) {
 		return issuer, "", err
 	}
 	return descriptor.Staging(issuer)
+}
+
+// Budgets returns which budgets of an issuer's account leaves for names come under;
+// nil where its kind has none.
+func (Kinds) Budgets(kind string, settings json.RawMessage) (func(names certctl.Names, renewal bool) []certctl.BudgetUse, error) {
+	descriptor, err := find(kind)
+	if err != nil || descriptor.Budgets == nil {
+		return nil, err
+	}
+	return descriptor.Budgets(settings)
 }
 
 // Secrets returns the names of a kind's secret settings.

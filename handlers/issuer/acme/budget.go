@@ -2,7 +2,9 @@ package acme
 
 import (
 	"context"
+	"encoding/json"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -90,10 +92,15 @@ func registeredDomain(name string) string {
 	return domain
 }
 
-// uses are the limits that an order comes under. CAs count a renewal, for exactly
-// the names of the predecessor, under no domain.
+// uses are the limits that an order comes under.
 func (a *attempt) uses(names []string) []certctl.BudgetUse {
-	set, published := a.ca.settings.Budgets, publishedBudgets[a.ca.settings.Directory]
+	return a.ca.settings.uses(names, a.renews())
+}
+
+// uses are the limits that an order for sorted names comes under. CAs count a
+// renewal, for exactly the names of the predecessor, under no domain.
+func (s Settings) uses(names []string, renewal bool) []certctl.BudgetUse {
+	set, published := s.Budgets, publishedBudgets[s.Directory]
 	var all []certctl.BudgetUse
 	add := func(key string, r certctl.Rate, kept bool) {
 		for _, use := range all {
@@ -105,7 +112,6 @@ func (a *attempt) uses(names []string) []certctl.BudgetUse {
 			all = append(all, certctl.BudgetUse{Key: key, Rate: r, Kept: kept})
 		}
 	}
-	renewal := a.renews()
 	if !renewal {
 		add(certctl.BudgetOrders, rate(set.Orders, published.Orders), false)
 	}
@@ -117,6 +123,17 @@ func (a *attempt) uses(names []string) []certctl.BudgetUse {
 		add(certctl.BudgetFailures+strings.TrimPrefix(name, "*."), rate(set.Failures, published.Failures), true)
 	}
 	return all
+}
+
+// PlannedUses are the limits that new certificates and renewals for names would
+// come under, for an issuer with such settings.
+func PlannedUses(raw json.RawMessage) (func(names certctl.Names, renewal bool) []certctl.BudgetUse, error) {
+	s, err := parseSettings(raw)
+	return func(names certctl.Names, renewal bool) []certctl.BudgetUse {
+		sorted := identifiers(names)
+		slices.Sort(sorted)
+		return slices.DeleteFunc(s.uses(sorted, renewal), func(use certctl.BudgetUse) bool { return use.Kept })
+	}, err
 }
 
 // spend counts the order that is about to be made, or waits until a budget has
@@ -132,23 +149,9 @@ func (a *attempt) spend(ctx context.Context, names []string) error {
 	}
 	return &certctl.Pause{
 		After: full.After, Wait: certctl.WaitBudget,
-		Message: "the budget of " + strconv.Itoa(full.Use.Rate.Count) + " " + counted(full.Use.Key) + " in " + full.Use.Rate.Per.String() +
+		Message: "the budget of " + strconv.Itoa(full.Use.Rate.Count) + " " + full.Use.Counts() + " in " + full.Use.Rate.Per.String() +
 			" is used up until " + full.Until.UTC().Format(time.RFC3339),
 	}
-}
-
-// counted says what a key counts.
-func counted(key string) string {
-	if domain, ok := strings.CutPrefix(key, certctl.BudgetDomain); ok {
-		return "certificates for " + domain + " and all below it"
-	}
-	if strings.HasPrefix(key, certctl.BudgetNames) {
-		return "certificates for exactly these names"
-	}
-	if name, ok := strings.CutPrefix(key, certctl.BudgetFailures); ok {
-		return "failed validations of " + name
-	}
-	return "orders of the account"
 }
 
 // invalid ends the attempt for a name that the CA could not validate, and counts
