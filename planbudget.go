@@ -61,8 +61,8 @@ func (p *planner) accounts(spent Spent) {
 			if all[i].Sub(first) >= per || all[i].Before(p.plan.From) {
 				continue
 			}
-			most := 0
-			for most = i; most+1 < len(all) && all[most+1].Sub(first) < per; most++ {
+			most := i
+			for ; most+1 < len(all) && all[most+1].Sub(first) < per; most++ {
 			}
 			p.overspent(key, s, all[i], most-i+1, first.Add(per))
 			break

@@ -6,7 +6,7 @@ package acme
 //
 // Left out are those that remember something, those whose service has ended or that
 // lego has replaced, and those that want a file of the server's machine.
-func moreProviders() []LegoProvider {
+func moreProviders() []LegoProvider { //nolint:funlen // a table
 	return []LegoProvider{
 		{Name: "active24", Title: "Active24", More: []string{"ACTIVE24_API_KEY", "ACTIVE24_SECRET"}, All: true},
 		{Name: "alwaysdata", Title: "Alwaysdata", Optional: []string{"ALWAYSDATA_ACCOUNT"}, More: []string{"ALWAYSDATA_API_KEY"}, All: true},
@@ -53,7 +53,7 @@ func moreProviders() []LegoProvider {
 		{Name: "ibmcloud", Title: "IBM Cloud (SoftLayer)", Optional: []string{"SOFTLAYER_USERNAME"}, More: []string{"SOFTLAYER_API_KEY"}, All: true},
 		{Name: "iij", Title: "Internet Initiative Japan", Optional: []string{"IIJ_DO_SERVICE_CODE"}, More: []string{"IIJ_API_ACCESS_KEY", "IIJ_API_SECRET_KEY"}, All: true},
 		{Name: "iijdpf", Title: "IIJ DNS Platform Service", Optional: []string{"IIJ_DPF_DPM_SERVICE_CODE", "IIJ_DPF_API_ENDPOINT"}, More: []string{"IIJ_DPF_API_TOKEN"}, All: true},
-		{Name: "internetbs", Title: "Internet.bs", More: []string{"INTERNET_BS_API_KEY", "INTERNET_BS_PASSWORD"}, All: true},
+		{Name: "internetbs", Title: "Internet.bs", More: []string{"INTERNET_BS_API_KEY", "INTERNET_BS_PASSWORD"}, All: true}, //nolint:misspell // lego's name
 		{Name: "ipv64", Title: "IPv64", More: []string{"IPV64_API_KEY"}, All: true},
 		{Name: "ispconfigddns", Title: "ISPConfig 3 - Dynamic DNS (DDNS) Module", Optional: []string{"ISPCONFIG_DDNS_SERVER_URL"}, More: []string{"ISPCONFIG_DDNS_TOKEN"}, All: true},
 		{Name: "leaseweb", Title: "Leaseweb", More: []string{"LEASEWEB_API_KEY"}, All: true},
