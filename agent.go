@@ -24,8 +24,9 @@ type Agent struct {
 	Keys         AgentKeys
 	Statement    Statement // the fleet key's word on ID and Keys, made at enrolment
 	Labels       map[string]string
-	Version      string // of the program, as it says
-	Capabilities []string
+	Version      string   // of the program, as it says
+	Capabilities []string // kinds of targets
+	Features     []string // see MailboxRequest
 	Session      int64
 	LastContact  time.Time
 	EnrolledAt   time.Time

@@ -83,7 +83,8 @@ type MailboxRequest struct {
 	Session      ID          `json:"session"` // drawn at each start of the agent
 	MachineID    string      `json:"machine_id"`
 	Version      string      `json:"version"`
-	Capabilities []string    `json:"capabilities"` // target kinds that this build and policy allow
+	Capabilities []string    `json:"capabilities"`       // target kinds that this build and policy allow
+	Features     []string    `json:"features,omitempty"` // what it can be asked for that older ones do not know
 	TrustVersion int64       `json:"trust_version"`
 	Installed    []Installed `json:"installed"`
 	Proving      []ID        `json:"proving,omitempty"` // sets of proofs that the node holds

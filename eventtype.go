@@ -66,6 +66,8 @@ var EventTypes = []EventType{
 	{EventTargetCreated, "target created"},
 	{EventTargetUpdated, "target changed"},
 	{EventTargetArchived, "target archived"},
+	{EventTargetTestRequested, "test of a target requested"},
+	{EventTargetTested, "target tested by its agent"},
 
 	{EventIssuerCreated, "issuer created"},
 	{EventIssuerUpdated, "issuer changed"},

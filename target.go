@@ -21,6 +21,7 @@ type Target struct {
 	CreatedAt  time.Time
 	UpdatedAt  time.Time
 	ArchivedAt time.Time
+	Test       TargetTest // the newest, where one target is read
 }
 
 // Slot tells apart certificates of different key algorithms for one place.

@@ -67,7 +67,7 @@ type MailboxWork struct {
 	Stop     string // why this session must end
 	Keys     []KeyWork
 	Installs []InstallWork
-	Targets  []Target // those that Installs and Forgets name
+	Targets  []Target // those that Installs, Forgets and Tests name
 	Forgets  []ForgetWork
 	Erases   []EraseWork
 	More     bool
@@ -75,6 +75,7 @@ type MailboxWork struct {
 
 	Inventory []ID // bindings whose leaf is asked for; see Recovery
 	Proves    []ProveWork
+	Tests     []TestWork
 }
 
 // KeyWork is an order that waits for its agent's CSR.
@@ -115,6 +116,7 @@ type AgentReport struct {
 	Next      *CSR          // that came with the receipt
 	Shared    *SharedReport // also what came with a CSR
 	Inventory *InventoryReport
+	Tested    *TestReport
 	Held      bool // the set of proofs that Statement.Object names
 }
 

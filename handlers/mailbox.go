@@ -171,6 +171,12 @@ func (m *Mailboxes) sign(work certctl.MailboxWork, now, until time.Time) (certct
 	for _, prove := range work.Proves {
 		signer.add(certctl.CommandProve, prove.Set, prove.Number, certctl.ProveCommand{Set: prove.Set, Proofs: prove.Proofs, NotAfter: until})
 	}
+	for _, test := range work.Tests {
+		signer.add(certctl.CommandTest, test.ID, test.Number, certctl.TestCommand{
+			Test: test.ID, Target: test.Target.ID, Places: test.Places, Left: test.Left,
+			NotAfter: until.Add(test.NotAfter.Sub(now) - commandLife), // what is left of its life, by the node's clock
+		})
+	}
 	if len(work.Inventory) > 0 {
 		signer.add(certctl.CommandInventory, work.Agent.ID, now.UnixMicro(), certctl.InventoryCommand{
 			Bindings: work.Inventory, NotAfter: until,

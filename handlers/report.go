@@ -115,6 +115,15 @@ func decodeReport(s certctl.Statement, refused error) (certctl.AgentReport, erro
 			return report, certctl.Errorf(certctl.Denied, "the inventory is another agent's, or larger than what is asked for")
 		}
 		return report, nil
+	case certctl.ReportTested:
+		report.Tested = new(certctl.TestReport)
+		if err := s.Decode(report.Tested); err != nil {
+			return report, err
+		}
+		if len(report.Tested.Steps) == 0 {
+			return report, certctl.Errorf(certctl.Denied, "the report of a test says nothing")
+		}
+		return report, nil
 	case certctl.ReportHeld:
 		report.Held = true
 		return report, nil

@@ -92,7 +92,7 @@ func (t *tx) agents(ctx context.Context, ids []certctl.ID) ([]certctl.Agent, err
 	}
 	rows, err := t.Query(ctx, `
 		select a.id, team.name, a.name, a.state, a.state_reason, a.machine_id, `+key("bus")+`, `+key("signing")+`, `+key("sealing")+`,
-			a.statement, a.labels, a.version, a.capabilities, coalesce(contact.session, 0), contact.at, a.enrolled_at, a.retired_at
+			a.statement, a.labels, a.version, a.capabilities, a.features, coalesce(contact.session, 0), contact.at, a.enrolled_at, a.retired_at
 		from agent a join team on team.id = a.team_id left join agent_contact contact on contact.agent_id = a.id
 		where a.id = any($1)`, ids)
 	if err != nil {
@@ -101,7 +101,7 @@ func (t *tx) agents(ctx context.Context, ids []certctl.ID) ([]certctl.Agent, err
 	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (a certctl.Agent, err error) {
 		var bus []byte
 		err = row.Scan(&a.ID, &a.Team, &a.Name, &a.State, &a.StateReason, &a.MachineID, &bus, &a.Keys.Signing, &a.Keys.Sealing,
-			&a.Statement, &a.Labels, &a.Version, &a.Capabilities, &a.Session, &a.LastContact, &a.EnrolledAt, &a.RetiredAt)
+			&a.Statement, &a.Labels, &a.Version, &a.Capabilities, &a.Features, &a.Session, &a.LastContact, &a.EnrolledAt, &a.RetiredAt)
 		a.Keys.Bus = string(bus)
 		return a, err
 	})
@@ -273,6 +273,9 @@ func (t *tx) leave(ctx context.Context, f found, certificates []certctl.ID) erro
 		return err
 	}
 	if err := t.put(ctx, `delete from due where agent_id = $1 and kind = 'binding'`, f.id); err != nil {
+		return err
+	}
+	if err := t.put(ctx, `delete from due where kind = $2 and agent_id = $1`, f.id, dueTest); err != nil {
 		return err
 	}
 	if err := t.endErasures(ctx, f.id); err != nil {

@@ -128,6 +128,8 @@ func (t *tx) endWaits(ctx context.Context, all []claimed) error {
 		dueErasure: `with free as (update key_erasure set wait = '' where id = any(array(
 				select id from key_erasure where id = any($1) and wait <> '' order by id for no key update skip locked)))
 			update due set due_at = now() + interval '` + erasureReminder + `' where kind = 'erasure' and id = any($1)`,
+		dueTest: `delete from due where kind = 'test' and id = any($1)
+			and not exists (select from target_test where id = due.id and finished_at is null and not_after > now())`,
 	} {
 		if len(ids[kind]) == 0 {
 			continue

@@ -26,6 +26,11 @@ var promises = []struct{ broken, query string }{
 	{"compromised keys that no agent is asked to erase", `
 		select count(*) from key_erasure e join agent a on a.id = e.agent_id where e.erased_at is null and a.state <> 'retired'
 			and not exists (select from due where kind = 'erasure' and id = e.id)`},
+	{"unfinished tests of targets that nobody will look at", `
+		select count(*) from target_test x join target on target.id = x.target_id join agent a on a.id = target.agent_id
+		where x.finished_at is null and x.not_after > now() and a.state <> 'retired' and not exists (select from due where kind = 'test' and id = x.id)`},
+	{"finished tests of targets that are due", `
+		select count(*) from due where kind = 'test' and not exists (select from target_test x where x.id = due.id and x.finished_at is null)`},
 	{"holders to renew that nobody will look at", `
 		select count(*) from holder h join version v on v.id = h.version_id join certificate c on c.id = h.certificate_id
 		where h.ended_at is null and v.renew_at is not null and c.purpose = 'user' and c.archived_at is null and not c.paused and c.issuers <> '{}'

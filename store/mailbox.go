@@ -112,6 +112,9 @@ func (t *tx) mailboxes(ctx context.Context, contacts map[certctl.ID]*contact) (m
 		return boxes, nil
 	}
 	used, err := t.sendProofs(ctx, asking, boxes)
+	if err == nil {
+		err = t.sendTests(ctx, asking, boxes, used)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -119,8 +122,11 @@ func (t *tx) mailboxes(ctx context.Context, contacts map[certctl.ID]*contact) (m
 	if err == nil {
 		items, err = t.askForUnknown(ctx, asking, boxes, items)
 	}
-	if err != nil || len(items) == 0 {
+	if err != nil {
 		return boxes, err
+	}
+	if len(items) == 0 {
+		return boxes, t.addTargets(ctx, boxes)
 	}
 	versions, err := t.versionsToSend(ctx, items)
 	if err != nil {

@@ -258,6 +258,9 @@ func (t *tx) addTargets(ctx context.Context, boxes map[certctl.ID]*certctl.Mailb
 		for _, forget := range box.Forgets {
 			ids[forget.Binding.Target.ID] = true
 		}
+		for _, test := range box.Tests {
+			ids[test.Target.ID] = true
+		}
 	}
 	if len(ids) == 0 {
 		return nil

@@ -81,6 +81,7 @@ type reportBatch struct {
 	sealed      []sealedKeys
 	inventories []certctl.AgentReport
 	proofs      map[certctl.ID]*reportedProof
+	tests       map[certctl.ID]*reportedTest
 
 	due     []dueRow
 	done    map[string][]certctl.ID
@@ -105,6 +106,8 @@ func (b *reportBatch) take(r certctl.AgentReport) error {
 		return nil
 	case r.Held:
 		return b.takeHeld(s, nil)
+	case r.Tested != nil:
+		return b.takeTested(s, r.Tested.Steps)
 	case r.Refusal == nil:
 		return certctl.Errorf(certctl.Denied, "this report says nothing")
 	case s.Kind == certctl.ReportForgotten:
@@ -123,6 +126,8 @@ func (b *reportBatch) take(r certctl.AgentReport) error {
 		return b.refuseShare(s, r.Refusal)
 	case b.proofs[s.Object] != nil:
 		return b.takeHeld(s, r.Refusal)
+	case b.tests[s.Object] != nil:
+		return b.takeTested(s, refusedTest(r.Refusal))
 	}
 	return certctl.Errorf(certctl.Gone, "there is no such command")
 }
@@ -139,7 +144,7 @@ func notYours(what string) error {
 
 // write stores what the batch has noted, each kind with one statement.
 func (b *reportBatch) write(ctx context.Context) error {
-	for _, write := range []func(context.Context) error{b.writeOrders, b.writeDeployments, b.writeNextKeys, b.writeBindings, b.writeShared, b.writeErasures, b.writeDenied, b.writeInventories, b.writeProofs} {
+	for _, write := range []func(context.Context) error{b.writeOrders, b.writeDeployments, b.writeNextKeys, b.writeBindings, b.writeShared, b.writeErasures, b.writeDenied, b.writeInventories, b.writeProofs, b.writeTests} {
 		if err := write(ctx); err != nil {
 			return err
 		}

@@ -75,7 +75,7 @@ func (t *tx) reportBatch(ctx context.Context, reports []certctl.AgentReport) (*r
 			where p.id = any($1)`, ids); err != nil {
 		return nil, err
 	}
-	for _, read := range []func(context.Context, []certctl.ID) error{b.readOrders, b.readDeployments, b.readBindings, b.readErasures, b.readShares, b.readProofs} {
+	for _, read := range []func(context.Context, []certctl.ID) error{b.readOrders, b.readDeployments, b.readBindings, b.readErasures, b.readShares, b.readProofs, b.readTests} {
 		if err := read(ctx, ids); err != nil {
 			return nil, err
 		}

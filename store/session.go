@@ -167,12 +167,12 @@ func (t *tx) saveContacts(ctx context.Context, contacts map[certctl.ID]*contact)
 		present, machines = append(present, id), append(machines, certctl.Clip(c.last.MachineID, 200))
 		c.agent.Session, c.agent.LastContact = c.session.number, t.now
 		version := certctl.Clip(c.last.Version, 100)
-		if version == c.agent.Version && slices.Equal(c.last.Capabilities, c.agent.Capabilities) {
+		if version == c.agent.Version && slices.Equal(c.last.Capabilities, c.agent.Capabilities) && slices.Equal(c.last.Features, c.agent.Features) {
 			continue
 		}
-		c.agent.Version, c.agent.Capabilities = version, c.last.Capabilities
-		if err := t.put(ctx, `update agent set version = $2, capabilities = $3 where id = $1`,
-			id, version, some(c.agent.Capabilities)); err != nil {
+		c.agent.Version, c.agent.Capabilities, c.agent.Features = version, c.last.Capabilities, c.last.Features
+		if err := t.put(ctx, `update agent set version = $2, capabilities = $3, features = $4 where id = $1`,
+			id, version, some(c.agent.Capabilities), some(c.agent.Features)); err != nil {
 			return err
 		}
 	}

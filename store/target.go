@@ -50,7 +50,9 @@ func (s *Store) GetTarget(ctx context.Context, actor certctl.Actor, ref string) 
 		if err != nil {
 			return err
 		}
-		target, err = t.target(ctx, f.id)
+		if target, err = t.target(ctx, f.id); err == nil {
+			target.Test, err = t.targetTest(ctx, f.id)
+		}
 		return err
 	})
 	return target, err

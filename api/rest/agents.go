@@ -152,7 +152,7 @@ func (s *Server) agentOf(a certctl.Agent) gen.Agent {
 	return gen.Agent{
 		ID: a.ID, Name: a.Name, Team: a.Team, State: string(a.State), Reason: a.StateReason,
 		Presence: certctl.Presence(a.LastContact, s.Now()), LastContact: a.LastContact, Version: a.Version,
-		Capabilities: a.Capabilities, MachineID: a.MachineID, Session: a.Session, Labels: a.Labels,
+		Capabilities: a.Capabilities, Features: a.Features, MachineID: a.MachineID, Session: a.Session, Labels: a.Labels,
 		EnrolledAt: a.EnrolledAt, RetiredAt: a.RetiredAt,
 	}
 }

@@ -15,6 +15,7 @@ type InventoryStore interface {
 	ListTargets(ctx context.Context, actor certctl.Actor, filter certctl.TargetFilter) (certctl.Page[certctl.Target], error)
 	UpdateTarget(ctx context.Context, actor certctl.Actor, ref string, request certctl.TargetRequest) (certctl.Target, error)
 	ArchiveTarget(ctx context.Context, actor certctl.Actor, ref string) error
+	TestTarget(ctx context.Context, actor certctl.Actor, ref string) (certctl.TargetTest, error)
 	CreateIssuer(ctx context.Context, actor certctl.Actor, request certctl.IssuerRequest) (certctl.Issuer, error)
 	GetIssuer(ctx context.Context, actor certctl.Actor, ref string) (certctl.Issuer, error)
 	ListIssuers(ctx context.Context, actor certctl.Actor, filter certctl.NamedFilter) (certctl.Page[certctl.Issuer], error)
@@ -51,6 +52,25 @@ func fields(settings json.RawMessage) map[string]any {
 	return out
 }
 
+// testOf shows a test; nothing where there was none.
+func (s *Server) testOf(t certctl.TargetTest) gen.TargetTest {
+	if t.ID.IsZero() {
+		return gen.TargetTest{}
+	}
+	return gen.TargetTest{
+		ID: t.ID, State: string(t.State(s.Now())), Revision: t.Revision, RequestedAt: t.RequestedAt, NotAfter: t.NotAfter,
+		FinishedAt: t.FinishedAt, Receipt: t.Receipt, Steps: each(t.Steps, func(step certctl.TestStep) gen.TargetTestStep {
+			return gen.TargetTestStep{Step: step.Step, Subject: step.Subject, State: string(step.State), Message: step.Message, Remedy: step.Remedy}
+		}),
+	}
+}
+
+// TestTarget asks the target's agent to try it.
+func (s *Server) TestTarget(ctx context.Context, r gen.TestTargetRequestObject) (gen.TestTargetResponseObject, error) {
+	test, err := s.store.TestTarget(ctx, actorOf(ctx), r.Target)
+	return gen.TestTarget202JSONResponse(s.testOf(test)), err
+}
+
 func targetOf(t certctl.Target) gen.Target {
 	return gen.Target{
 		ID: t.ID, Name: t.Name, Team: t.Team, Agent: refOf(t.Agent), Kind: t.Kind, Settings: fields(t.Settings),
@@ -83,7 +103,9 @@ func (s *Server) CreateTarget(ctx context.Context, r gen.CreateTargetRequestObje
 // GetTarget shows one.
 func (s *Server) GetTarget(ctx context.Context, r gen.GetTargetRequestObject) (gen.GetTargetResponseObject, error) {
 	target, err := s.store.GetTarget(ctx, actorOf(ctx), r.Target)
-	return gen.GetTarget200JSONResponse(targetOf(target)), err
+	out := targetOf(target)
+	out.Test = s.testOf(target.Test)
+	return gen.GetTarget200JSONResponse(out), err
 }
 
 // ListTargets shows one page.

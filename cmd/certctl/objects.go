@@ -85,57 +85,6 @@ func (c deploymentRetryCmd) Run(s *session) error {
 	return s.change(http.MethodPost, item("/api/v1/deployments", c.Name)+"/retry", nil, waiting{})
 }
 
-type targetsCmd struct {
-	List   targetListCmd   `cmd:"" help:"List targets."`
-	Get    targetGetCmd    `cmd:"" help:"Show one."`
-	Create targetCreateCmd `cmd:"" help:"Make one."`
-	Update targetUpdateCmd `cmd:"" help:"Replace one's settings."`
-	Delete targetDeleteCmd `cmd:"" help:"Archive one that nothing is bound to."`
-}
-
-type targetListCmd struct {
-	Agent string `help:"Only on this agent." env:"-"`
-	Kind  string `help:"Only of this kind." env:"-"`
-}
-
-func (c targetListCmd) Run(s *session) error {
-	return s.list("/api/v1/targets", params("agent", c.Agent, "kind", c.Kind), 0, columns{"name", "kind", "AGENT=agent.name", "revision", "CREATED=created_at"})
-}
-
-type targetGetCmd struct{ nameArg }
-
-func (c targetGetCmd) Run(s *session) error { return s.get("/api/v1/targets", c.Name) }
-
-type targetCreateCmd struct {
-	nameArg
-	Agent   string            `help:"Agent that it lives on." required:"" env:"-"`
-	Kind    string            `help:"Kind, such as nginx." required:"" env:"-"`
-	Setting map[string]string `help:"Settings, key=value; a.b=c nests." short:"s" env:"-"`
-	ifMissing
-}
-
-func (c targetCreateCmd) Run(s *session) error {
-	if there, err := c.exists(s, "/api/v1/targets", c.Name); there || err != nil {
-		return err
-	}
-	settings, err := settingValues(c.Setting)
-	if err != nil {
-		return err
-	}
-	return s.change(http.MethodPost, "/api/v1/targets", object{"name": c.Name, "agent": c.Agent, "kind": c.Kind, "settings": settings}, waiting{})
-}
-
-type targetUpdateCmd struct {
-	nameArg
-	fileArg
-}
-
-func (c targetUpdateCmd) Run(s *session) error { return s.replace("/api/v1/targets", c.Name, c.File) }
-
-type targetDeleteCmd struct{ nameArg }
-
-func (c targetDeleteCmd) Run(s *session) error { return s.remove("/api/v1/targets", c.Name) }
-
 // Issuers, profiles and renewal policies are described by files: they have too
 // many settings for flags, and belong under version control.
 type (

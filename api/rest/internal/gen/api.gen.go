@@ -891,20 +891,24 @@ type APIKeyRequest struct {
 
 // Agent defines model for Agent.
 type Agent struct {
-	Capabilities []string          `json:"capabilities,omitempty,omitzero"`
-	EnrolledAt   time.Time         `json:"enrolled_at"`
-	ID           certctl.ID        `json:"id"`
-	Labels       map[string]string `json:"labels,omitempty,omitzero"`
-	LastContact  time.Time         `json:"last_contact,omitempty,omitzero"`
-	MachineID    string            `json:"machine_id,omitempty,omitzero"`
-	Name         string            `json:"name"`
-	Presence     string            `json:"presence"`
-	Reason       string            `json:"reason,omitempty,omitzero"`
-	RetiredAt    time.Time         `json:"retired_at,omitempty,omitzero"`
-	Session      int64             `json:"session,omitempty,omitzero"`
-	State        string            `json:"state"`
-	Team         string            `json:"team"`
-	Version      string            `json:"version,omitempty,omitzero"`
+	// Capabilities Kinds of targets that its build and its policy allow
+	Capabilities []string  `json:"capabilities,omitempty,omitzero"`
+	EnrolledAt   time.Time `json:"enrolled_at"`
+
+	// Features What it can be asked for besides, such as `test`
+	Features    []string          `json:"features,omitempty,omitzero"`
+	ID          certctl.ID        `json:"id"`
+	Labels      map[string]string `json:"labels,omitempty,omitzero"`
+	LastContact time.Time         `json:"last_contact,omitempty,omitzero"`
+	MachineID   string            `json:"machine_id,omitempty,omitzero"`
+	Name        string            `json:"name"`
+	Presence    string            `json:"presence"`
+	Reason      string            `json:"reason,omitempty,omitzero"`
+	RetiredAt   time.Time         `json:"retired_at,omitempty,omitzero"`
+	Session     int64             `json:"session,omitempty,omitzero"`
+	State       string            `json:"state"`
+	Team        string            `json:"team"`
+	Version     string            `json:"version,omitempty,omitzero"`
 }
 
 // AgentKeys defines model for AgentKeys.
@@ -1161,8 +1165,8 @@ type CertificateTest struct {
 	Outcome string `json:"outcome"`
 
 	// Steps That were begun
-	Steps []TestStep `json:"steps"`
-	Team  string     `json:"team"`
+	Steps []CertificateTestStep `json:"steps"`
+	Team  string                `json:"team"`
 
 	// Wait What it waits for now
 	Wait string `json:"wait,omitempty,omitzero"`
@@ -1171,6 +1175,14 @@ type CertificateTest struct {
 // CertificateTestItems defines model for CertificateTestItems.
 type CertificateTestItems struct {
 	Items []CertificateTest `json:"items"`
+}
+
+// CertificateTestStep defines model for CertificateTestStep.
+type CertificateTestStep struct {
+	At time.Time `json:"at"`
+
+	// Step order, prove, present, hold, spread, accept, validate, clean, finalize or download
+	Step string `json:"step"`
 }
 
 // Channel defines model for Channel.
@@ -2287,7 +2299,10 @@ type Target struct {
 	Revision  int64                  `json:"revision"`
 	Settings  map[string]interface{} `json:"settings"`
 	Team      string                 `json:"team"`
-	UpdatedAt time.Time              `json:"updated_at,omitempty,omitzero"`
+
+	// Test The newest test; absent where there was none, and in lists
+	Test      TargetTest `json:"test,omitempty,omitzero"`
+	UpdatedAt time.Time  `json:"updated_at,omitempty,omitzero"`
 }
 
 // TargetList defines model for TargetList.
@@ -2306,18 +2321,43 @@ type TargetRequest struct {
 	Team     string                 `json:"team,omitempty,omitzero"`
 }
 
+// TargetTest The newest test; absent where there was none, and in lists
+type TargetTest struct {
+	FinishedAt time.Time  `json:"finished_at,omitempty,omitzero"`
+	ID         certctl.ID `json:"id"`
+
+	// NotAfter No agent begins it afterwards
+	NotAfter time.Time `json:"not_after"`
+
+	// Receipt The agent's signed statement, as it came
+	Receipt     []byte    `json:"receipt,omitempty,omitzero"`
+	RequestedAt time.Time `json:"requested_at"`
+
+	// Revision Of the target, when the test was asked for
+	Revision int64 `json:"revision"`
+
+	// State pending, passed, failed, or expired: the agent has not answered in time
+	State string           `json:"state"`
+	Steps []TargetTestStep `json:"steps,omitempty,omitzero"`
+}
+
+// TargetTestStep defines model for TargetTestStep.
+type TargetTestStep struct {
+	Message string `json:"message"`
+	Remedy  string `json:"remedy,omitempty,omitzero"`
+
+	// State ok, fails, or skipped: it cannot be told without a change
+	State string `json:"state"`
+
+	// Step command, policy, directory, program, place, check, reload or listener
+	Step    string `json:"step"`
+	Subject string `json:"subject"`
+}
+
 // TestRequest defines model for TestRequest.
 type TestRequest struct {
 	// Issuer One of the certificate's, by name or id; default: the first
 	Issuer string `json:"issuer,omitempty,omitzero"`
-}
-
-// TestStep defines model for TestStep.
-type TestStep struct {
-	At time.Time `json:"at"`
-
-	// Step order, prove, present, hold, spread, accept, validate, clean, finalize or download
-	Step string `json:"step"`
 }
 
 // Version defines model for Version.
@@ -3403,6 +3443,9 @@ type ServerInterface interface {
 	// UpdateTarget Replace one's settings
 	// (PUT /api/v1/targets/{target})
 	UpdateTarget(w http.ResponseWriter, r *http.Request, target TargetPath)
+	// TestTarget Have its agent try everything short of the switch
+	// (POST /api/v1/targets/{target}/test)
+	TestTarget(w http.ResponseWriter, r *http.Request, target TargetPath)
 	// GetTrust Whom agents should believe
 	// (GET /api/v1/trust)
 	GetTrust(w http.ResponseWriter, r *http.Request)
@@ -7310,6 +7353,32 @@ func (siw *ServerInterfaceWrapper) UpdateTarget(w http.ResponseWriter, r *http.R
 	handler.ServeHTTP(w, r)
 }
 
+// TestTarget operation middleware
+func (siw *ServerInterfaceWrapper) TestTarget(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "target" -------------
+	var target TargetPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "target", mux.Vars(r)["target"], &target, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "target", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.TestTarget(w, r, target)
+	}))
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		handler = siw.HandlerMiddlewares[i](handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // GetTrust operation middleware
 func (siw *ServerInterfaceWrapper) GetTrust(w http.ResponseWriter, r *http.Request) {
 
@@ -7839,6 +7908,8 @@ func HandlerWithOptions(si ServerInterface, options GorillaServerOptions) http.H
 	r.HandleFunc(options.BaseURL+"/api/v1/targets/{target}", wrapper.GetTarget).Methods(http.MethodGet)
 
 	r.HandleFunc(options.BaseURL+"/api/v1/targets/{target}", wrapper.UpdateTarget).Methods(http.MethodPut)
+
+	r.HandleFunc(options.BaseURL+"/api/v1/targets/{target}/test", wrapper.TestTarget).Methods(http.MethodPost)
 
 	r.HandleFunc(options.BaseURL+"/api/v1/issuers", wrapper.ListIssuers).Methods(http.MethodGet)
 
@@ -12178,6 +12249,45 @@ func (response UpdateTargetdefaultApplicationProblemPlusJSONResponse) VisitUpdat
 	return err
 }
 
+type TestTargetRequestObject struct {
+	Target TargetPath `json:"target"`
+}
+
+type TestTargetResponseObject interface {
+	VisitTestTargetResponse(w http.ResponseWriter) error
+}
+
+type TestTarget202JSONResponse TargetTest
+
+func (response TestTarget202JSONResponse) VisitTestTargetResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type TestTargetdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response TestTargetdefaultApplicationProblemPlusJSONResponse) VisitTestTargetResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetTrustRequestObject struct {
 }
 
@@ -12984,6 +13094,9 @@ type StrictServerInterface interface {
 	// UpdateTarget Replace one's settings
 	// (PUT /api/v1/targets/{target})
 	UpdateTarget(ctx context.Context, request UpdateTargetRequestObject) (UpdateTargetResponseObject, error)
+	// TestTarget Have its agent try everything short of the switch
+	// (POST /api/v1/targets/{target}/test)
+	TestTarget(ctx context.Context, request TestTargetRequestObject) (TestTargetResponseObject, error)
 	// GetTrust Whom agents should believe
 	// (GET /api/v1/trust)
 	GetTrust(ctx context.Context, request GetTrustRequestObject) (GetTrustResponseObject, error)
@@ -15993,6 +16106,32 @@ func (sh *strictHandler) UpdateTarget(w http.ResponseWriter, r *http.Request, ta
 	}
 }
 
+// TestTarget operation middleware
+func (sh *strictHandler) TestTarget(w http.ResponseWriter, r *http.Request, target TargetPath) {
+	var request TestTargetRequestObject
+
+	request.Target = target
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.TestTarget(ctx, request.(TestTargetRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "TestTarget")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(TestTargetResponseObject); ok {
+		if err := validResponse.VisitTestTargetResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // GetTrust operation middleware
 func (sh *strictHandler) GetTrust(w http.ResponseWriter, r *http.Request) {
 	var request GetTrustRequestObject
@@ -16301,274 +16440,281 @@ func (sh *strictHandler) GetReadyz(w http.ResponseWriter, r *http.Request) {
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"7H1rc9w2suhfQc25VdncQ0vycxOpzgfFcTY+69iO7V3Xrd2UApGYIVYkwAVAjWdd/u+30A0+B3zNcMZy",
-	"ki+JPCTxaHQ3+t0fF6FMMymYMHpx/nERMxoxBX8+e0dX9v8R06HimeFSLM4X72JG5PW/WGi+0kSxW67t",
-	"78FChzFLqX3fbDK2OF9oo7hYLT59ChYvZEjx8/Zo72OmGDHlmITr3rE+BYuMKpoy4xZ5GRqpfvYNLEnE",
-	"I8LNIlhw+8u/c6Y2i2AhaGqHpPbDxlwp/fCCiZWJF+f3z84Czz4ul4ap7bleiWRD2K0FIaH2FWJirokU",
-	"rGtuGKc+91KqlJrF+SLPebTwzr1iwjz/3n8g8A3MlFET1yayHy2ChWL/zrli0eLcqJztMPFrO+zW1C9p",
-	"yohUe0zfhnnKRfnvzsX8PGYlbZC7pew59VtDDfu5AwXg1LV9o2MRxbNqEUzk6eL8H4uMichOFFi85Lf2",
-	"pVCKZcJDhJ8B8P3iX9dKsZV/WX/lIiJy6YirEzRugC7wPPITgwpjfmsPtT1r8cRSgCZcaMMoLCPhtwx+",
-	"7FpJMWR9IRFb0jwxi/MlTTQrV3ItZcKogKU8ZcrwJQ+pYbshalgNMCu61ha2C9I2l7XHMmIqBEt2hA1+",
-	"PC9ccMydYFIuZ4/pZZopmXLtw97nRpOUhjEXjHCLvkTLlF3LaENYotlXmsRURPrcXn7yhpF1TA3hhsRU",
-	"kxu20WQpVUCoiIhiWUJDuN40g4/X9ro7Ic/TLOEM3gy7eEVYW+NUcsiVlp57SrAP5iqEh5Ya7a2b0RUj",
-	"12wpVec6cLAOcD/2X5TfsyyRm/QoDNPyF5ok+I9bpviSs6j6Hf5W0v5xdU3Dm0WwWFKOP+s8Y0qzqIu1",
-	"PrN3+guecuNDE5Z28bEEPvGeGuIn/cBTu4/7Zw5d3T/LRXBh2IqpahWWLjrJBc8SJJCOFcH/Os7wifcI",
-	"n33IuGL6O8SN7YnZmmlDbpmy8h9hItL9eMRwvKvyJY8MElHD7hkOS91e0Q9ALVsrseAh65gJIi1OcUM0",
-	"U7dMA9mauECS7RUV1DeJtn6UScSUF6EZieFhx3TlwynC11SBD37fR9p7HrE0k4aJcPNXttme/Cd6wzSh",
-	"lrcxaphlcv/OLSbEVKUJ0yVJoCJRraw28D07cgcyPhjDv58vf6ImjDu4Cl/WFQpteJIAcwZuA0pN1xKX",
-	"93DcSYTyXOucqd3uVg7fznq14nJ2uVnLxew+uZU3e5n9DRdd07tHEyTQF/TaK0PcsM3/3NIkZxeEJglJ",
-	"c21I6g7Wy67tOI2pOTD35hoePtheBLByvAnOa4+pUnTjlqgN8G8fIb+x8sEGBYjQnk5NeWww8zai2lHv",
-	"wbD3nn8/kaP0XWeEgkBwlFvthdVy/JiSiyUXXMdOg+hczu1k7t1xi14SO2ZgqYOSTLEl/0DW3MSEEqMo",
-	"t7IF+b873Kz3z7xUgndn55265Ep33uP46dRtS6dGcCl6BTIu5pHJImZPR4GQVUpbEdchVU7YGiTuV8C+",
-	"Oy7aXn22fDiFLF6piKkjaPdryg0XqyuaZUre0qT+W6jxKqCRHTVTMmRaO/nF8ma825c5qgQhFSED+dYr",
-	"u76WCQ83u11LGXw767X0WjHNRNgDXaa7AJu5b72wlSLhYGiTy6X7S7BbpjqgorgIeUZ31IWz4vOZYeNG",
-	"3eXWri9pnyXIJU/YrlCBj2eFyRu48vzreR4Bq7ZCnnD6jxRWzbaKuCZCGqebd6xXFdfpnMtNpe8+u0y0",
-	"JAoewnotnHSA6or9d0RZKgURkiRSrJiCDVlRlaUd542DTb0B3jKqfALzO/bBWK4P07oLUDPFaUJEnl53",
-	"KjP/7pTfHz/0wectjOnB77f1yexKqNiQXOc0IZZpd7Fa+KprDd94L5S3XPjUx5fS9CuumrdZz0h91d4m",
-	"uR66TXLdc53keuA+qa6DCEwuLRtyxFaKRu7iKCgilYIbiZdzaXEdcyW/o2rFdnQFGPh2VprD5ezCM8vF",
-	"7DE5o2mvpGAY7cJe92ifybXpYo0d4EepcR/LwN+E4cn2jN/10U4O3+xAO++pT0mxvyJ0Lbe0DIJwQ/5E",
-	"DUmlNuTJmf66YyFWxOoGeeDzMyqmMyk0Awp+reR1wlL7ZyiFsbrZ+ccFzbLEidWnGb7x3//S6Oespvo/",
-	"ii0X54v/Oq08raf4VJ8W48KMbQ8mNWRNNVkrKVZwZyiGhmXQGI0kkSR/evPDU/Lto8d//hrg5sYFz+jr",
-	"586CkymZMWU4biVUYLi5ombseQSl8W7KNzwagVfBIqHaXFkeNmlwPNaP2w9Qe+t4VEhKA4fyhi0Xn0qO",
-	"OWFdn+oU9g80xtXlM6crujUG9aOopFWnvnwK3Ak+xZfu/EHeILL9ccD+A0YAdR/zC44mgeYZl4ao8o++",
-	"fTmS/9Q2RAV1148/RKOxLZire6lv0OQLHDCKuOVXNHldW7eTQ5tbKVCPiy2Tb8/5T7oaWygw9Vqtw2Dr",
-	"VL3gWLmLoEWYNKPXPOFbh7i13PYxMeE8VQdhtNcs0d2H1r28asNAy/YCpOGEBTpv6hUudBKpo97ve6gY",
-	"dTet5xGES0wComZauwil8gMuzJNHi23rZeBMPV6QWdnO98B5ykZQX1QxkkJSdJalmiGkjimdqPlXttET",
-	"qfQ6b9u9Hz9pUI79pwd6FBywdehdb2DNdUJ/dOYjdc1XYvjjJ4+GSPYatSU3WrWoTvDMwnKBBRyQ4xrD",
-	"0syzTJqbWCpuNqOInykl1VUoIz/Wsg+GKUGTq1wl3heWlCe5zw+smFEbep2wgChq2BU4CVgUkJTrUIol",
-	"X+WKRVYbq1TV7dGduX8a20N31SjWx6hmV3mhwIzkWkxruvLDq07GNbYgcxPKtItfGbVxG9yKgURjkEUZ",
-	"QvHAQfI3klzbtY1lYWAU8U2usxt+pWP64PETvz/5hm3QflZOS1zwkf/EtKFqquy5luqGjSAGsSjfbUzk",
-	"JY86FTQJZMnFiil7j5va1ne9PYU0V7QI/xwpwkpTRDuM/saeUxcN6piqSPsxr/tC0jkCa9y9g+P4IP0d",
-	"R5vTFpwhxsk/dSKN/5JE+8sYKb21yNJyg7O6OXrWu5usWu5pICa42mNhmitsscFCaWrv6TDS1OOLqANh",
-	"HznVjeKFQJ7cPDdotGgJqLW4woFDqEUwokhW2kHGmTU61rXbsUy7mmtLL6ZrOOzRTb3lsh93L+MmNJjd",
-	"95MgymP6tOdirDK7G1xpocdM1LYaMkjLrs9XgkXkelO/vrqYa0gFVZuuoAQX3gZucbKmt+yCUBLnIlIs",
-	"MjHhS0KvNUZLNEIQBqMQgjYhTNx+xGgELsdto+iGrGMexoTdMrWBIDTCdREQGtkNRHRDlkqmRMh1Yw/j",
-	"LopIba5ULsa4f4LFSsl1YS127z5qmxtfLQmjYQwAJvKWoX9Nilp4aLUymV8nrAVvL6ydE6kQ16LJF2Il",
-	"5bVQA4ZD/Jp4bMOK8IA/C2asf1GzYNR0ZUaLIA8H8wdtmP8AoREECJtcs0SuHdoIiTgT08TogOQiYVpD",
-	"MJMjBjil2P6nDK+Yivv2jBWPmE8ghTDKkAohLcVxA6Z2iDHFfAJKloqx/7At4PuuyIwazry+tx/lGi35",
-	"FDfENczGIjvfhTNzx4wUhGYhINc6IIXFnwoSy1wFbSbQa1oq3NXTCb6yOZRnusiFzlhYCMqFGND89YZt",
-	"qpDzRbCgyyVPOPgNnsZUrNrByJYxaQ3PXy1fZUxh9hSYt255wlbsPTdxpOhaeEULx2c87miIOQeqdvaI",
-	"i4IppZi+pBjJLIsiXMCZ6NqmSkZQ5C8J6Z0eFRHdFUj3TX8cne9aruwqE0/MxIrpWCZR49DOTu63SfFt",
-	"bLcul46eHE0CqgNqgnIE5AgYqWSSyNwMMMUaCZ6dnJ352OI69tx7P0hFMiazZAyB+USsp2/f7CYJhFq1",
-	"g14fP374ZJpMagfxiSlPm7dtSwZxnuhJKuU1CvkThC2nxXgMNru4UyKhryB0YqKZN6U8uaJRpJjWUz8e",
-	"qbDybOcJ4ModD1PnTWkPc8M2V2mXwWkOY3Sn3XgHXV2uhdc0YW+v3KUJbctVtZtklLtJsDVNrlx03Wgf",
-	"FZ9imI6pclq6z2bj4lFGak0ugKXPqp1n0WSiyRWfhJHD9vFaGnKBvEEjKq0B+BpqBlWUTcNVV9vWACOb",
-	"w4bc0rEPZEluJkliMFjvzdASHUC8IkvOkggilzYEcirYxgoNF0TkSUJYmtkhIH7tZNG+XPzcsiFsP+4P",
-	"sX98FizsRNTetC6GZQpzbcz1aP+5OplsPZZqhj35WPJESaia8Zvh+eZXkZ486py1QtGSC7cTgjq+3EGm",
-	"Hxxpm0vvOWCNJTcpKmPqCiwvRCpi32IRktF5pfm4uEgrh65QQBcRPHAYQai+sSL9CbkkIagSmIpnX8GE",
-	"M33ufAtrTMdeMYNpqnakhFkR3ymVXBG5FrUII64xlS4CctcEHCj2TbGtZQ2CYYvrN8/4bF8i+dTP8saK",
-	"w80j+hXB/CuAIpYKFWH3q/4Vk0SsNmV3dYH/FIybmKkAwF4zMNkxytDLE/IrWm71r8QKsRq/RWUXtBSC",
-	"ucP2MHQizQX5tRB2fyXankYqFdvmsbtKxKMtpEG3jjBSPJ7K8A/J4A/F0P0MfAe2PTfn75PSCz2/qJXR",
-	"1OMOaUCrOfe35fuJ2+28RGY1BE27JMZfCu9jZrkH4ZbXI8sHMx8FFy2jYRyU14XlPCcEBbNzd4O47FfF",
-	"wJSj2S1TNAEuQoW7NAj46DWJcoxetReAIqHUBhgU2wRQq4CU91PNBFT/DSfs8W3NhLWzGoT2v4Z6lZPO",
-	"ULFttcrrh1/HMmH2JuciIFIQzcUqKfLd9AVJuD0lHcs1pqK5OhNUS0x/9wjdZSmG8XdCVb7Ba72AQL4O",
-	"lRgeNjXQ2lMnkvjLNdmHGhDfyidWlxuzVkzIh0gnz1qliqaYMiAL8AUXN76xeiLOutzvLezo9q7X0OMd",
-	"82mUE1y2znKwkz2LKxYa6fPF/e3Ni8L5oA1dcbEi1dszmsZENDWkuT+06UjmspGHUgsq8vpc1pQbzMOK",
-	"qXa26HbM/6Rw6VpIUitwKxeCi1VAMqo1RmiVriQPfrPMy7GoIWt72VyzVS7GkqzF8LeGZT5odlqa1v6M",
-	"EFd8B+AGwrmQ63Fx200TUln8oI7UBfAKAAxG7LfI+HkBjZmsQ++chL5jmICrujRPJkGZ4j2Rwawce+u9",
-	"f/CtKu7Qg3vf4/wcKowRSpRco5OmjcU16+jYTAYu/JHKvdRrOWNCtQF9sJuUOilV5QmbgBV4lm/yxGsz",
-	"1MyYQg30C+kdJpgZLb3DROdKfuDOh4kLtzyLxdVRwgGtre58dvLCTaWSAmGbSAl6ckB0QsObAPIRdUBS",
-	"agxTqdQmIBHXoVSRfZawlaJpAOU/VJSbTUBkpldMcMikXLPrWMqbxVaS6IC0vaMKV5KCn9lzTYxMonMI",
-	"iACap2LjhJOUaJagrEydYrSmyt50aPFaS4V1BnYgskoRePjAR3KhcjrPCLW4y2QyGFkSLNaKG/ZKJBsk",
-	"4gnU3hq8HtG4zQH2iUp0ZA542UcdOWrfEyxyb/F0XbnVi9JQmbClITI3xfFb3NjShfCjLvXvyWBcwkEM",
-	"5VthWC274WKctaQ0e4wbr98yAnYDb1zfpSEQ2LRFXiC0crGUmKha1sNVWKShHhxj37J4jB8unAgPFwA3",
-	"PKSJ36bg8NK7P4TDhSsBJ4irElkGDxZGVTtI4IKspImZWnPNSMwo2tgBZ4brAG/js2IRE6aIevEnvk2R",
-	"k/61Nh1ZBIKtJ41kVD58lUDhG9T3W5RsF9JIG62toRjcR+HfMxq9YMY54WcQN4viQYdIjeNRkykMfrDN",
-	"BgSbJjG+ixlxDwnVGG6Xsiqy7UFwdnZm0VjR0KBDe1oKXJbQzURo3TJ1PTJPAF4tVzAoulXYMIf0VsOt",
-	"wwlwaAN7DyFw066oH+UaCiQKtmbgYlsSnSlGI13F1ToDKQaY1ZhzwVZBlbXiDbX6RMi2rrKukOl31cDN",
-	"oOntCNGhAFGIfPEVfDBrxkQjMK7yFBb+SXsKI2IxwYbs5eog2+FmArsbCE5e5gqs4xgFfgb1atw1VMmC",
-	"ioE0MCE2bysurx3QhsDuRpPUmwdchtUPB8A3rXvD7+/CQXN2CN7Zlya3g8V0UnKQvYCa4WI19N0lNKko",
-	"Hzz1o60IrS5oFVasESy2KbKViU/FbFVW8CDvLTB0FnNUn29gInNNZ8rB7XdXzHUflDr5lKCpgilBec88",
-	"I1BMqmkqctpswelBBKDEIptlexHdbPF+XxLpjz+e//RTk+H63NT/kb50lXd2MvsoIDoPYyuQPMvtlKff",
-	"MZVwUQn7f3v3tJWWfTakC3ahZel93OF6Ta3C74JXysAJbWGM9dO4ISt+y+pGALQdYAVaCKA4Ie/tl7hh",
-	"9IkGlcMUXa/oZkXfq0vCaEd1QCxG6Rbd9r/hKp0mOClBI/Ppc5ckyjEdwGLHfUjWffjkSTR417ZOxS0L",
-	"Z/GdzzMoMLCb/erG1R0YTJwv3HZHiihoFqKYVHV6Z1uWkTdM7DBd7VYZVkgbGaEwYWlqre05wIPpPm1f",
-	"laHxQswyYcxcuTJA7UoO2+IFlucv+wINZ2B3Gc57RIn9dN/GEoMyLKao+Ouu32rbffowVGv2QBe6EPnW",
-	"Dk+uOl0RVdMW39OIGjrZ9D82E77T1Vgmmg+O0V8oAVhOV7UYbR+7bLIRAfGd/gyQ5vbwZBRvoiej3kOn",
-	"qj9cLLXEmaLpVOVYhJPqRJg5pCPEvMMJRs8+ZAkVJR37RJVxcvT0EAdMQhwPih8wadEDi1pgyoSok/rW",
-	"940M6Msz2SlzpEr3GMjWajYZKvIhCoj4jvwHzpLoGRhtPWU3WOJxRv3v21cvSSYtZSosWvjk27P7X0/T",
-	"KFsrx6mqD7xLxSOfxQZZfHPtL3S3Q+iKiKaZhWOqOlDkiEXAuj3Yveq+Mnoe5zEAoT5k42S6kWAOZtrN",
-	"QWbipjjBjhX2dkWntoKVRJrQREvUmmKq0a9CiWHCxFbxsJpUwpelpW0bIXfAtOYyanEvulCildrUsuDT",
-	"CyKkYOdYZaHl45ornLhC6uFM932xvDN69C+5O6kWE3PJ4x1esTQgUc7QlFxkh0AhrntYjKHMBbcqNBeV",
-	"WSKWufJKUyDretoMsk2tqPkGQ8JgpFDmwnRE48QsmcYu7ZXUGVpaK7fQ8BenNEmYIrBy546Uhqxy7ETR",
-	"lUPJOj2NMFBA6LW8Zc6RWAIXotC8duftvG/s+eCHZVGKi5tmOFu9f0ojrhRWXMCgOKagxI8KdNXEnWj2",
-	"hkG5tG1sU/gg8plbWwsqX/XN8iOjCVYjaY7fKbBMKJ7oxvBOuyWy+XXdvROfo5z1RT/vG4JmMUj7XSZF",
-	"DsAN25yTdSyBdWMH3DH7+QnG7qkg21G7DkNyEilvGJgxne9nfJW0qcnaKhoWqxuh3PXCHZ6oW64to4QI",
-	"hjVPEnLNzomQVw7rgqKbhP0jhJaCQdn5OADbIHDVyive57XfKsjBsegeVPOoGkOA29D+XnZ+GQebQlWA",
-	"GItB/IV3n9tXQbMWxqqrE+Ofe8oO9sTsFsH+5JqGN+dkzUUk14ErK2Ph6fShoSuz7KrnYgkt8dW30s0J",
-	"iuKoh2ABO1B6E0awjKCgZ6lImHC0Pt0djlBjytuxDWWjquHGAt3H6Tu852kmldlNQD5GcmTTiNEEzOtn",
-	"PwVI2UWPr7pR+MmD+48edaUAWt3mqqsY1rsyIRjPF6U7boKybhMNQRJz3nqU6WOm2Lljf1Rb3o3cRyIv",
-	"g+/BMwVagCsTpOFnzDqyTNFhk0ch3TXj8TeTXUi1XksVbU3yYOuQfTGd2U2o7z/w4NBfn779r/sPCBfk",
-	"mmr25FFQ77ANsSVrieJpyx344NGDb74ZNbXit9SwwpS/hcOY6CxzwKS+LOeWq9AX8uqf/7PlZd7VxMWx",
-	"iuLzkur81aL5BGtpVVvXVy1JijBXiolw4w+/2ClERa7Flfb3aXof84RZhIskwx5fVOg13BVj41/qDufe",
-	"eILqTVBTC3VlWyGFR1c9dq99M066a+P3liXioc8q8IyGMV4/tWRfL/NWY2zwrlzN/KkmpdvumEkoOGl5",
-	"3INhNUhpc9gUHc0ezqboOhQrtkz4KvYll8YsvNG+3miiMB89vYQ2eznUCBkrPpZTPrUT7O0ikTc+fG+D",
-	"oUjkg3QVt7NuqOxYJq/J/ZqRHd7Iwhpn3JURFUziKCk4k3hIX5jNDPxljrwaT+flkEWEakJd0v31hlBB",
-	"kMMU5R41oWJzQi4FuXz60zMnY3+lC3HaSkgQv+Uq6MulHaIla2tLOzBUUrR2/UKTfGqcuawHkV8nPFyU",
-	"MqO/6+qU1KD/lVy8K2JmWkIM9Mz134d3rqvZPH62ibYYwcxaqpuJX/W01KpVkvW5paf2z+rLL9VMX4E3",
-	"adi8jDDH67vstVUN0MpXKdBm8EovUa+z5VovBtKrWsuJP5D0t4ikZTDfDOjrwvQaqNrCoV4knUP0rJjt",
-	"4aTPco4dexNUJFcV3aa5kbWEQvfPlIq8I3mw2XyuGuh+PCJJ5YgWqfksDyPprm4g2iH/tVFpfKgNwa4l",
-	"m3SRDO4muD8xlcnHtyrLdnfE6wiVxGsii6m+IJrRhEWFfVUKkATXdHOBXuJz1KsEJKEStOETI+Ezws1F",
-	"0S7rvHI6g4hZWj9uZR7GlX135fUOtEPx3VtdnShf0pS9KXLvp9Boksj1rjX+HvvwKmJiM++AQncUrEop",
-	"TzpiqjL/77ni/gdrnkRhq0lTXU/dBrh0tq79M4aFbAfF+iOv2+K4yy6sTenFDOkMvF6/eVgVljlUYard",
-	"qs1MTHljIuqoywbZ7FhalRKjIKwDFTywf+P+XfO0JCJy6VV72e3YWPrpyXc9BWmM2owoSOONdoEVl0mp",
-	"skheQnBw5EQ3LMMKHCl2h9gnMLxeeGBKoD83SVcKQEeCoDflzuFxcVK19YxOt6tTyhwiWoPyDielvSpi",
-	"Ktrx29CNcILTwPWr/DToGh1Ock2k3jFC96BMor/e3ATX/9jqBOMbXab0ZpdSdJ4IG77ifkVnsG2QZYLo",
-	"TrbCSZTbD+sNgzzq27QWB51cYMeM38nJu32V+7BGtsOpYHqebxkAUbCbWm8DdyqDLAhoeZZkX+QKu+f5",
-	"VkFYvZylK3ykaIaKFQCwlmeV5G/vnjI6aipzqtVy8kbwfYYSlH0E2YP0qj/2agQG2iH6Wn+6U9z/LutA",
-	"p9kusdcJFd9Tj0oXte+ciJqBdnNdsQVjhAk3eumKKj/tWvQPXc1VvQvf1+43pr7hNDGxHgAiFSk33n+Q",
-	"zvNazBrgbr0w6vFdTs4am9rfqO0+9ZUZvvGEdiYJQfcjoXW5uMtx2bwHwHtZrLQXJOhb9ft0t1dVljcN",
-	"iMoTFpCQ0oC40rcBiY3J7AladTmYA0HeufIw2FMaTHm1cgIWd55eEm40S5Ze1eGmy6qbsmgzIrkNoODA",
-	"2Zcn9lpxEfKMeqqjRlzT6+QwlaemB34omUw1uHeYs3tCI4rCnDBXL7jmuBYq2B/waijmGNf7yI8B9u+O",
-	"LiR13Nw6ocJOfcsZRixJ6OkIqcA0SkGmo3nE3S8rJsw9hhn5/g4MNWPXLn1RSmDsWN6hDFkuzOiaqVuO",
-	"dqSiAaZGKdY9+GXG4qBHBu/B4vf66avss92OPPGpXm+NRYBzwsUtTXgUWNn4ailzEQUklGKZ8NAEJGKC",
-	"syggK6j0kgt6SzlgTkAUNewKaqDYFyBLV9DEb4kzTYNpSwyekEtZZRH7IoOENlSEXZmmHezfk/ZcLwbQ",
-	"bSaCH4bYC35fbxpnT6Pj/IoQVp87i3ZYnHczjdYwoeXQOfO6wgxmKt+wzVVuL0Q/NUFBN3VFc4yGg/yD",
-	"8l8yYlear4r6ndCRJ1PSsBDW0U9Uj3ZuammXTJOVVNzEqX/Z0HD/Xvbg8ZOi+/697OE3j7Ah/70HZ4++",
-	"cX8+PPvzA/fno7Nv4e3owePH978dWP0Tzx21Gyezn12VtY57jYClYwYs/VeK3crKGO8Tj3Jdxm/P54jb",
-	"xb5i+ZEz6E4qUOSL1Gyefm1wP1Y3INxDpfPIMEjwh5RgYIZ9vOhdbOc3wUL+4A2fkzfsTOeFxjE7bUNk",
-	"YlFhvFWjRMl0PAtL6Yer+va2RQ6Zq3BMvRI7bWu88mvfHt44o8bE6nhyaTArN6Ubq3WDNT6AANckgUQu",
-	"HoKncgW9xrZK1o0vPHc/GhE+4wo67VADbyur3A3UXbXuDaPRXCWnd/HCL3li2raluTp6dxfe6mxePWPw",
-	"W8/1PBA7gGfSE1PJr3qC+0IpdJ527G/HKj71Wu1/HHuhN6nOqMfOmF2VzNXJuxkGWTuiGgYEdVzpxrQ5",
-	"xDnHRw4nzeEEOwpzRbE5j/Psr9BMVi6LloGYzksjQq9lbgKS8BtGdF70E2x2rIU6OiZGiczb+nSgP+JZ",
-	"V7fA7cjLb8/G3B0Hz9ItQNFRpqAFPaobro6ySLt9Wn+CHTWrf5/U/r5qFd8pQk0OFPV50HTTN5DQ0pNP",
-	"tntg+djydT0VX94wbH65G5VVdchbSXE0RSdXdAGHz5fOnbFb65A3lgltMau9roZONusHkmDr3SA0IdRl",
-	"MGokpEJIV/OoCGplIsIGCRg7ckG0oZa7uVJVWAYmGKzL9alr1670SQflo2sKyjvLZas0AhQw/PbPf374",
-	"dRkbd82WUrGitsI1dEiwcvd25wZLHOXlvB36ACF7E3ObWVXV6KorIGAoVlAxCN0RYByWiqzxYMqAY0hq",
-	"802Oyfbe/bwvytngO4QmUG5M5klUFpmYUNoGi+/0z/T0ErYBxm97YGsqoE6BKlP+yo4a46bF0jRXTETj",
-	"hSn3DdSDm5Cp3IWmrxMqfLEBmwn2KRca4ZFollOrotQjFnzjTdKui1rh29b6voCLzh5xL7C3tVwSTE0k",
-	"Ty+L6oEyZYQLIy1/CRlJGRXrmCeju8HVLAqeXUPg145Z6c4wgEM4kNT2H+BR107qlx5cKUtftGP0mTJX",
-	"yKW6G2APyBfb26a5kVewUr85qZpwaJ7dfB/2fr9aFyX2h7tEYEOf2qdAqeNx/z287y37NtGIGim+9KcJ",
-	"LilPJBhOi7po268oGm5VTp/a5WZaBOqMoPoXN1sF37bWfnbyYGD1u1bkP5b3Y9ijUaOeEiqDtD2Pfltn",
-	"FodUc2vz7KjtHoNxlXppV1DHeD42K0/yCDnrsp9M0fHUmXlduwIWFWVxabKm4xvpV+Tar9DvzOd8zVw1",
-	"iUAihDKSxfrJkicMa7WiGOfqmF5YIY5y1VC5Ct8OPoJrM5PKeB0124x123ieSLEiVBT11NJcW9meRHIt",
-	"Chm/FfH4lYaKl6DMG3rDsM3bhR0klrnqUhC9yDMXX28zbA8eSRVxQdWGFHJGgUegVx0ai6oroCS9s5Oz",
-	"x8GXcyOMt5EgC1TsliOz2WoB4q2iCMdwTlLEKMEuSJwrtTnHLDSLg66Ub1H3TWb2VO2L0NznvPEjFPlD",
-	"rbYrOjc4fvHLSeV/9qkUO9zR01P4bZo1u8zccAdai/+uVj6MILPkbbRwbvcEjjdMy+R2x6CDPdottRZY",
-	"G8m/yrrLe9/48GMkke1EI4fqxahkksjcdARvl2k3rLChpHiXjUjm7KwMXOazNCcsONqfChNgbcavA+Ic",
-	"wCwKiIb6uKEUS65S+wMmuGLko84zKwO4yrlUhCzpSH6dv3/kyGyyFoJXXR1b7VgQhLVOuyPTUCuSmEdd",
-	"KAnskLrCrbxhBzdF12uBF86oXOiMhdD6sx7D3Pj1hm2eyjRTMuUaejktlzzhAJSnZZ19nWdMaYatBUJL",
-	"jvb5q+UriEjGE84Uv+UJW7H33MRQ9tsrrDZKa9SJBKXQ86IqeZWVLdgaS7OV7XgvCFw71btCroPmu9gh",
-	"mAuScCs6CNl4+YRcFv117UBgmm8AIiiEYvuk2r2lw6rBeg2mTo+y4DPubvTXDNtGD5kk1zS82Q1BwObn",
-	"S9LRkhiJsrvTSNz2vRn8FZ5tJ/vU5fxBLOwtnm1XU9c1oNSgmTJBFwAdm29dkcdJtB5onxQxGlkcPHRH",
-	"49bBuXbbSqaEkiyhYszp9fpSwAWUGDboCPMUdTWcdcW8Z5gS0JEw68jYMteieOEtq6o+jOPyiCBF7oGH",
-	"0yvvrf2muqR1ofWO64LS1ZfBpRVWoYylmw0sBUJCkIKXWPvKgm0962udExd9Zqkq5ZCoPyO9OZLKheBi",
-	"FRBtZJaxiPzpemNxjCktxdeBQxL4FRPgvrYCTZolbJTk0l2jzKDQ1VzN35Hh6KpqiWYJxtqCxxIsLd7t",
-	"7SIIQcf5Tt5WcNpcRNDMfRMgAd73zl9a0jp8pXbEwnSxJLeNfdqzg95VFZ5MIYX3dhseOljHm3GRCQAc",
-	"OJAazhVbqvG8X7r59Szym2P9BxTemrxjBjVsgkg3umNgU7juywd1+9k1QMvV+Zloh6JlxfXtDC++Eiwi",
-	"15sx11NIBVWeQcC2UJiL8MawmHhBKIlzESkWmbhtrpzUsrp1yhO3X5cAmgv/buNabVURasj8kaLsBiK6",
-	"QSYi5NovKfXLEmpzpXIxrpDdSsk1loQv330UbN8jjIYxABgMwmiOKyW7Ra+p834HrFsm3qjmFxkpA3W0",
-	"EHmOQWnXG08U09EbdjzwlSyuNXhzMH/QhvkPIO44KeiaJXLt0KYQGOyVC0VaoJV71UkQT6kpMk3F/TlC",
-	"nEZEMzWlxC7/BW6Ia5gNgw0v0HNkZy0IjUDhPh0QakgqIewIhLdgks9i93YdaN3oLEj5zdmx2msECxMr",
-	"pu2V03JJ3G/j2NsYZIqlQxSHbHCGAHMnfCfGmczczRuMduecnJ356N2JHC2El4pkTGYJ2zUOribnbAcY",
-	"ScH8tjFHJB5NAIpWQvwYNpSH/l72nw5cUhBK0Nh+AVKbNjxJSMzq2ca1mdrG+DrBoZ/KI8KXxTbPC2cW",
-	"rAjKZjIFBh28SdYQ9rZhxjt3xkSr32Rd6L/hVqj3NU0AGkSGrzCWrt3MrLMKHey2mrnaZICnUYK+WoBP",
-	"eql62k/LHnorU4acUlOOlqWAaBQ9IFScCvIMM+HIDducLDoln0EZ5Vpi5HC7XGUj2vzMzwEjmVIupvdC",
-	"aDT0H5lv3O4v8KinisfEzgxI2+Oqnk2pochXgppcsQHw+gPi9+iL746lBeeqwwovMv0W7vjra/Wh8bsy",
-	"BHv3Cr27WKr2Ld5y4C7b08rlzd6e5yCBUEVlYkSVctGN+ncDLg/EljnUZYd3h9OWcYLjKpe7Mam73Y3v",
-	"8/dE8Wczd6GzFxeY3hETunS5V6KIDWuGKUEKsKilrzg597yyB0zV/j51bOitYZmv5uOUfEQcwRMUE2Ad",
-	"Mfs/hn5gK7gHRGeK0SggNAxZZgICSdbUsICEVnMPyJILmnDsLxvJtUgkHXbNwkKCRQfT+Xvlx/F33NuM",
-	"q3U7tTZuTHl3qscud16t78SVjumDx0/uXnnbRpEAf9m06TFC9pOpVpTxcUU9lXSzXGVSs+5ik5POr+jP",
-	"OtIHPkmGqPwwfb0Od8o67gkRyW54NyYOV9ItQyc8mN049TrWDAoZjt5nidIqeMfu4VluhDlkns7FzCb0",
-	"uNDQiZ32lL9vOxa4kBkT+pykXOSGYbRtRDf35PJeKoWJCf7X/bRm7MajAdXut2+9TmZFPbHOD7p0p6v/",
-	"SJ8F+/nly0u4ey/I39497bKvPRkslwLwqK1qG9DYMi+3V89be7au9TWjyhu4IMjl6+cElTLABbB149vl",
-	"2LEx2eLTJ1ChfRmTYD0OMJI4KAK5AzS2bGrdops50thZEnqbnPxT/FNckoyamGRU0ZQZMKBQA0ADtzJu",
-	"0IVYc6MrUcZowqMT8o6nGDb+T2FhDEmaDx8+/Pbri7J2CUaVG/bBEJ2HMaGa/PrtWfSrHebXh0/iX08I",
-	"VKRzwzifO8Gid9rlfT56/OevT4glOl1klZGMrhg0dUkSuSa/1kjm15N/2hNLeMgEcnsUdheXGQ1jdu/B",
-	"yZmrwYxw1uenp+v1+oTC4xOpVqfuW3364vnTZy/fPoNvqnp2wPhCY3ldGVayuH9yhi9ZGqEZX5wvHp6c",
-	"nTxcgAE5BqQ4pRk/vb1/WsX9OnVbFuFKzyPIqdPmEl+xH7vT0Yvzf/hZSvXK6VPkGp+CwTchcW/Mi7AS",
-	"MHD9POb11yAjhuNefmG1nVFvvmM0/Xnx6RdLnTqTwvUoenB25vqDmsL6lmEPTy7F6b/c1Yk8d7Baud0o",
-	"sHagvHY5Hotx6DVzxmr/aOXyTsu4Dih7kKbgIoTDJbQ4XUOtMvWPIhL8F/tuE0tOsXImXDdSe4JGXdto",
-	"Dd4k0Cz+Jbkg0O+sSN2+ltHmhLyLGdGWhvGZZRM3bKPJirkABfsMM6EJXVEuTsrangVqPoPFXDp1y8WH",
-	"fudMi7OcAs5QKGifmvzYteZsocD9mSdnkQ8D3seSbGQODM2Cbh3LFMssJ5zd7oEa7vJYnP/jlzqifMeA",
-	"11FRNZsaRhZ79PfgePvZS9kk7k6wmCMQd7ON38EJvCJBL5UHJS03jwaLNlVdAg9DYlsdAo9MZVt9Pz3H",
-	"YXkVwC8gOpZry8agrVs4xxH9RG8YobVDmkxcpx959Al5ccLQhtA8SQyurp/kNCp7/r2PHh5ts//vrfi7",
-	"P0hwvTsA5SP8/1Mnt/kLM8V1MQ0C8NVrauIj3PpdGIicdw7o0oigP3E8SE9rrTj97OISX/gDvi8Y1Bzh",
-	"03D2tFWabqx8VTrRCqsvDFcFHUGPvxPy6P6ZK2NTvgIxVMZy2W3R6iVbA6yeNoqx7XCmJeuY/+ao/Nyj",
-	"roz5sKgOFA8u/Q26QJmYbQjWP5tdGnvJ1uQ616RZKm83XDste0f6ybrAhJeubs4+OHCg88CleU7iLV+5",
-	"u3rNTcwFoc5aNPuJXCKdQRNXvppI+QrzLLvPwCViIkW6iv57s9j5CbKVL3pkqjwKb39Li2BUl5WKLX6n",
-	"nrflun3HbZ/vfZEOqzo/QF7UiBerlK/oNyEAWfgSF4m5kjIaOr+M3ytKVXUbyV4//yvWbvrsKmzZ4uXQ",
-	"RirY8nGUWGeobpBaGDI9rMHiKg+kvuLgn0l3xckHFNcbtjmY2trSIorz8JDOSB21PKsvQkEd3v51ntyc",
-	"1v0e3Vwfj/Fp/d3DoOx3eXLzme5onFpbyHuw9ZVgRMFTkjEFwdUB4cLV+pzh8s6vU25Inlkx7X5wdnbW",
-	"cEnVjrLx8/aBoj+r+yhxm/DOZEyOWJpJw0S4sYRwKFGtWuFnwoQyKc1n26bGlQm9ZkXu3kUt79OiwoOz",
-	"B8dYy7sqih8dkrgcHTi/JoZdYHIFSIKu+7GRi2ARQ5lvAN2LWokS31Lcq6fle24tc3CpWtoUpkXWkj+X",
-	"XER1xHd7bSF9jRzumaKbg99AAQBDlLLQcPVuCdWEL6FTMlNQgjzlxjRPlaQ0YtuWiHdMm5ds/bQR3nEI",
-	"kqjNMIkmHhxiBe+Y7sRHewJ3ALveqY3lo5A3hTWmIImsSO8V0sCJFgkWg5x1C8lOP9r/9Rpz2xCbym3t",
-	"R4e3Ok451xluuViuMdEaITIJ8v0qTks4+ex6zlss/z7iTWzj+/PoEINxYQAQyD1zbMFLmrIpQQjDLz7D",
-	"JgzfYcDbGLAyqsJRBoRLFcb89tBGgRraHUfXHCcVBl02eghaKGrzoFQQyhRvvBPyUtbu4pW09/GDDx/s",
-	"S4nUZvsC3NIL7qpMuesFev8QK/AhyRsWWlUiuoCgMVfajCpWlaJoXqvP3tHV0JUK73wKPs8V7BQaSprB",
-	"r9M4/ilPoWZqpzbzHJ4fXgDDee426nxhCPKO3kCAYgNDkPOwD1wbPR1bPtb+1WvQcXfDPoyr9m2XlOax",
-	"8RSX0sVWUWFt6AbiNaE00P7gdTO17EBb18QI6fUQoDk7FnG8a+Ya7Uojnw4S2rB9aRc94FsUTrlmRaVL",
-	"TJBAh/kadWaol2ehSbnQrii1viAJnH9RJdMVHbK6z4YZUnWSqZeR2r7i/wZJlbOiwwiRePkTQOII4gC2",
-	"3T+2l34E0mLpxjuCvFhIsh99R3Hl0+taU5cOCyUXkUt0nYfzHMBEiZv4TPbJL4blPcc7DhJisNh3CqUj",
-	"i8OdBZFOP+J4vRf+38T1jFg1Vv0e+/Yblspb9sc9iYqDkVkhHYH11WC9kn3xBTJTTzKsATdC7HkaY82I",
-	"g+PKezrOovQjZLhOdpt/uJex9F5RCKlClnY61xZKvH72U1ArxWtl0kdn3/bM5JKS/nsaYlZYsB0jxW6Z",
-	"ognB3F594RKrZnGTvrAbo9jDg4siQFGwNdOGVFWv90M5rbqvOVSQn759c2dvuadv33wmb8Mr9Kr62RRI",
-	"tM6Wb7CetL4DPoe3TEQoUr99U6HTB0PCTZjszb2wA086mA5Xw43va58cgY1NtqEf8rar9n5wq2wNzNDe",
-	"eH8RGZpmYm6+95yf4fMvRkV/VjUB7aJpVn9l7yNxdQ05dDt2/j5IAWZR4FLSoBZeljGBPZL2PTLUssdS",
-	"5it8+/dGlLDtg9MjAteRYuCqwxnD0mxvk+IplMvrvtJf28e/KcuZM0JUtRLmEO6BFDl0M4uakv7e56PY",
-	"MuGr2NQosYVm+kY7w9dXmkRcsdBItQnI9y/foiyhtF1XQLAEY2xMdu/sPhb20YSCCBqQTCpDvjmzWMaN",
-	"JjSKFNOaaVcv3E5w+fr5V7oIxT4hP0BhVakZWccSCkxCdAKwKZ37LG+vi818MRhVrrg7dKos6D6DBC/l",
-	"DbFjoiSooaPumicJSdyTqlXFBqG8L34p17i9Lz4e35j/zA6RE9FsQ//JSfkHEuorQQmL1HTwnLqkO58J",
-	"qt6uBHRacICnUs2AE65VZxdCiHaE2OHN58dxqjc69B8YeeBW78UbJ4LN4agRbE2EXM+CGfZOKvsr+qUG",
-	"fMG1xrvD3GLotM/mnavVebAjKJsblkJI9g3bzKI6gEfNtR51ob6RRDlS5oZEch5RRTGdp/15dXn6hzDZ",
-	"d1Z/kVC1G/p/USxlvf+p9EfPY9jyl3G5T46gn49bN4rRdcmCtSZJ85VlSBKSC0xtjsqWO3tjhevw1oMX",
-	"Mkm+o+HNF4EZrX51v0Wx7y8S6/sbSaggjKqEMwWC3764YFw5XH985V8kw/Yd2Ltjg+YHT19umlplMYxp",
-	"kjCxgjpykat2FRRuCfi9SEIATfOEvI95gjHtKhc6QDN40UbZBXf6ExW+BNSslxw+MFp+uQkNpckA2qNY",
-	"xffy6U/PXPfsryCSbGUxpjRuzIHyo22b75iew99wxJyHTrZ06ZrPGDaHUbpsCwfgLO2TzuNYFLne66DK",
-	"+27kWf29uh/vniX6YA7xnUSZg5utyzaIU3xIMRXCVcHvPu/ipd9H/Tq33SMlY1SwLU+r+Gko9d8t9FAZ",
-	"gzj654pYd3vzHEBREeDz36m4kjaxVcfnIbTTj+6vUdHl5QFPpDv8bkJU+UyVA2oh4xdl2nBM0X96zZgg",
-	"RiaRlTQjrkPqcg68iN8ZX3UYmJwdA3PByDiX7cIXDd7gHLkHgC4WezYY3g22c7TDm90A5fpL23O0crdr",
-	"poLp93nC9A58ZUu/9Chyh6GhBzPWPHPySk/Ah2i8s79wzVyY8ZJQELAvXIHBahaoM6OhezYozetmrWD/",
-	"AUWMRvcSZsxQdMf3jEYv3HsHF7QOGzlVbOTgItR7qW7cWVAgH0I1j+ossYRzz7EMVu/5Hi+ramN3voSP",
-	"W3HTyzAaFqeQzNPro7bPvyB4vFMQzwWl1kdBZFys5F4BkvMrR9VyxjcRqCnic5cFmFBr4PBa3RHjOUGx",
-	"ixqoUSBc/dcujCtI0KheCjRqU+1pJgI8hM1+2Fw/E30Dcbe87p3wZreDxP3sdie6hs/Gt/yA3kyjamy4",
-	"FdmTG0N7K8VWY4n6Fciz4+pt2DWMLuNxGRo5rjDJWy7GVeuEAsSjao2AXfSOsB+HFRq7GBn2wSAK3tNG",
-	"ueaMExJrEDUv0Dd0CT0BydaYhGL+rvsXiElgJMZc3Y0r7BVCKxJwgVscuwdj3wMsm8NgTfOIG5LIFXSL",
-	"biypRqeOHD0keqoqI08nqb5x73zRcjNu4ji3EwK1o8R2eRj95kdc7+JQwQd28M9kfMTJByqP1mB3sAqk",
-	"28cERX2hz1CuJ9HP6Uf8Y0SZ0vJgpxETfnZ8o6ML3BiH0jX4LBVj/xmoCfaDe2cLFm18kJpVFRKgPQHV",
-	"ZM2SBHqGL84X/84Z+FFdhzQKT7ZY/rWUCaPC7vDLYl4IqIMzL3ceCOpYJpGV9+zFsuYA0LLSI0bf3ctk",
-	"wkPOhpkZDnwgZoaDfyZm5nZ2px0p37EV1PFBkgyKQ00o2hZ6TnWbnk8/4h+9jO6ZiMoT76Xsl2VP6YKQ",
-	"M8vgSjpe1vGmOtA6aU/rOn1MzvlMtD0I/RBe5VRFfcnvf4EXDshmcIKOGxmXN0cELzMxRISivZ+sKTf2",
-	"kueu5B3G9EIojZGSpHkYE8XuuRqhEE4VssG6s7DcU8USRnVvwCi8cBzQusl8EP5RrklKxQYbGdprLsoZ",
-	"qNvzNBWqFfJdycKoy00l8awcBPqhikFM/bf6c/fO7yOeAXd7HL2Cl5AtTqn4ZegCxlUeqvgeDP6ZLmC3",
-	"sy8vkqE6um36Ov2If4wJYyiPdqKJEj77rEEMHXjcdf0dZKNnR0DEQwcmNJhAd1zCXPC7EwzkWOd2pJiE",
-	"qXxhVKb7F00wswP+Ut8UbZtczP5koI/LCfsD7B6wo/uoKxfMC/56cEi/xPmy8ebdkTuDsTE/46q713ZZ",
-	"eKAP2xqxmu/wsSbgLHExPqD/GJlE3eH33migBsaMjTtpREN9KZEn0KOhiMxZ8VsmSJ4RZG0YBdpqnTEm",
-	"+PMAkDg7atDakaI/ezFuZHTPF4V1EL1nUQ65+BbiDYJJZkzQjJ9saJr0WbheZUxcvn4+zRBTDDrBwwsR",
-	"EjLM94uP6Ojn+i7muhp9OBxqRG2qXQtSzX+zwUoOF//0gt+yO2LYOU41LLDryOJ4S1TBHzxoUt5qnSSk",
-	"otkiBs+OWDByRq7tiopB4aftwmIDsD0NqQhZ0tNrEZ7/jsGMAGhdjz6oZkUr2X7m9rp67YuOMCn3cRym",
-	"kdXBNrGtbbnUA1mEy/E/k1G42t+XZxf2tYKtzvr0Y/k3XANlRwqfxa9+zNMIq/zyoHa/+izHb/LQiyR1",
-	"W0hWvThXowYlE6YhZi/iml4nwwggoQ3NACN1L/0+PG9uu8fitiVsi3MqfxrmtvDiwXgtjP7ZOC3u7cvj",
-	"s7Xj8xCa5bPw1xgXXHXAU7ksfHdXnHANhO7SLw6017NjYOShbURNjtDtiZsPhneDnRzt8I7vjfNziTKQ",
-	"K6GiTxkv6iTa1wZC4X6Ua7KkilDLATvCWiO60Y241nL3354Fi5R+4GmeQhwcBsK5f5ZhcFwYtgIFMfi4",
-	"Vaox2WBXBK6JwfQB3xLco+74u7btrX8mXvjKfHOVD/edzRX54pok9JolAblhm/+5pUnOLoh2PUzSXBuo",
-	"DLaErE7feuDjxnI4lCZqruvhg+11weFgHaPz2mOqFN14oxLnL9WZ0E6zOWDxDLXDeZon2COSFQU6NTGS",
-	"hDIdHwW59bQ/MwU3V7z7+xB867veHCujBeutZhWkdw4Gbyx/ccBiuMUcny3Ppb7PL09Ankanpx/hr80Y",
-	"ebmNAROlIPjsrgjNXvQfkgcOsfGz4yHuoeVoP0vplqdnButdYkdHPtXjC9hDXOZWjokAelN77w4IAZPL",
-	"PpTxQh7pFQRXbbAurE8uLZ5VeMCEFfz/sVhTbjDQzWE13DYa/dKhFEuuUvhpSXkCfwhprnSeZVLhu+gN",
-	"s89+GZNNczZrfewjxR7VkMd1n2JFVxJtqKhnRZQVPLuwdIoPsZp3OAOSFcWyv9Kd2VI86s2UWkqVUrM4",
-	"X+Q5vPl5TrOL86jaGzO6KH2pLq6ZdsqEKRoEbTeU7DjpIiumlxkVL92pSMR5OYvKhUDOoo3MMpRiaeKY",
-	"hkwzKwB+XgaCp3Ac/Silumzs3gxarDpTmJhxRdb0tqk+VXlWA2oTvjg95uBIzWZweZ9LuHHA6bFwXJSl",
-	"2rkm12yVA6OZVeHrXsR3MN/nV/QKcayWDoh59USzhIVQh2/JRaTJ9YZQEjEaJVwMZ1sWvw6GJ+2MxQeO",
-	"nBlAIFU83t9KFss1XExglIyd1ZfRMAbWQLieBuyxssbvHe4uGxuEgJWUUVFBV2NcFIvISjJNGjLAGPCP",
-	"ywn53YP/R4qWE7KCpkBVVUmUHohUUMm4FCGmHIEdo6ePt5HZH+CXCaJ/LgxPXPNdRN09KMFAtcJ+Yfid",
-	"e+cOyMLjKyb+lYvorpRWRAAeR4w15WEVB1/8MiSd4ioPZM3HwT+TGd/t7Muz31dHt02ypx/xjzHW+vJo",
-	"pxEwfnZXzPR1PO6STQ+y0bMjIOKh7fENJtBthp8LfneCgRzr3I5vcffzBZXr7q7cUBEejRrwYpneFBDN",
-	"V4JFVl00MSPLhDFDbtjGqZXQMA1r+WRcCBadkEuBP1cyIIVGbNA4DTt/l0BZMhPGTEPl+FusGSSFcHqq",
-	"cR0wQiqENOSWKb7cFM3ZWOj6iNv1UZMrBp3MGfV0X7OkD9s/IBJAylRfwV4Hx4Nlpb2PZVqch46hxNI1",
-	"Szi7bYQer7YL+Y1qWrV7p6r5xby3THGa/HxAP81voZ/VD1xUDTgt+WoA26AFvPh10NLz99Kkfrd0rmJd",
-	"HXRYeAIOcpGOAOlpGFMuTjKWjgDu0xgr7h8awh/uZSy9B5GZ0xJtXz/7KcB+7pjBP0PDeKNxQNeEk4uJ",
-	"8B3XQnhv7P2jY/A8hWfHENA6ljTlnfTyPpaX6fPF50ol+n8yn6VAhkR/nRWurlkixUoTI7vyhmJGExP3",
-	"sZAf8Y0DQsXN4AHJcytBMn0AIQdrSwKgMiUtQKAmuu7Lw0dY/WcYWP/5bUHrMuEU+lkW2NIDIwvEXgi9",
-	"gBd+t/BJmVE81H0Q+sm9Mggj6DWQJfZqm3bbFjPsz21eK5laUso1Sctld25eMYr3nFd5fC21WSn29ucX",
-	"AcHNwN0t14IkXBsmmNIkYiGP2AWh5Dp3Bai50wy5dgXgqX1tpWjEIhjBHjoWvKE3qDpevn5OZA5RHZqp",
-	"Wx4yr7b3BtZ74GYDmw5UDTHY/vHZw2NNJ6Q5GKdF/RugzQZR5D/9uTLwxh+nMgvHUg7F/QfSHOLj4ppR",
-	"xZQdzQqvcJhO3M1VsjhfnIJQ68b66BP9nEmBfeBgR3HxQ43WyNtBSFCGJzfQOn3FsE++le2rAVxZie1P",
-	"XzB6W1Sqb01ayojbX1VNnEUZjgOzV46PItWq1tpoe5ynrvm/XGLR5vo+axWq3Vil82x7oJcyYrVZnf1l",
-	"+73vKUuL8ERtpAL/HBHNr4tNeNZbWs0wIadaLqG5iaXihtdHKurxbY8Eh51SK4K6LvfVV2WunO8zJkqv",
-	"o2Dr+mdbEcDbn1clQgACls3fsE0dcCj7+iaWJOIRuDir113DCv/rXGMFNQgNrOFyUdnKj8dZQs1SqpRw",
-	"o1lSR+GK8j798un/BwAA//8=",
+	"7H1rk9s2suhfQencqmzuoWfGz01m6nyYOM7GZx3bsSfrurWbGkNkS8QOCXABcGTF5f9+Cw3wJYEviZLH",
+	"Sb4kY5HEo9Hd6Hd/nIUizQQHrtXs/OMsBhqBxD+fXdGl+X8EKpQs00zw2fnsKgYi5v+GUH+liIRbpszv",
+	"wUyFMaTUvK/XGczOZ0pLxpezT5+C2QsRUvv55mjvYpBAdDkmYapzrE/BLKOSpqDdIi9DLeTPvoEFiVhE",
+	"mJ4FM2Z++U8Ocj0LZpymZkhqPmzMldIPL4AvdTw7v392Fnj2cbnQILfnesWTNYFbA0JCzStEx0wRwaFt",
+	"bhynPvdCyJTq2fksz1k08869BK6ff+8/EPwGZ8qojmsTmY9mwUzCf3ImIZqda5nDDhO/NsNuTf2SpkCE",
+	"3GP6TZinjJf/bl3Mz0NWsglyt5Q9p36rqYafW1AAT12ZN1oWUTyrFgE8T2fn/5xlwCMzUWDwkt2al0LB",
+	"FwkLLfw0gu9X/7qWEpb+Zf2d8YiIhSOuVtC4AdrA88hPDDKM2a051M1ZiyeGAhRhXGmguIyE3QL+2LaS",
+	"Ysj6QiJY0DzRs/MFTRSUK5kLkQDluJSnIDVbsJBq2A1Rw2qASdG1trBdkLa5rD2WEVPOIdkRNvbjaeFi",
+	"x9wJJuVy9phepJkUKVM+7H2uFUlpGDMOhBn0JUqkMBfRmkCi4CtFYsojdW4uP3EDZBVTTZgmMVXkBtaK",
+	"LIQMCOURkZAlNMTrTQF+vDLX3Ql5nmYJA3wzbOMVYW2NY8khl0p47ikOH/R1iA8NNZpbN6NLIHNYCNm6",
+	"DjtYC7gf+y/K7yFLxDo9CsM0/IUmif3HLUi2YBBVv+PfUpg/ruc0vJkFswVl9meVZyAVRG2s9Zm501+w",
+	"lGkfmkDaxscS/MR7ahY/6QeWmn3cP3Po6v5ZLoJxDUuQ1SoMXbSSiz1LlEBaVoT/aznDJ94jfPYhYxLU",
+	"dxY3tieGFShNbkEa+Y8Aj1Q3HoEd77p8ySODRFTDPc1wqdsr+gGpZWslBjxkFQMnwuAU00SBvAWFZKvj",
+	"Akm2V1RQ3yja+lEkEUgvQgOJ8WHLdOXDMcLXWIEPf99H2nseQZoJDTxc/x3W25P/RG9AEWp4G1ANhsn9",
+	"JzeYEFOZJqBKkrCKRLWy2sD3zMgtyPhgCP9+vviJ6jBu4SpsUVcolGZJgswZuQ0qNW1LXNyz444ilOdK",
+	"5SB3u1sZfjvp1WqXs8vNWi5m98mNvNnJ7G8Yb5vePRohgb6gc68McQPr/7mlSQ4XhCYJSXOlSeoO1suu",
+	"zTiNqRky9+YaHj7YXgSycnsTnNceUynp2i1RaeTfPkJ+Y+SDtRUgQnM6NeWxwcw3EdWMeg+Hvff8+5Ec",
+	"pes6IxQFgqPcai+MluPHlJwvGGcqdhpE63JuR3Pvllv0kpgxA0MdlGQSFuwDWTEdE0q0pMzIFuT/7nCz",
+	"3j/zUom9O1vv1AWTqvUet5+O3bZwagQTvFMgY3wamSwCczoShaxS2oqYCql0wlYvcb9C9t1y0Xbqs+XD",
+	"MWTxSkYgj6DdryjTjC+vaZZJcUuT+m+hslcBjcyomRQhKOXkF8Ob7d2+yK1KEFIeAsq3Xtn1tUhYuN7t",
+	"Wsrw20mvpdcSFPCwA7qg2gCbuW+9sBU8YWhoE4uF+4vDLcgWqEjGQ5bRHXXhrPh8Yti4UXe5tetL2mcJ",
+	"YsES2BUq+PGkMHmDV55/Pc8jZNVGyONO/xHcqNlGEVeEC+1085b1yuI6nXK5qfDdZ5eJEkTiQ1yvgZMK",
+	"rLpi/h1RSAUnXJBE8CVI3JARVSFtOW872Ngb4C1Q6ROYr+CDNlwfp3UXoALJaEJ4ns5blZn/tMrvjx/6",
+	"4PMWx/Tg99v6ZGYllK9JrnKaEMO021gtftW2hm+8F8pbxn3q40uhuxVXxTZZz0B91dwmueq7TXLVcZ3k",
+	"quc+qa6DCE0uGzbkCJaSRu7iKCgiFZxpYS/n0uI65Eq+onIJO7oCNH47Kc3Z5ezCM8vF7DE50LRTUtBA",
+	"27DXPdpncqXbWGML+K3UuI9l4BeuWbI943ddtJPjNzvQzjvqU1LMrxa6hlsaBkGYJn+hmqRCafLkTH3d",
+	"shAjYrWDPPD5GSWoTHAFSMGvpZgnkJo/Q8G10c3OP85oliVOrD7N7Bv//W9l/ZzVVP9HwmJ2Pvuv08rT",
+	"emqfqtNiXJxx04NJNVlRRVZS8CXeGRKsYRk1Ri1IJMhf3vzwlHz76PFfv0a4uXHRM/r6ubPgZFJkIDWz",
+	"WwklGm6uqR56HkFpvBvzDYsG4FUwS6jS14aHjRrcHuvH7QdWe2t5VEhKPYfyBhazTyXHHLGuT3UK+6c1",
+	"xtXlM6crujUG9aOopFWnvnwK3Ak+tS/d+YO8scj25wH7D9gCqP2YXzBrEmiecWmIKv/o2pcj+U+bhqig",
+	"7vrxh2g0toVztS/1jTX5IgeMImb4FU1e19bt5NDmVgrUY3zL5Ntx/qOuxg0UGHut1mGwdapecCzdRbBB",
+	"mDSjc5aw4t/bPnmFPhuUQpTTW7Qi85wlETJ48y+rhBOaJGJlbrUCAbb2vHnWwJ27awy9LYDqXPrW+875",
+	"N0PKyRwIVTcQ4dU7B8UiozWoPIwJVeS9kTLej1rr4EtiDolqR7j2marDQj5kLm8ajoCL8wRf24WOYlPW",
+	"ZuF7KIE6KcHzCEM9Rp2dAqVcdFX5AeP6yaPZtuU1cGYqL8iMXOp74Lx8AzhHVDHBQsp1VrGaEaeOoK1k",
+	"9XdYq5EcZp5v2uwfP2lQvfmnB3oUncd16M3XuOY6k3p05mNTii15/8dPHvWxm7nV9Nxo1aJawTPJdYHs",
+	"64C3hdaQZp5l0lzHQjK9HkT8IKWQ16GI/FgLHzRITpPrXCbeFxaUJbnPhy1ByzWdJxAQSTVco4MDooCk",
+	"TIWCL9gylxAZTbJSs7dHd66KcSKVdbUNYn1AFVznhfI1kGuBUnTph1edjGtsQeQ6FGkbv9Jy7Ta4Fb9p",
+	"DVkGZQi1B45aixZkbtY2lIWhQcc3ucpu2LWK6YPHT/y+8BtY2zu0nJa4wCn/iSlN5Vi5eSXkDQwgBj4r",
+	"321M5CWPOhU0CWTB+BKkkUF0beu7SuZc6GtahK4OFL+FLiI1Bn9jzqmNBlVMZaT8mNd+IancAmvYvWPH",
+	"8UH6O2btZVtwxvgs/9SJ0P5L0tqOhmgYG4ssrU52VjdHx3p3k7PLPfXEM1d7LMyKhR05mElFzT0dRop6",
+	"/Ch1IOwjY7tRvBDIk5vn2hpcNoTrWkxkzyHUoi+tSFbacIaZZFrWtduxjLuaa0svpmsEG1gX+1a4wbB7",
+	"2W5CoctgPwmiPKZPey7GKOK7wZUWOthITbEhg2z4JNiSQ0Tm6/r11cZcQ8qpXLcFVLjQPHTpkxW9hQtC",
+	"SZzzSEKkY8IWhM6VjfRohE/0RlAEm4QwcvsR0AjdpdsG3TVZxSyMCdyCXGMAHWGqCGaNzAYiuiYLKVLC",
+	"xaqxh2EXRSTX1zLnQ1xXwWwpxaqwdLt3H22aSl8tCNAwRgATcQvWNyh4LbS1WpnI5wlswNsLa+cAK8S1",
+	"aPSFWEl5G6iBw1n8Gnls/Ypwjy8OZ6x/UbO+1HRloEWAioP5g02Y/4BhHQQJm8whESuHNlxYnIlpolVA",
+	"cp6AUhiI5YgBTyk2/ylDQ8bivjljySLwCaRrZ6zgwlAc02irwPhYmwtByUIC/AZbwPddkRnVDLx+wx/F",
+	"ynohqN0QUzibtY1cOBN9DKQgNGvIUQEpvBWUk1jkMthkAp1mscLVPp7gK5tDeaaznKsMwkJQLsSA5q83",
+	"sK7C5WfBjC4WLGHo83gaU77cDKQ2jEkpfP5q8SoDaTO/0DR3yxJYwjum40jSFfeKFo7PeFzpGC+PVO3s",
+	"ERcFU0pt6pUEkhkWRRjHM1G1TZWMoMi94sI7vVVEVFsQ4DfdMYC+a7myq4w8MR1LULFIosahnZ3c3yTF",
+	"t7HZulg4enI0iaiOqInKEZIjYqQUSSJy3cMUayR4dnJ25mOLq9hz7/0gJMlAZMkQAvOJWE/fvtlNEgiV",
+	"3AzYffz44ZNxMqkZxCemPG3ethsyiPOij1Ip51bIHyFsOS3GY7DZxRUUcXWNYR+NBfRbl1PKkmsaRRKU",
+	"GvvxQIWVZTtPgFfucJg6T9DmMDewvk7bDE5TGKNb7cY76Opixb2mCXN75S7FaVuuqt0kg1xlHFY0uXaR",
+	"gYP9a2yMYTqm0mnpPpuNi6UZqDW54Jsuq3aeRaOJJpdsFEb228drKdQF8gaNiLoG4GuoGVQRQg03Y21b",
+	"PYxsChvyho59IEtyM8HTBrJ13gwbogOKV2TBIIkw6mpNMB8E1kZouCA8TxICaWaGwNi7k9nm5eLnlg1h",
+	"+3F3esDjs2BmJqLmpnXxN2OYa2OuR/vP1cpk63FgE+zJx5JHSkLVjN/0zze9ivTkUeusFYqWXHgzmanl",
+	"yx1k+t6Rtrn0ngPWWHKTojKQ12h5IUIS8xZElozOK83HxXQaOXRpBXQe4QOHEYSqGyPSn5BLEqIqYdMI",
+	"zSs2WU6dO9/CyqaSL0HbFFszUgJGxHdKJZNErHgtOoopmwYYIbkrgg4U8ybf1rJ6wbDF9ZtnfLYvkXzq",
+	"ZnlDxeHmEb23YH6PoIiFtIqw+1W9twkuRpsyu7qw/+TAdAwyQLDXDExmjDJs9IS8d6EL78kcgxnwW6vs",
+	"opZCbN6zOQyVCH1B3hfC7nuizGmkQsI2j91VIh5sIQ3adYSB4vFYhn9IBn8ohu5n4Duw7ak5f5eUXuj5",
+	"RZ2Pph53SANazbm/Ld+P3G7rJTKpIWjcJTH8UngXg+EeGL3kWD6a+Si6aIGGcVBeF4bznBArmJ27G8Rl",
+	"7kpAU46CW5A0QS5Cubs0CProFYlyG3lrLgBJQqE0MihYB1hngZT3U80EVP/NTtjh25oIayc1CO1/DXUq",
+	"J61hbttqldcPv4pFAuYmZzwgghPF+DIpcvXUBUmYOSUVi5VNo3M1MqgSNnXfI3SXZSSG3wlV6Qmv9QKD",
+	"EFtUYnzY1EBrT51I4i81ZR4qRHwjn9RD4LrWaosJYKSTZ61CRmNMGZjB+ILxG99YHRFnbe73Dexo967X",
+	"0OMKfBrlCJetsxzsZM9iEkItfL64X968KJwPStMl40tSvT2haYxHY8Oxu0ObjmQuG3gotaAir89lRZm2",
+	"OWQxVc4WvZmvMCrUuxaStBG4lXPO+DIgGVXKRmiVriQPfkPm5VhUk5W5bOawzPlQkt1A9rcaMh9gW41O",
+	"K39ii4uxRRCinM4x6Hd0tGVZw6GO3wUcC1j0Jh5sbPJ5AZiJDEVXTljfMWLAdwTbJvkx8bNuhOaZIPsN",
+	"SCbFLZj/gRFVAuT0AVGZBGqwOwwh0wG5pQkzcwQkNPdFQBaM04T9hnlokVjxRNCo90BxIcGs7VRc5atJ",
+	"EkHKDP2RPHbpOHznFWzfqkIvPeT3vZ2fYYE4QokUK+un2iTkmoF4aCIK4/5g7U4GZi6HhCqNKnE7N2ll",
+	"VjJPYAQ12LN8kydes6kCrQtN2K+ntFihJjR29zMbV7HF7ryfqdgtT2J0dpRwQIOzO5+dHJFjqaRA2CZS",
+	"oqkgICqh4U2A6aQqICnVGmQqlA5IxFQoZGSeJbCUNA2weouMcr0OiMjUEjhDBrSCeSzEzWwrx7dH4dhR",
+	"iy1JwX/JMUW0SKJzjAlBmqd87eSzlChIrLpAnW64otJc9tbotxLSlonYgcgqXejhAx/JhdKpfQMsA21W",
+	"o97gmmC2kkzDK56sLRGPoPaNwetBndscYJ/ATEfmiJdd1JFbA8QIo+Rbe7quWu5FaatNYKGJyHVx/AY3",
+	"ttRB+1GbBvykNzTjIL6CrUi0DdPpbJjBqLT8DBuv2ziEphNvaOOlJhjbtUVeKLczvhA2z7gsZyxtjY16",
+	"fJB5y+Cx/XDmtBi8AJhmIU38ZhWHl979WThcuAp+nLgin2X8ZGFXNoMELs5M6BjkiikgMVDrZkCc6S/j",
+	"vI3PEiLgugj88ectjpGT/r3SLYkUHFajRtIy779KsG6RNXlsULJZSCPrt7aGYnAfhX8PNHoB2sUhTCBu",
+	"FrWfDpF5zKImU+j9YJsNcBgnMV7FQNxDQpWNOEyhCu57EJydnRk0ljTU1qc/LgswS+h6JLRuQc4Hpkrg",
+	"q+UKekW3ChumkN5quHU4Ac6aAd9hFOC4K+pHscL6lhxWgF7GhdP2VBVaXKTuYoxdjTkXbBVVeCPeUKNP",
+	"hLB1lbVFjV9VAzfjxreDZPtiZDH4x1evQ68AeCM2sHKWFi5acwoDwlHRjO7l6ijb2c0EZjcYn73IJToI",
+	"bCD8GZYbctdQJQtKQGlgRHjiVmjiZkyfBXY7mqTeNO4ys6A/B6Bp4Ox/fxcOmsMheGdXpuAORuNR+VHm",
+	"AmpGzNXQd5forKL689iPtoLU2qBVWO8GsNimyFbmfhWzVYnRvby3wNBJzHBd7pGRzDWdKA2522Mz1X1Q",
+	"6uRj4sYKpoTVWfOMYC2wpqnIabMFp0cRgBKDbIbtRXS9xft9ebQ//nj+009Nhuvz1P8mfBk7V2Yy86gq",
+	"xfAsN1OefgcyYbwS9n+5erqRmX7Wpwu2oWXpgN3hek2Nwu/id8rYEWVgbMvfMU2W7BbqRoCiRobRSTGG",
+	"5IS8M1/aDVu3cFD5jK332XqarfvZ5aFsBrZgOErpGd52QdpVOk1wVI5K5tPnLkmU24wIgx33MV/54ZMn",
+	"Ue9du3Eqbll2Ft/5PMMaC7vZr25c6YXe2gGF5/JIQRXNWhyjiobvbMvS4gb4DtPVbpV+hbSRFIsTlqbW",
+	"2p4DezDtp+0rEjVciFkkAPraVXHaLGaxLV7Y7gplW6f+JPQ2w3mHKLGf7ttYYlBGBhUFm931W227Sx/G",
+	"Ytse6GITKd/a8cl1qyui6rnjexpRTUeb/ocWA2j1tpa59r1jdNeKQJbTVjBHmccuoW5ATkCrPwOluT08",
+	"GcWb1pNRb4FUlY8ullriTNEzrHKo4km1IswU0pHFvMMJRs8+ZAnlJR3v7kUdH+Vh8zCHg+IHm7fpgUUt",
+	"NmdE4E196/sGR3Sl2uyUPFNlvPQkrDV7RBUpIQVEfEf+A4MkeoZGW0/lEUg8zqj/ffvqJcmEoUxpa04+",
+	"+fbs/tfjNMqNldupqg+8S7VHPokNsvhm7q9TuEP0Do/GmYVjKltQ5Ih10No92J3qvtRqGucxAqE+ZONk",
+	"2pFgCmbazkEm4qZ2gh0LJO6KTpsKVhIpQhMlrNYUU2X9KpRo4Do2iofRpBK2KC1t2wi5A6Y1l1GL0lGF",
+	"Ei3lulYIIL0gXHA4t4UmNnxcU0VUV0jdn+y/L5a3BtD+LXcntcHEXP58i1csDUiUgzUlFwkyWIvsnq1H",
+	"UabDGxWa8cosEYtceqUplHU9FSlhXatJv7ZRcThSKHKuW6JxYkjGsUtzJbVG19YqTjT8xSlNEpAEV+7c",
+	"kUKTZW4bibSlkUKrpxEHCgidi1twjsQSuBh957U7b6e+25YdflgW1ciYbobx1dvfNMK+cMUFDIpjCkr8",
+	"qEBXTdyKZm8AK8ZtY5u0DyKfuXVjQeWrvll+BJrYgizN8VsFlhH1I90Y3mm3RDa/rrt37neUQ1cA+L4h",
+	"aAaDlN9lUqRB3MD6nKxigazbNjAesp+fcOyOAsAt5ftsSE4ixA2gGdP5foYXihubry6jfrG6Ec1er13i",
+	"CTxmyjBKjGBYsSQhczgnXFw7rAuKZiDmjxA7QgZl4+oAbYPIVSuveJfXfqsmCbN1B7GgSdXXA92G5vey",
+	"cc8w2BSqAsZY9OIvvvvcvIqaNddGXR0ZAt5RebEjVrnIdyBzGt6ckxXjkVgFrrKOgafTh/quzLIpoosl",
+	"NMRX30o7Jyjqwx6CBexA6U0Y4TKCgp6FJGHCrPXp7nCEGlPejm0o+4z194VoP07f4T1PMyH1bgLyMfJD",
+	"m0aMJmBeP/spsJRdtGirG4WfPLj/6FFbFqTRba7b6oFdlTnR9nytdMd0UJauoiFKYkWpcHwtBgnnjv3Z",
+	"otyW+wjLy/B79EyhFuAqJSn82SZeGabosMmjkO6a9Pm7SbCkSq2EjLYmebB1yL6YzuwmVPcfeHDo70/f",
+	"/tf9B4RxMqcKnjwK6g3SMbZkJax4uuEOfPDowTffDJpasluqoTDlb+GwzfUWOWJSV6L3hqvQF/Lqn/+z",
+	"pabe1dzNoYri85Lq/AWz2QhraVVe2FcwSvAwlxJ4uPaHX+wUoiJW/Fr522y9i1kCBuEiAbZFG+VqhXfF",
+	"0PiXusO5M56gehPV1EJd2VZI8dF1h91r34yT9vYAnZWZWOizCjyjYWyvn1q+s5d5yyE2eFexZ/pUk9Jt",
+	"d8wkFDtpedy9YTWW0qawKTqaPZxN0TWYlrBI2DL25dfGEN4oX2s7XpiPnl5il8Qcy6QMFR/LKZ+aCfZ2",
+	"kYgbH75vgqFIYMR0FbezdqjsWCmwyf2akR3eyMIaZ9yVERVM4igpOKN4SFeYzQT8ZYq8Gk/j7BAiQhWh",
+	"ru7AfE0oJ5bDFBUvFaF8fUIuObl8+tMzJ2N/pQpx2khIGL/lmgiIhRliQ9ZWhnZwqKTozPuFJvnUOHNZ",
+	"EiOfJyyclTKjv2numNSg/xWMXxUxMxtCDLY89t+Hd64p3TR+tpG2GA56JeTNyK86OqLViun63NJj2591",
+	"5ZcqUNfoTeo3L1uY2+u7bJVWDbCRr1KgTe+VXqJea8e8Tgyk17WuG38i6e8RSctgvgnQ14XpNVB1A4c6",
+	"kXQK0bNitoeTPss5dmzPUJFcVXec5lrUEgrdP1PK85bkwWbvwGqg+/GAJJUjWqSmszwMpLu6gWiH/NdG",
+	"sfW+Tgy7Vq1SRTK4m+D+yFQmH9+qLNvtEa8DVBKviSym6oIooAlEhX1VcJQEV3R9Yb3E51av4piESqwN",
+	"n2iBnxGmL4qOYeeV0xlFzNL6cSvyMK7su0uvd2AzFN+91dZI9CVN4U2Rez+GRrHF5I5lDh/78CoCvp52",
+	"QK5aanallCUtMVWZ//dcMv+DFUuicKNPVV1P3Qa4cLau/TOGudgMivVHXm+K4y67sDalFzOEM/B6/eZh",
+	"VVjmULW5dqs2MzLlDXjUUpoOs9ltdVlKtMSwDqvgof3b7t/1j0siIhZetRduh8bSj0++6yhIo+V6QEEa",
+	"b7QLrrhMShVF8pIFB7Oc6AYyW4EjtQ0y9gkMrxceGBPoz3TSlgLQkiDoTblzeFycVG09g9Pt6pQyhYjW",
+	"oLzDSWmvipiKzfhtbMg4wmngWnZ+6nWN9ie5JkLtGKF7UCbRXXJvhOt/aHWC4b0+U3qzSzU+T4QNWzK/",
+	"otPbOckwwarHc5SbD+s9kzzq27guD61cYMeM39HJu13FC22ZcIdTwfg83zIAomA3tfYO7lR6WRDS8iTJ",
+	"vpYr7J7nWwVhdXKWtvCRoh+srQBgy5lWSf7m7imjo8Yyp1otJ28E32eowtlFkB1IL7tjrwZgoBmiq/up",
+	"O8X977IWdJrsEnudUP499ah00eadE1Hd03GvLbZgiDDhRi9dUeWnbYv+oa2/rHfh+9r9htQ3HCcm1gNA",
+	"hCTlxrsP0nlei1kDu1svjDp8l6Ozxsa2eNp0n/oqLd94QjuThFj3I6F1ubjNcdm8B9B7Way0EyTWt+r3",
+	"6W6vqizrGhCZJxCQkNKAuOq/AYm1zrDiKFej24J7EeTKlYexbbXRlFcrJ2Bw5+klYVpBsvCqDjdtVt0U",
+	"ovWA5DaEggNnV57Ya8l4yDLqqY4aMUXnyWEqT40P/JAiGWtwbzFnd4RGFIU5ca5OcE1xLVSwP+DVUMwx",
+	"rP2THwPM3y2NWOq4uXVChZ36loGNWBLY1hJTgWmUokxH84i5X5bA9T2wGfn+JhQ1Y9curWFKYOxY3qEM",
+	"WS7M6ArkLbN2pKIHqLJSrHvw64TFQY8M3oPF73XTV9lqfDPyxKd6vdUGAc4J41hHOjCy8fVC5DwKSCj4",
+	"ImGhDkgEnEEUkCVWesk5vaUMMScgkmq4xhoo5gXM0uU08VvidNNguiEGj8ilrLKIfZFBXGnKw7ZM0xb2",
+	"70l7rhcDaDcT4Q997MV+X++bZ06j5fyKEFafO4u2WJx3M43WMGHDoXPmdYVpm6l8A+vr3FyIfmrCgm7y",
+	"muY2Gg7zD8p/iQiuFVsW9TuxKVEmhYYQ19FNVI927utplkyTpZBMx6l/2RBGit7LHjx+YhZm//Hwm0eG",
+	"2hS99+Ds0Tfuz4dnf33g/nx09i2+HT14/Pj+tz2rf+K5o3bjZOaz67LWcacRsHTMoKX/WsKtqIzxPvEo",
+	"V2X89nSOuF3sK4YfOYPuqAJFvkjN5unXBvdjdQPCHVQ6jQxjCf6QEgzOsI8XvY3t/C5YyJ+84XPyhp3p",
+	"vNA4JqdtjEwsKoxv1CiRIh3OwlL64bq+vW2RQ+QyHFKvxEy7MV75tW8Pb5xRY2R1PLHQNis3pWujdaM1",
+	"PsAA1yTBRC4Woqdyie3WtkrWDS88dz8aED7jCjrtUANvK6vcDdRete4N0GiqktO7eOEXLNGbtqWpmpq3",
+	"F95q7d89YfBbx/XcEztgz6QjppJddwT3hYKrPG3Z345VfOq12v889kJvkq1Rj60xuzKZqpl5MwyydkQ1",
+	"DAjquNKOaVOIc46PHE6asxPsKMwVxeY8zrO/Yz9dsSi6Jtp0XhoROhe5DkjCboCovGip2Gzai3V0dGwl",
+	"Mm/3154WkWdtDRO3Iy+/PRtydxw8S7cARUuZgg3oUdVwdZRF2s3T+hPbVLT690nt7+uN4jtFqMmBoj4P",
+	"mm76BhNaOvLJdg8sH1q+rqPiyxuw/T93o7KqDvlGUhxNrZMrusDDZwvnztitdcgbw4S2mNVeV0Mrm/UD",
+	"icNqNwiNCHXpjRoJKefC1TwqglqBR7ZBgo0duSBKU8PdXKkqWwYm6K3L9alt1670SQvlW9cUlncWi43S",
+	"CFjA8Nu//vXh12Vs3BwWQkJRW2GOHRKM3L3ducEQR3k5b4c+YMjeyNxmqKoaXbcFBPTFCkrA0B2OxmEh",
+	"ycoeTBlwjEltvsltsr13P++Kcjb2HUITLDcm8iQqi0yMKG1ji+90z/T0EreBxm9zYCvKsU6BLFP+yo4a",
+	"w6a1pWmugUfDhSn3DdaDG5Gp3IamrxPKfbEB6xH2KRca4ZFoFmOrotQjFnzjjdKui1rh29b6roCL1h5x",
+	"L2x7b7EgNjWRPL0sqgeKFAjjWhj+EgJJgfJVzJLB3eBqFgXPrjHwa8esdGcYsEM4kNT2H9ijrp3Urx24",
+	"Upa+2IzRB6mvLZdq7wHeI19sb5vmWlzjSv3mpGrCvnl2832Y+/16VZTY7+8SYRv61D5FSh2O++/wfW/Z",
+	"t5FG1EiyhT9NcEFZItBwWtRF235F0nCrcvrYLjfjIlAnBNW/md4q+La19rOTBz2r37Ui/7G8H/0ejRr1",
+	"lFDppe1p9Ns6szikmlubZ0dt9xiMq9RL24I6hvOxSXmSR8hZlf1kio6nzszr2hVAVJTFpcnK3hsjybVb",
+	"od+Zz/mauSoSoUSIZSSL9ZMFS8DWarVinKtjemGEOMpkQ+UqfDv2EV6bmZDa66jZZqzbxvNE8CWhvKin",
+	"lubKyPbYgruQ8TciHr9SWPESlXlNb8C2ebswg8Qil20Kohd5puLrmwzbg0dCRoxTuSaFnFHgEepVh8ai",
+	"6gooSe/s5Oxx8OXcCMNtJJYFSrhlltlstQDxVlHEYzgnqcUoDhckzqVcn9ssNIODrpRvUfdNZOZUzYvY",
+	"3Oe88SMW+bNabVt0bnD84pejyv/sUym2v6Onp/DbOGt2mbnhDrQW/12tvB9BJsnb2MC53RM43oASye2O",
+	"QQd7tFvaWGBtJP8q6y7vfePDj5FEthONHKoXoxRJInLdErxdpt1AYUNJ7V02IJmztTJwmc/SnLDgaH8p",
+	"TIC1Gb8OiHMAQxQQhfVxQ8EXTKbmB5vgaiMfVZ4ZGcBVzqU8hKQl+XX6/pEDs8k2ELzq6rjRjsWCsNZp",
+	"d2AaakUS06gLJYEdUle4FTdwcFN0vRZ44YzKucogxNaf9Rjmxq83sH4q0kyKlCns5bRYsIQhUJ6WdfZV",
+	"noFUYFsLhIYczfNXi1cYkWxPOJPsliWwhHdMx1j22yusNkpr1InESqHnRVXyKiubw8qWZivb8V4QvHaq",
+	"d7lYBc13bYdgxknCjOjARePlE3JZ9Nc1A6FpvgGIoBCKzZNq94YOqwbrNZg6PcqAT7u70V8zbBs9RJLM",
+	"aXizG4Kgzc+XpKME0cLK7k4jcdv3ZvBXeLad7FOX83uxsLN4tllNXdfAUoN6zARtAHRsfuOKPE6idU/7",
+	"pAhoZHDw0B2NNw7OtduWIiWUZAnlQ06v05eCLqBEQ68jzFPUVTNoi3nPbEpAS8KsI2PDXIvihbdQVX0Y",
+	"xuUtghS5Bx5OL7239pvqklaF1jusC0pbXwaXVliFMpZuNrQUcIFBCl5i7SoLtvWsq3VOXPSZpbKUQ6Lu",
+	"jPTmSDLnnPFlQJQWWQYR+ct8bXAMpBL868AhCf5qE+C+NgJNmiUwSHJpr1GmrdDVXM0/LMNRVdUSBYmN",
+	"tUWPJVpavNvbRRDCjvOtvK3gtDmPsJn7OrAEeN87f2lJa/GVmhEL08WC3Db2ac4Oe1dVeDKGFN6ZbXjo",
+	"YBWvh0UmIHDwQGo4V2ypxvN+befXk8hvjvUfUHhr8o4J1LARIt3gjoFN4borH9TtZ9cALVfnZ6QdipYV",
+	"17czvNiSQ0Tm6yHXU0g5lZ5B0LZQmIvsjWEw8YJQEuc8khDpeNNcOapl9cYpj9x+XQJoLvy7tWu1VUWo",
+	"WeZvKcpsIKJry0S4WPklpW5ZQq6vZc6HFbJbSrGyJeHLdx8F2/cI0DBGAKNB2JrjSslu1mnqvN8C6w0T",
+	"b1TziwyUgVpaiDy3QWnztSeK6egNOx74ShbXGrw5mD/YhPkPKO44KWgOiVg5tCkEBnPlYpEWbOVedRK0",
+	"p9QUmcbi/hQhTgOimZpSYpv/wm6IKZzNBhteWM+RmbUgNIKF+1RAqCapwLAjFN6CUT6L3dt1WOtGa0HK",
+	"b86O1V4jmOlYgjJXzoZL4v4mjr2NUaZYOERxyIZniDB3wneincnM3bzBYHfOydmZj96dyLGB8EKSDESW",
+	"wK5xcDU5ZzvASHDw28YckXg0ASxaifFjtqE89vcy/3TgEpxQYo3tFyi1Kc2ShMRQzzauzbRpjK8TnPVT",
+	"eUT4stjmeeHMwhVh2UyQaNCxN8kKw97WoL1zZ8A3+k3Whf4bZoR6X9MEpEHL8KWNpdtsZtZahQ53W81c",
+	"bTKwp1GCvlqAT3qpetqPyx56K1KwnFJRZi1LAVFW9MBQccrJM5sJR25gfTJrlXx6ZZS5sJHDm+UqG9Hm",
+	"Z34OGImUMj6+F0Kjof/AfOPN/gKPOqp4jOzMYGl7WNWzMTUU2ZJTnUvoAa8/IH6PvvjuWDbgXHVYYUWm",
+	"38wdf32tPjS+KkOwd6/Qu4ulat/iLQfusj2uXN707XmcQtQFfHtyV65p3kFCp4paxha5ym02Kub1OEns",
+	"KqdQsB2mHk6/thMcVx3dja3d7f59n7+Lij//uQ2d23HhCpTuLJ5o6LRuN7XehEaYP+WRdf24rNqmy4Rx",
+	"puLDsM5GLMeW/ITAIHNYMo49YvHNFRbWHpEsACxrARCO/5UqJBtVSEuY4MVsdF19Jn8l7TKzeSSI6gzc",
+	"a/a24nHVUB1PsllXtb66AaVSm9M46TIgGVWq7jsXkth0PVd23p5DTOv99gAxpj2LFLKxXNMg8lsN2bB8",
+	"UU9d1MYx9EXbbMy5xfe7Yyg6yw55QC1uLHQVAteJ7Oc1a8AcXI9V11Gz6CXfBtztKUKRppRHgcuxCUit",
+	"xF8mxVLSNCBoJwtsPcKASEgERReDoXzg/mgwlxo5xNAN2ax6vzqjLgOrOYHdrrM2E9YrXoTENqMzsfIB",
+	"r2XtOfX+vDKDjjV6+QS2f1QeXX/vzfWwqtdjq2THlLUnfe0i/dY60FyrmD54/OTuFbpulAvxF1AcHy1o",
+	"PhlrTx0eYdhRUzvLZSYUtJedHXm/2E7NA6NhRmkTlUe2q+vpTvUHOoLFshvWjon9NbXLICoPZjdOvY41",
+	"vcqDo/dJ4jUL3rF7oKYbYQpdpnUxkykzLkh8ZM9N6ROZMJSdaYxzVuckZTzXYOPuI7q+Jxb3UsF1TOx/",
+	"3U8rgBuPLaTG8r/1hptI6sl6eNBmRbn+Tfh8Wc8vX17idXRBfrl62mZpf9JbOAnhUVvVNqBt88zcXD1v",
+	"zdm6JvhApTeEiZPL18+JNc8gLqDXy75djh1rnc0+fUJjmi93Gv1Igc0pCIqUjsCaXde1vvHNagm2xyx2",
+	"OTr5F/8XvyQZ1THJqKQpaDSlUo1AwwATu0GXbMG0qm53rQiLTsgVS20Cyb+4gTGmaz98+PDbry/KKkY2",
+	"v0TDB01UHsZG8n//7Vn03gzz/uGT+P0JwdqUbhgXfUNs+UvlMsAfPf7r1yfEEJ0q8ktJRpeA7Z2SRKzI",
+	"+xrJvD/5lzmxhIXALbe3SuzsMqNhDPcenJy5auwWzur89HS1Wp1QfHwi5PLUfatOXzx/+uzl22f4TVXZ",
+	"EhlfqA2vKwPMZvdPzuxLhkZoxmbns4cnZycPZ+hKihEpTmnGTm/vn1YZAM7wJorAxecRZtcqfWlfMR+7",
+	"01Gz83/6WUr1yulTyzU+Bb1vYgrvkBdxJWjq/nnI668lKODhsJdf0Dkkg968Apr+PPv0q6FOlQnuupU9",
+	"ODtznYJ1YYfPbDdfJvjpv93VaXlub98Cs1Fk7Uh5m4W5DMZZ/7lzW/lHK5d3WkZ4oZSfphgsgIdLaHG6",
+	"mi5V2TNMzX417zax5NTW0MXrRvhsEa6BvEK/Mgrb/xZGdxQ3mO2Fv8xFtD4hRilXhobtM8MmbmCtyBJc",
+	"qJJ5ZvVPQpeU8ZOyym+Bms9wMZfOjOJUwu+ck2GSU7AzFDrLpyY/dk16N1Dg/sSTQ+TDgHexIGuRI0Mz",
+	"oFvFIrUF1xMGt3ughrs8Zuf//LWOKN8B8jrKq7Zz/chijv4eHm83eynbRd4JFnME4m429Dw4gVck6KXy",
+	"oKTl5tHY8m1Vv9DDkNhWr9AjU9lWB2DPcRhehfALiIrFyrAxbPAYTnFEP9EbILR2SKOJ6/Qjiz5ZXpyA",
+	"tSE0T9KmWdRPchyVPf/eRw+Pttn/90b83R8kdr07AOUj/v9TK7f5G+jiuhgHAfzqNdXxEW79Ngy0nHcK",
+	"6NKI2MiC4SA9rTXl9bOLS/vCn/B9AVh9iI3D2dONIpVD5avSnV4YQq0Fvww/xG6fJ+TR/bPKuWBfwWhK",
+	"bbjstmj1ElYIq6eNsow7nGnJOqa/OaqIl0FXxnRYVAeKB5d+wX5wOoa1c61MLo29hBWZ54o0i2buhmun",
+	"ZRdZP1kXmPDSVdDaBwcOdB52aZ6TeMuW7q5eMR0zTqizFk1+IpeWzrCdM1uOpHxpM67bz8ClZFuKdL09",
+	"9max0xPkRub4kanyKLz9LS3C0l1+um32Pfa8DdftOm7zfO+LtF/V+QEzJAe8WCV/Rr8LAcjAl7iY7KUQ",
+	"Ud/5ZexeUbSu3Uj2+vnfbRW3z67Cls2eDm2kwi0fR4l1huoGqYUhqH4N1q7yQOqrHfwz6a528h7F9QbW",
+	"B1NbN7SI4jw8pDNQRy3P6otQUPu3P8+Tm9O636Od69tjfFp/9zAo+12e3HymO9pOrQzkPdj6igOR+JRk",
+	"IDHNIiCMu6q/E1ze+TxlmuSZEdPuB2dnZw2XVO0oGz9vH6j1Z7Ufpd0mvjMakyNIM6GBh2tDCIcS1aoV",
+	"fiZMKNNTfbZtql3B4DkUWbwXtQxwgwoPzh4cYy1XVT6PdUja5ajA+TVt2IVNs0JJ0MXraTELZjEW/EfQ",
+	"vagVK/Itxb16Wr7n1jIFl6olUNoE6Voa+ILxqI74bq8bSF8jh3u66OviN1AgwCxKGWi4ytcYZLnAnukg",
+	"sRlByrRunipJaQTblogrUPolrJ42wjsOQRK1GUbRxINDrOAKVCs+YjD+58euK7k2fBQzKG21OUwnLRL9",
+	"udB4okWqVS9n3UKy04/mf53G3E2IjeW25qPDWx3HnOsEt1wsVrbkgoXIKMh3qzgbwsln13Pe2kYQA960",
+	"Db1/HhxiMCwMAOOKJ44teElTGBOE0P/iM9uO5Tsb8DYErEBlOMiAcCnDmN0e2ihQQ7vj6JrDpMKgzUZf",
+	"BM2jRdBKBaFI7Y13Ql6K2l28FOY+fvDhg3kpEUpvX4BbesFdlSl3vUDvH2IFPiR5A6FRJaILDBpzRQ6p",
+	"hKooTfNafXZFl31XKr7zKfg8V7BTaChpBr+O4/inLMXqya3azHN8fngBzM5zt1HnC0OQK3qDAYoNDLGc",
+	"Bz64DLCR2PKx9q9Og467G/ZhXLVv26Q0j42nuJQutsqLK03XGK+JRcL2B6+bacMOtHVNDJBeDwGas2MR",
+	"x1Uz/WZXGvl0kNCG7Uub6jD21LGgTEFR89YmSFiH+crqzFg500CTMq5cxpa6IAmef1Ev15UfM7rPGjSp",
+	"ekrVC8ptX/G/YLL0pOgwQCRe/ISQOII48NpOdGQv/QCktUVc7wjy2pKy3eg7iCufzmvtnVoslIxHLoF9",
+	"Gs5zABOl3cRnsk9+MSzvub3jMCHGlv1PsYhscbiTINLpRzte54X/C59PiFVD1e+hb7+BVNzCn/ekVRy0",
+	"yArpCK2v2tYJ2BdfMDP1JLPVIAeIPU9jWz3m4Ljyjg6zKP2IGa6j3eYf7mWQ3itKolXIspnOtYUSr5/9",
+	"FNSKchuZ9NHZtx0zuaSk/x6HmBUWbMdIwS1ImhCb26suXGLVJG7SF2Zj1HbzYbwIUHS1Kqr69/uhnJLt",
+	"15xVkJ++fXNnb7mnb998Jm/DK+tV9bMplGidLV/byvLqDvgc3gKPrEj99k2FTh80Cddhsjf3sr240t50",
+	"uBpufF/75AhsbLQN/ZC3XbX3g1tla2DGRuf7i8jYPtfm5nvP+Zl9/sWo6M+qdsBtNA31V/Y+ElfhlGHf",
+	"c+fvwxRgiAKXkoZVMbMMuO2Wtu+RWS17KGW+sm//0YgSt31werTAdaQYuDqRWkOa7W1SPMXCme1X+mvz",
+	"+HdlOXNGiKpWwhTCPZIiw76GUVPS3/t8JCwStox1jRI30EzdKGf4+krVaxN9//KtlSWkIli/yJYoi7XO",
+	"7p3dJ5g/pAhFETQgmZCafHNmsIxpRWgUSVAKlOscYCa4fP38K1WEYp+QH7DEslBAVrHAUrMYnYBsSuU+",
+	"y9vrYjNfDEaVK24PnSpbO0wgwQtxQ8yYVhJU2Ft7xZKEJO5J1bRmbaG8L35JsHJYV3y8fWP6MztEToRd",
+	"a03IP6RQXwlKtkhNC8+pS7rTmaDqjYtQp0UHeCrkBDjhmva2IQTfjBA7vPn8OE513NqRkAdv9U68cSLY",
+	"FI4aDivCxWoSzDB3Utlp1S812Bdck8w7zC36Tvts2rk2epC2BGUzDSmGZN/AehLVAT1qrgmxC/WNRFBW",
+	"RIzENKKKBJWn3Xl1efqnMNl1Vn8TWL8fOwFSW9R+/1Ppjp63YctfxuU+OoJ+Om7dKEbXJgvW2qVNV5Yh",
+	"SUjOXdXYsvnW3ljhej124IVIku9oePNFYMZG58rfo9j3N2E7fWhBKCdAZcJAouC3Ly4U5eb98ZV/E2Ab",
+	"+dguPmtrfvB06KepURbDmCYJ8CXWkYtctaugcEvg70USAmqaJ+RdzBIb0y5zrgJrBi8aqrvgTn+iwpeA",
+	"mvUqvAdGyy83oaE0GWCjJKP4Xj796Znro/8VRpItDcaUxo0pUH6wbfMK1BT+hiPmPLSypUvXhkrDFEbp",
+	"skEkgrO0TzqPY1H3ea+DKu+7gWf1j+p+vHuW6IM5xHcSZQ5uti4boo7xIcWUc9fdov28i5f+GPXr3HaP",
+	"lIxRwbY8reKnvtR/t9BDZQza0T9XxLrbm+cAiooAn/9OtSvZJLbq+DyEdvrR/TUourw84JF0Z78bEVU+",
+	"UeWAWsj4RZk2XLTbmANw2xuCKRIxFVKXc+BF/Nb4qsPA5OwYmItGxqlsF75o8AbnyD0AdLHYk8HwbrCd",
+	"ox3e5AYo12nenKORu12TJJt+nyegduArW/qlR5E7DA09mLDmmZNXOgI+eOOd/YVrcGHGC0Jdpym9MQvW",
+	"mVHYRx+V5lWzVrD/gCKg0b0EtO6L7vgeaPTCvXdwQeuwkVPFRg4uQr0T8sadBUXyIVSxqM4SSzh3HEtv",
+	"9Z7v7WVVbezOl/BxK256GQbD4hSTeTp91Ob5FwSPK4nxXFhqfRBEhsVK7hUgOb1yVC1neBOBmiI+dVmA",
+	"EbUGDq/VHTGeExW7qIEaBcLVf23DuIIEteykQC3X1Z4mIsBD2Oz7zfUT0TcS94bXvRXecNtL3M9ud6Jr",
+	"/Gx4yw/szTSoxoZbkTm5IbS3lLAcStSvUJ4dVm/DrGFwGY/LUIthhUneMj6sWicWIB5UawTtoneE/Tis",
+	"ULaLkYYP2qLgPaWla7o6IrHGouaF9Q1dhiFkmmyNSajN33X/QjEJjcQ2V3ftCnuF2IoEXeAGx+7h2PcQ",
+	"y6YwWNM8YpokYokNIxtLqtGpI0cPiZ7KysjTSqpv3DtftNxsN3Gc28kCtaXEdnkY3eZHu97ZoYIPzOCf",
+	"yfhoJ++pPFqD3cEqkG4fExb1xT5DuRpFP6cf7R8DypSWBzuOmOxnxzc6usCNYShdg89CAvzWUxPsB/fO",
+	"Fiw28UEoqCokYHsCqsgKkmQWzJh55T85oB/VdUij+GSL5c+FSIBys8Mvi3lZQB2cebnzsKCORRIZec9c",
+	"LCuGAC0rPdrou3vYQphBPzOzAx+ImdnBPxMzczu7046U72CJdXwsSQbFoSbU2hY6TnWbnk8/2j86Gd0z",
+	"HpUn3knZL8s2ywUhZ4bBlXS8qONNdaB10h7XiPmYnPMZ3/QgdEN4mVMZdSW//w1fOCCbsRO03Mh2eVNE",
+	"8IKOMSLU2vvJijJtLnnmSt7ZmF4MpdFCkDQPYyLhnqsRiuFUIfTWncXlnkpIgKrOgFF84TigdZP5IPyj",
+	"WJGU8rVtZGiuuSgHVLenaSpUK+S7FIVRl+lK4lk6CHRD1QYxdd/qz907f4x4Brvb4+gVrIRscUrFL30X",
+	"sF3loYrv4eCf6QJ2O/vyIhmqo9umr9OP9o8hYQzl0Y40UeJnnzWIoQWP266/g2z07AiIeOjAhAYTaI9L",
+	"mAp+d4KBHOvcjhSTMJYvDMp0/6IJZnLAX6qbom2Ti9kfDfRhOWF/gt0Ddus+assF84K/HhzSLXG+bLx5",
+	"d+TOYGjMz7Dq7rVdFh7ow7ZGrOY7fKwJOktcjA/qP1okUXv4vTcaqIExQ+NOGtFQX0rkCfZoKCJzluwW",
+	"OMkzYlmbjQLdaJ0xJPjzAJA4O2rQ2pGiPzsxbmB0zxeFdRi9Z1DOcvEtxOsFk8iA04ydrGmadFm4XmXA",
+	"L18/H2eIKQYd4eHFCAkR5vvFR7T0c72KmapG7w+HGlCbateCVNPfbLiSw8U/vWC3cEcMO8ephoV2HVEc",
+	"b4kq9gcPmpS3WisJyWiyiMGzIxaMnJBru6JiWPhpu7BYD2xPQ8pDSDp6LeLzPzCYLQA2rkcfVLOilWw3",
+	"c3tdvfZFR5iU+zgO08jqYBvZ1rZc6oEswuX4n8koXO3vy7ML+1rBVmd9+rH8G6+BsiOFz+JXP+ZxhFV+",
+	"eVC7X32W4zd56ESSui0kq16cqlGDFAkojNmLmKLzpB8BBLah6WGk7qU/hufNbfdY3LaEbXFO5U/93BZf",
+	"PBivxdE/G6e1e/vy+Gzt+DyEZvgs/jXEBVcd8Fgui9/dFSdcA6Hb9IsD7fXsGBh5aBtRkyO0e+Kmg+Hd",
+	"YCdHO7zje+P8XKIM5Eoo71LGizqJ5rWeULgfxYosqCTUcMCWsNaIrlUjrrXc/bdnwSylH1iapxgHZwPh",
+	"3D/LMDjGNSxRQQw+bpVqTNa2KwJTRNv0Ad8S3KP2+LtN21v3TKzwlfnmKh/uO5sr8sUUSegckoDcwPp/",
+	"bmmSwwVRrodJmiuNlcEWmNXpWw9+3FgOw9JEzXU9fLC9LjwcW8fovPaYSknX3qjE6Ut1JrTVbI5YPEHt",
+	"cJbmie0RCUWBTkW0IKFIh0dBbj3tzkyxmyve/WMIvvVdr4+V0WLrrWYVpHcOBm8sf3bAYrjFHJ8tz6W+",
+	"zy9PQB5Hp6cf8a/1EHl5EwNGSkH42V0Rmr3o3ycPHGLjZ8dD3EPL0X6W0i5PTwzWu8SOjnyqxxew+7jM",
+	"rRgSAfSm9t4dEAJGl30o44U80isKrkrburA+ubR4VuEBcCP4/3O2okzbQDeH1XjbKOuXDgVfMJniTwvK",
+	"EvyDC32t8iwT0r5rvWHm2a9DsmnOJq2PfaTYoxryuO5TUHQlUZryelZEWcGzDUvH+BCrefszIKEolv2V",
+	"as2WYlFnptRCyJTq2fksz/HNz3OabZxH1t6Y0EXpS3VxzbRT4LpoELTdULLlpIusmE5mVLx0pyIRp+Us",
+	"MufcchalRZZZKZYmjmmINDMC4OdlIPYUjqMfpVSVjd2bQYtVZwodA5NkRW+b6lOVZ9WjNtkXx8ccHKnZ",
+	"jF3e5xJuHHA6LBwXZal2psgcljkymkkVvvZFfIfzfX5FrxDHaumANq+eKEggxDp8C8YjReZrQkkENEoY",
+	"78+2LH7tDU/aGYsPHDnTg0CyeLy/lSwWK7yY0CgZO6sv0DBG1kCYGgfsobLGHx3uLhsbhYClEFFRQVfZ",
+	"uCiIyFKAIg0ZYAj4h+WE/OHB/yO1lhOyxKZAVVVJKz0QIbGScSlCjDkCM0ZHH28tsj/BLxKL/jnXLHHN",
+	"dy3q7kEJGqsVdgvDV+6dOyALD6+Y+HfGo7tSWtEC8DhirC4Pqzj44pc+6dSu8kDWfDv4ZzLju519efb7",
+	"6ui2Sfb0o/1jiLW+PNpxBGw/uytm+joet8mmB9no2REQ8dD2+AYTaDfDTwW/O8FAjnVux7e4D+ILPX3U",
+	"XhZdz7ir4x4VO1EnBAtTmrv2q6LnmREumH3Vjv+VIu/NDO8DJ5HgKPCh6pWmbiAywvoJueR2NCs0GjFl",
+	"sSBGK0WJ8f5jkjKeazNx+SaWmXcWPPtZSDkXmkSiiDshlISCLxIWan8/toNwgwcTY1Vfa7SAZMAjF4My",
+	"hQiPSTX2NOS6bkZQsZDaxvUAUSumw7gX52Su2jvBYxcCa0jDF8uUuoAotuQQkfkaJ1skAJrcwNqZMrBJ",
+	"n60flTHOIdpEIaN3UGz+h836bLf5khAXoMMYFHYruLV1qgTnzjaiXdcVh063INliXTQEhND1rjfrozqX",
+	"gN3zgXo6/pnrBrd/QMaDaXpdRaIdHA+WCfkuFmlxHirGsl5zSBjcNsLdl9vFIwc1Stu9O9r0qsVbkIwm",
+	"Px/QN/h76KH2A+NV01dDvgrB1ut1KX7ttS7+o3Tj3C09v1hXCx0W3qeDCG8DQHoaxpTxkwzSAcB9Gtsu",
+	"D4eG8Id7GaT3MBp4XHL362c/BdhK1lWN2B+qz7WyA7rGr4yPhO+wttV7Y++fXaqnKXY8hIBWsaApa6WX",
+	"d7G4TJ/PPlf62v8T+SRFWZy4bISrOSSCLxXRoi1XLQaa6LiLhfxo3zggVNwMHpA8NxIkqAMIObaeKQIq",
+	"k8IABOvwq67aDxZWv/UD67ffF7QuE0axh2qBLR0wMkDshNALfOEPC58UtGSh6oLQT+6VXhhhf4ssMVfb",
+	"uNu2mGF/bvNaitSQUq5IWi67dfMSqL3nvMrja6H0UsLbn18ExG4G726x4iRhSgMHqUgEIYvgglAyz1Vp",
+	"XUDNkCnXdICa15aSRhDhCObQbZElemNVx8vXz4nIUfVVIG9ZCF5t7w2u98ANLtYtqBraBI/HZw+PNR0X",
+	"+mCc1urfCG3oRZHfuvOz8I0/T2USjiUdivsPpDnEx9kcqARpRjPCKx6mE3dzmczOZ6co1LqxPvpEP2dS",
+	"gA8M7SguZq3Rjns78A1LP+Ua2/UvwdobjWxfDeBKmWx/+gLobdEdYWPSUkbc/qpqHM7LEDCcvXK2Fel9",
+	"tXZa2+PYygEIaSwUXt9nrSq6G6t02G4P9FJEUJvV2V+23/ueQlqExCotJPqE0dRb+7rYhGe9pdXMJoFV",
+	"yyU017GQTLP6SEUNyO2R8LBTakRQmzAYVV+V+Zm+z4CXnm4Oq/pnW1Hn259XZWkQAobN38C6Djgr+/om",
+	"FiRiEbrVq9ddkxT/60zZqn0YjlrD5aKamh+Ps4TqhZApYVpBUkfhivI+/frp/wcAAP//",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,
