@@ -49,12 +49,7 @@ func (t *Target) check(ctx context.Context, mounts []mount) error {
 	if err != nil {
 		return err
 	}
-	err = execute(ctx, cmd)
-	var exit *exec.ExitError
-	if refused(err) || errors.As(err, &exit) && exit.ExitCode() == exitNoNamespace {
-		return errNoNamespace
-	}
-	return err
+	return noNamespace(execute(ctx, cmd))
 }
 
 func plainCommand(argv []string) *exec.Cmd {

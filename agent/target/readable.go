@@ -19,20 +19,36 @@ func (o ownership) readable(path string) error {
 	if err != nil {
 		return certctl.Wrap(certctl.Conflict, err, "%s is not there", path)
 	}
-	uid, err := o.uid()
+	uid, groups, err := o.account()
 	if err != nil || uid <= 0 { // root, or the agent's own user, who writes the files
 		return err
-	}
-	groups := []string{}
-	if account, err := user.LookupId(strconv.Itoa(uid)); err == nil {
-		if groups, err = account.GroupIds(); err != nil {
-			return err
-		}
 	}
 	if err := permitted(followed, 0o4, uid, groups); err != nil {
 		return err
 	}
-	for folder := filepath.Dir(followed); ; folder = filepath.Dir(folder) {
+	return o.passes(filepath.Dir(followed))
+}
+
+// account is the owner's id with his groups.
+func (o ownership) account() (uid int, groups []string, err error) {
+	if uid, err = o.uid(); err != nil || uid <= 0 {
+		return uid, nil, err
+	}
+	if account, err := user.LookupId(strconv.Itoa(uid)); err == nil {
+		if groups, err = account.GroupIds(); err != nil {
+			return uid, nil, err
+		}
+	}
+	return uid, groups, nil
+}
+
+// passes says why the owner cannot reach what is in a folder.
+func (o ownership) passes(folder string) error {
+	uid, groups, err := o.account()
+	if err != nil || uid <= 0 {
+		return err
+	}
+	for ; ; folder = filepath.Dir(folder) {
 		if err := permitted(folder, 0o1, uid, groups); err != nil || folder == "/" {
 			return err
 		}

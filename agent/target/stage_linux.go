@@ -24,10 +24,15 @@ type staged struct {
 // folders over the current ones, becomes the daemon's check, and does not
 // return; elsewhere it does nothing.
 func StagedExec() {
-	if len(os.Args) != 2 || os.Args[0] != stagedName {
+	if len(os.Args) != 2 || os.Args[0] != stagedName && os.Args[0] != trialName {
 		return
 	}
-	err := becomeCheck(os.Args[1])
+	var err error
+	if os.Args[0] == trialName {
+		err = becomeTrial()
+	} else {
+		err = becomeCheck(os.Args[1])
+	}
 	fmt.Fprintln(os.Stderr, err)
 	os.Exit(exitNoNamespace)
 }
@@ -55,16 +60,20 @@ func stagedCommand(mounts []mount, argv []string) (*exec.Cmd, error) {
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.Command("/proc/self/exe")
-	cmd.Args = []string{stagedName, string(description)}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS, Setpgid: true}
+	cmd := oneself(stagedName, string(description))
+	isolate(cmd)
+	return cmd, nil
+}
+
+// isolate gives a command a mount namespace of its own.
+func isolate(cmd *exec.Cmd) {
+	cmd.SysProcAttr.Cloneflags = syscall.CLONE_NEWNS
 	if uid := os.Geteuid(); uid != 0 {
 		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
 		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: uid, HostID: uid, Size: 1}}
 		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: os.Getegid(), HostID: os.Getegid(), Size: 1}}
 		cmd.SysProcAttr.AmbientCaps = []uintptr{capSysAdmin}
 	}
-	return cmd, nil
 }
 
 const capSysAdmin = 21

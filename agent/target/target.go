@@ -77,6 +77,9 @@ func Lock(path string) (unlock func(), err error) {
 	return func() { _ = file.Close() }, nil // which unlocks
 }
 
+// lockName is the file of a directory that is locked.
+const lockName = ".certctl.lock"
+
 // lockFile makes the target's directory and returns the file that is locked: in
 // the directory, or, for one on another host, in the state of this node.
 func (t *Target) lockFile() (string, error) {
@@ -85,7 +88,7 @@ func (t *Target) lockFile() (string, error) {
 		return "", err
 	}
 	if layout.other == nil {
-		return filepath.Join(layout.directory, ".certctl.lock"), nil
+		return filepath.Join(layout.directory, lockName), nil
 	}
 	name := certctl.DigestOf([]byte(layout.host + "\n" + layout.directory)).String()
 	return filepath.Join(t.env.StateDir, name+".lock"), os.MkdirAll(t.env.StateDir, 0o700)

@@ -64,6 +64,7 @@ func Run(t *testing.T, start func(t *testing.T) *Daemon) {
 		"keeps keys to itself":             (*suite).keepsKeysToItself,
 		"lets two targets take their turn": (*suite).takesTurns,
 		"erases compromised keys":          (*suite).erases,
+		"tests without a change":           (*suite).testsWithoutAChange,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -1,0 +1,146 @@
+package target_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/certctl/certctl"
+	"github.com/certctl/certctl/agent/target"
+	"github.com/certctl/certctl/agent/target/targettest"
+)
+
+// try tests a target and returns its steps by name.
+func try(t *testing.T, d *targettest.Daemon, places ...certctl.TestPlace) map[string][]certctl.TestStep {
+	t.Helper()
+	opened, err := target.Kinds().Open(d.Spec, target.Env{Policy: d.Policy, Now: time.Now, StateDir: filepath.Join(t.TempDir(), "state")})
+	must(t, err)
+	tester, can := opened.(*target.Target)
+	if !can {
+		t.Fatal("it cannot be tested")
+	}
+	steps := map[string][]certctl.TestStep{}
+	for _, step := range tester.Test(t.Context(), certctl.TestCommand{Places: places, NotAfter: time.Now().Add(time.Minute)}) {
+		steps[step.Step] = append(steps[step.Step], step)
+	}
+	return steps
+}
+
+func shopPlace(place string) certctl.TestPlace {
+	return certctl.TestPlace{Certificate: "shop", Place: place, Slot: certctl.SlotDefault, Names: certctl.Names{DNS: []string{"shop.example.com"}}}
+}
+
+// withSettings changes settings of a daemon's target.
+func withSettings(t *testing.T, d *targettest.Daemon, change func(map[string]any)) {
+	t.Helper()
+	var settings map[string]any
+	must(t, json.Unmarshal(d.Spec.Settings, &settings))
+	change(settings)
+	d.Spec = spec(t, d.Spec.Kind, settings)
+}
+
+// A test of nginx finds a template that nginx would refuse, before anything of the
+// target's folder is there, and neither writes, nor makes a key, nor reloads.
+func TestATestChangesNothing(t *testing.T) {
+	t.Parallel()
+	d := startNginx(t)
+	root := filepath.Dir(d.Directory)
+	must(t, os.RemoveAll(d.Directory))
+	log := func() int {
+		content, err := os.ReadFile(filepath.Join(root, "nginx.log"))
+		must(t, err)
+		return bytes.Count(content, []byte("signal process started")) + bytes.Count(content, []byte("reconfiguring"))
+	}
+	before, reloads := targettest.Snapshot(t, root), log()
+	good := try(t, d, shopPlace("shop"))
+	if s := good["check"]; len(s) != 1 || s[0].State != certctl.StepOK {
+		t.Errorf("check %+v", s)
+	}
+	if s := good["directory"]; len(s) != 1 || s[0].State != certctl.StepOK || !strings.Contains(s[0].Message, root) {
+		t.Errorf("directory %+v", s)
+	}
+	withSettings(t, d, func(settings map[string]any) {
+		settings["server_block"] = strings.Replace(settings["server_block"].(string), "listen", "no_such_directive x;\n listen", 1) //nolint:forcetypeassert // our own
+	})
+	bad := try(t, d, shopPlace("shop"))
+	if s := bad["check"]; len(s) != 1 || s[0].State != certctl.StepFails || !strings.Contains(s[0].Message, "no_such_directive") {
+		t.Errorf("check %+v", s)
+	}
+	if changed := targettest.Changed(before, targettest.Snapshot(t, root)); len(changed) > 0 {
+		t.Errorf("changed: %v", changed)
+	}
+	if n := log(); n != reloads {
+		t.Errorf("%d reloads, before %d", n, reloads)
+	}
+}
+
+// Each thing that would fail is said with what to do.
+func TestATestNamesWhatWouldFail(t *testing.T) {
+	t.Parallel()
+	d := startNginx(t)
+	withSettings(t, d, func(settings map[string]any) {
+		settings["pid_file"] = filepath.Join(t.TempDir(), "none.pid")
+		settings["binary"] = filepath.Join(t.TempDir(), "none")
+		settings["listen"] = []string{"127.0.0.1:1"}
+		settings["directory"] = filepath.Join(d.Directory, "nginx.conf")
+	})
+	must(t, os.MkdirAll(d.Directory, 0o700))
+	must(t, os.WriteFile(filepath.Join(d.Directory, "nginx.conf"), nil, 0o600))
+	steps := try(t, d)
+	for _, name := range []string{"directory", "program", "check", "reload", "listener"} {
+		if s := steps[name]; len(s) == 0 || s[0].State != certctl.StepFails || s[0].Remedy == "" && name != "check" {
+			t.Errorf("%s: %+v", name, s)
+		}
+	}
+	if s := try(t, startNginx(t), shopPlace("../etc"))["place"]; len(s) != 1 || s[0].State != certctl.StepFails {
+		t.Errorf("a place elsewhere: %+v", s)
+	}
+}
+
+// A listener that serves something else than what is installed is found out.
+func TestATestSeesWhatIsServed(t *testing.T) {
+	t.Parallel()
+	d := startNginx(t)
+	if r := targettest.Install(t, d); r.Outcome != certctl.OutcomeVerified {
+		t.Fatalf("receipt %+v", r)
+	}
+	if s := try(t, d, shopPlace("shop"))["listener"]; len(s) != 1 || s[0].State != certctl.StepOK {
+		t.Errorf("listener %+v", s)
+	}
+	// Something else becomes current, and nobody has told nginx.
+	targettest.WritePair(t, filepath.Join(d.Directory, "shop", "current", "cert.pem"), filepath.Join(t.TempDir(), "key"), "shop.example.com")
+	if s := try(t, d, shopPlace("shop"))["listener"]; len(s) != 1 || s[0].State != certctl.StepFails || s[0].Remedy == "" {
+		t.Errorf("listener %+v", s)
+	}
+}
+
+// All that a policy does not allow is named, where Open stops at the first.
+func TestDeniedNamesAll(t *testing.T) {
+	t.Parallel()
+	d := startNginx(t)
+	denied := target.Kinds().Denied(d.Spec, nobody{})
+	var texts []string
+	for _, err := range denied {
+		texts = append(texts, err.Error())
+	}
+	for _, want := range []string{"directory", "config", "command"} {
+		if !slices.ContainsFunc(texts, func(text string) bool { return strings.Contains(text, want) }) {
+			t.Errorf("%s is not named: %v", want, texts)
+		}
+	}
+	if denied := target.Kinds().Denied(d.Spec, anything{}); len(denied) > 0 {
+		t.Errorf("a policy that allows all: %v", denied)
+	}
+}
+
+// nobody is a policy that allows nothing.
+type nobody struct{}
+
+func (nobody) AllowDirectory(string) error { return certctl.Errorf(certctl.Denied, "no directory") }
+func (nobody) AllowConfig(string) error    { return certctl.Errorf(certctl.Denied, "no config") }
+func (nobody) AllowCommand([]string) error { return certctl.Errorf(certctl.Denied, "no command") }

@@ -1,0 +1,41 @@
+package target
+
+import (
+	"github.com/certctl/certctl"
+)
+
+// collector is a policy that allows everything and notes what another one would not.
+type collector struct {
+	policy Policy
+	denied []error
+}
+
+func (c *collector) note(err error) error {
+	if err != nil {
+		c.denied = append(c.denied, err)
+	}
+	return nil
+}
+
+func (c *collector) AllowDirectory(path string) error { return c.note(c.policy.AllowDirectory(path)) }
+func (c *collector) AllowConfig(path string) error    { return c.note(c.policy.AllowConfig(path)) }
+func (c *collector) AllowCommand(argv []string) error { return c.note(c.policy.AllowCommand(argv)) }
+
+// Denied returns everything that a target needs and the node's policy does not
+// allow, where Open stops at the first. It touches nothing. Kinds of other packages
+// are asked by Open alone.
+func (t Table) Denied(spec certctl.TargetCommand, policy Policy) []error {
+	d, err := t.find(spec.Kind)
+	if err != nil || d.Parse != nil {
+		return nil
+	}
+	driver, err := d.open(spec.Settings)
+	if err != nil {
+		return nil // Open says why
+	}
+	c := &collector{policy: policy}
+	if err := driver.allowed(c); err != nil {
+		c.denied = append(c.denied, err)
+	}
+	return c.denied
+}

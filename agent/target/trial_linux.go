@@ -1,0 +1,100 @@
+package target
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+)
+
+// trialName is the program name under which the agent runs itself to check what it
+// stages in memory.
+const trialName = "certctl-trial"
+
+// trialCommand returns the command that stages a trial and becomes its check, and
+// what it is to read.
+func trialCommand(t trial) (*exec.Cmd, io.Reader, error) {
+	description, err := json.Marshal(t)
+	if err != nil {
+		return nil, nil, err
+	}
+	cmd := oneself(trialName, "-")
+	isolate(cmd)
+	return cmd, feedOf(description), nil
+}
+
+// becomeTrial lays memory over the folders, stages, and becomes the check.
+func becomeTrial() error {
+	var t trial
+	if err := json.NewDecoder(os.Stdin).Decode(&t); err != nil {
+		return err
+	}
+	if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("make the mounts private: %w", err)
+	}
+	covered := ""
+	for _, folder := range []string{t.Directory, t.Links} {
+		if folder == "" {
+			continue
+		}
+		there := existing(folder)
+		if there == covered {
+			continue // both are made below it
+		}
+		if err := overlay(there); err != nil {
+			return fmt.Errorf("lay memory over %s: %w", there, err)
+		}
+		covered = there
+	}
+	if err := t.stage(); err != nil {
+		return err
+	}
+	return syscall.Exec(t.Argv[0], t.Argv, os.Environ())
+}
+
+// overlay lays memory over a folder: what is in it stays visible, and what is
+// written goes to memory. The folder itself holds that memory, below the layer
+// through which it is seen.
+func overlay(folder string) error {
+	if folder == "/" {
+		return fmt.Errorf("nothing of the path is there: %w", syscall.ENOTDIR)
+	}
+	lower, err := os.Open(folder)
+	if err != nil {
+		return err
+	}
+	defer lower.Close()
+	info, err := lower.Stat()
+	if err != nil {
+		return err
+	}
+	if err := syscall.Mount("certctl", folder, "tmpfs", 0, "mode=0700"); err != nil {
+		return err
+	}
+	upper, work := filepath.Join(folder, "upper"), filepath.Join(folder, "work")
+	for _, dir := range []string{upper, work} {
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			return err
+		}
+	}
+	if err := sameOwner(upper, info); err != nil {
+		return err
+	}
+	options := fmt.Sprintf("lowerdir=/proc/self/fd/%d,upperdir=%s,workdir=%s", lower.Fd(), upper, work)
+	return syscall.Mount("certctl", folder, "overlay", 0, options)
+}
+
+// sameOwner makes the upper folder, through whose owner and mode the lower one is
+// seen, like that.
+func sameOwner(upper string, info fs.FileInfo) error {
+	if stat, ok := info.Sys().(*syscall.Stat_t); ok && os.Geteuid() == 0 {
+		if err := os.Chown(upper, int(stat.Uid), int(stat.Gid)); err != nil {
+			return err
+		}
+	}
+	return os.Chmod(upper, info.Mode().Perm())
+}
