@@ -70,6 +70,7 @@ type Agent struct {
 	workCtx  context.Context // of batches; outlives Run's by stopGrace
 	workStop context.CancelFunc
 	drift    drift
+	tested   tested
 	keeper   *challenge.Keeper
 	openMu   sync.Mutex
 	opened   map[certctl.ID]openTarget // guarded by openMu

@@ -38,6 +38,9 @@ type Inspector interface {
 type Targets struct {
 	Kinds []string
 	Open  func(spec certctl.TargetCommand) (Target, error)
+	// Denied returns everything that the node's policy does not allow of a target,
+	// where Open stops at the first; nil: Open alone knows.
+	Denied func(spec certctl.TargetCommand) []error
 }
 
 // openTarget is a target that is kept open while its description is the same.
@@ -99,6 +102,8 @@ func (a *Agent) serveTarget(id certctl.ID, batch []job) {
 	for _, j := range batch {
 		switch {
 		case a.workCtx.Err() != nil || a.answered(j):
+		case j.test != nil:
+			a.test(target, err, j)
 		case err != nil:
 			a.conclude(j, bindingRecord{}, certctl.ReportRefusal, refusalOf(string(certctl.ErrorCode(err)), err))
 		case j.forget != nil:

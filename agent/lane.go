@@ -36,6 +36,7 @@ type job struct {
 	share     *certctl.ShareCommand
 	erase     *certctl.EraseCommand
 	prove     *certctl.ProveCommand
+	test      *certctl.TestCommand
 }
 
 // lane of a job: its target's, its own, or the one where keys are made.
@@ -49,6 +50,8 @@ func (j job) lane() certctl.ID {
 		return j.erase.Erasure
 	case j.prove != nil:
 		return j.prove.Set
+	case j.test != nil:
+		return j.test.Target // not while something is installed there
 	}
 	return certctl.NoID
 }

@@ -133,7 +133,7 @@ func (a *Agent) askOnce(ctx context.Context, conn Conn, failures int) (again boo
 // mailboxRequest says what is in place.
 func (a *Agent) mailboxRequest() certctl.MailboxRequest {
 	request := certctl.MailboxRequest{
-		Session: a.session, MachineID: a.machine, Version: a.version, Capabilities: a.capabilities(),
+		Session: a.session, MachineID: a.machine, Version: a.version, Capabilities: a.capabilities(), Features: features(),
 		TrustVersion: a.trust.Document().Version, Proving: a.proving(),
 	}
 	type dated struct {
@@ -249,6 +249,8 @@ func (a *Agent) answered(j job) bool {
 		return a.askedAgain(j.key.Order)
 	case j.erase != nil:
 		return false // to make sure once more costs nothing
+	case j.test != nil:
+		return a.tested.told(a, j.test)
 	}
 	if j.share != nil || j.prove != nil {
 		return false // to do it once more does no harm

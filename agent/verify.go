@@ -58,6 +58,12 @@ func (a *Agent) decode(s certctl.Statement) (job, error) {
 			return j, err
 		}
 		return j, a.checkAbout(s, j.erase.Erasure, j.erase.Erasure, j.erase.NotAfter)
+	case certctl.CommandTest:
+		j.test = new(certctl.TestCommand)
+		if err := s.Decode(j.test); err != nil {
+			return j, err
+		}
+		return j, a.checkAbout(s, j.test.Test, j.test.Target, j.test.NotAfter)
 	case certctl.CommandProve:
 		j.prove = new(certctl.ProveCommand)
 		if err := s.Decode(j.prove); err != nil {

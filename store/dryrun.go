@@ -63,11 +63,12 @@ func (t *tx) testable(ctx context.Context, f found) (certctl.ID, error) {
 	var state certctl.AgentState
 	var version string
 	var features []string
-	var archived bool
+	var archived, heard bool
 	if err := t.QueryRow(ctx, `
-		select a.id, a.name, a.state, a.version, a.features, target.archived_at is not null
-		from target join agent a on a.id = target.agent_id where target.id = $1`, f.id).
-		Scan(&agent.ID, &agent.Name, &state, &version, &features, &archived); err != nil {
+		select a.id, a.name, a.state, a.version, a.features, target.archived_at is not null, contact.agent_id is not null
+		from target join agent a on a.id = target.agent_id left join agent_contact contact on contact.agent_id = a.id
+		where target.id = $1`, f.id).
+		Scan(&agent.ID, &agent.Name, &state, &version, &features, &archived, &heard); err != nil {
 		return certctl.NoID, err
 	}
 	switch {
@@ -75,7 +76,7 @@ func (t *tx) testable(ctx context.Context, f found) (certctl.ID, error) {
 		return certctl.NoID, isArchived(certctl.ObjectTarget, f.name)
 	case state != certctl.AgentActive:
 		return certctl.NoID, certctl.Errorf(certctl.Conflict, "the agent %s of this target is %s: nothing is sent to it", agent.Name, state)
-	case version == "":
+	case !heard:
 		return certctl.NoID, certctl.Errorf(certctl.Conflict, "the agent %s has never asked for work, so nobody knows what it can", agent.Name).
 			WithRemedy("start certctl-agent on its node")
 	case !slices.Contains(features, certctl.FeatureTest):

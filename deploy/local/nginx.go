@@ -62,6 +62,9 @@ func (n *Nginx) Done() <-chan struct{} { return n.process.Done() }
 // Kill ends nginx and its workers with SIGKILL.
 func (n *Nginx) Kill() { n.process.Kill() }
 
+// Log is the end of what nginx has logged.
+func (n *Nginx) Log() string { return n.process.Log() }
+
 // Name is the name used in messages.
 func (n *Nginx) Name() string { return "nginx" }
 

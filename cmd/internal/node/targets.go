@@ -18,8 +18,12 @@ func targets(kinds target.Table, dir string, policy *agent.Policy, fault func(st
 		if err != nil {
 			return nil, err
 		}
+		if tester, can := opened.(agent.Tester); can {
+			return tried{driver{opened}, tester}, nil
+		}
 		return driver{opened}, nil
 	}}
+	out.Denied = func(spec certctl.TargetCommand) []error { return kinds.Denied(spec, policy) }
 	for _, kind := range kinds {
 		out.Kinds = append(out.Kinds, kind.Kind)
 	}
@@ -33,6 +37,18 @@ var (
 	_ agent.Inspector = driver{}
 	_ agent.Eraser    = driver{}
 	_ agent.Reader    = driver{}
+)
+
+// tried is a driver whose target can be tested without a change.
+type tried struct {
+	driver
+	agent.Tester
+}
+
+var (
+	_ agent.Tester    = tried{}
+	_ agent.Inspector = tried{}
+	_ agent.Tester    = (*target.Target)(nil)
 )
 
 func (d driver) Apply(ctx context.Context, installs []agent.Install) []certctl.Receipt {
