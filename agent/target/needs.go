@@ -1,6 +1,8 @@
 package target
 
 import (
+	"encoding/json"
+
 	"github.com/certctl/certctl"
 )
 
@@ -38,4 +40,43 @@ func (t Table) Denied(spec certctl.TargetCommand, policy Policy) []error {
 		c.denied = append(c.denied, err)
 	}
 	return c.denied
+}
+
+// Needs is what a target touches on its node.
+type Needs struct {
+	Directories, Configs []string
+	Commands             [][]string
+}
+
+// recorder is a policy that allows everything and notes what it was asked.
+type recorder struct{ needs Needs }
+
+func (r *recorder) AllowDirectory(path string) error {
+	r.needs.Directories = append(r.needs.Directories, path)
+	return nil
+}
+
+func (r *recorder) AllowConfig(path string) error {
+	r.needs.Configs = append(r.needs.Configs, path)
+	return nil
+}
+
+func (r *recorder) AllowCommand(argv []string) error {
+	r.needs.Commands = append(r.needs.Commands, argv)
+	return nil
+}
+
+// Needs returns what a target of a kind of this package touches.
+func (t Table) Needs(kind string, settings json.RawMessage) (Needs, error) {
+	d, err := t.find(kind)
+	if err != nil {
+		return Needs{}, err
+	}
+	driver, err := d.open(settings)
+	if err != nil {
+		return Needs{}, err
+	}
+	r := &recorder{}
+	err = driver.allowed(r)
+	return r.needs, err
 }

@@ -42,6 +42,7 @@ func TestRequirements() []Requirement {
 		Requirement{Package: "haproxy", Present: succeeds(FindHAProxy)},
 		Requirement{Package: "apache2", Present: succeeds(FindApache)},
 		Requirement{Package: "pdns-backend-lmdb", Present: succeeds(FindPowerDNS)},
+		Requirement{Package: "patch", Present: succeeds(func() (string, error) { return exec.LookPath("patch") })},
 		Requirement{Package: "gcc", Present: succeeds(func() (string, error) { return exec.LookPath("gcc") })},
 		Requirement{Package: "libc6-dev", Present: succeeds(findLibc)},
 	)

@@ -5,6 +5,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
@@ -92,6 +93,23 @@ func WritePair(t *testing.T, certificate, key string, names ...string) {
 	t.Helper()
 	install := newAuthority(t).install(t, certctl.NoID, "other", names...)
 	if err := errors.Join(writeLeaf(certificate, install.Command.Leaf), writeKey(key, install.Key)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// WriteRSAPair is WritePair with a key of the other algorithm.
+func WriteRSAPair(t *testing.T, certificate, key string, names ...string) {
+	t.Helper()
+	signer, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := newAuthority(t)
+	leaf := a.sign(t, &x509.Certificate{
+		SerialNumber: serial(t), DNSNames: names, NotBefore: a.now.Add(-time.Hour), NotAfter: a.now.Add(time.Hour),
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}, a.certificate, signer.Public())
+	if err := errors.Join(writeLeaf(certificate, leaf.Raw), writeKey(key, signer)); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -1,0 +1,107 @@
+package discover_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/certctl/certctl/agent/discover"
+	"github.com/certctl/certctl/agent/target"
+	"github.com/certctl/certctl/agent/target/targettest"
+	"github.com/certctl/certctl/deploy/local"
+)
+
+// anything is the policy of a node whose owner allows all.
+type anything struct{}
+
+func (anything) AllowDirectory(string) error { return nil }
+func (anything) AllowConfig(string) error    { return nil }
+func (anything) AllowCommand([]string) error { return nil }
+
+func env(t *testing.T) target.Env {
+	t.Helper()
+	return target.Env{Policy: anything{}, Now: time.Now, StateDir: t.TempDir()}
+}
+
+func settingsOf(t *testing.T, p discover.Target) json.RawMessage {
+	t.Helper()
+	encoded, err := json.Marshal(p.Settings)
+	must(t, err)
+	return encoded
+}
+
+func run(t *testing.T, argv ...string) {
+	t.Helper()
+	if out, err := exec.CommandContext(t.Context(), argv[0], argv[1:]...).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %v: %s", argv, err, out)
+	}
+}
+
+// Virtual hosts of Apache, in included files, with pairs, chain files and variables.
+func TestApacheIsRead(t *testing.T) {
+	t.Parallel()
+	binary, err := local.FindApache()
+	must(t, err)
+	dir, at := t.TempDir(), addresses(t, 1)[0]
+	shop := live(t, dir, "shop.example.com", "shop.example.com")
+	must(t, os.MkdirAll(filepath.Join(dir, "pair"), 0o755))
+	targettest.WritePair(t, filepath.Join(dir, "pair", "ec.pem"), filepath.Join(dir, "pair", "ec.key"), "pair.example.com")
+	targettest.WriteRSAPair(t, filepath.Join(dir, "pair", "rsa.pem"), filepath.Join(dir, "pair", "rsa.key"), "pair.example.com")
+	expand := strings.NewReplacer("ADDRESS", at, "SHOP", shop, "DIR", dir)
+	write(t, filepath.Join(dir, "sites", "shop.conf"), expand.Replace(`<VirtualHost ADDRESS>
+    ServerName shop.example.com
+    SSLEngine on
+    SSLCertificateFile "SHOP/fullchain.pem"
+    SSLCertificateKeyFile "SHOP/privkey.pem"
+    SSLCertificateChainFile SHOP/fullchain.pem
+</VirtualHost>
+`))
+	write(t, filepath.Join(dir, "sites", "pair.conf"), expand.Replace(`<IfModule ssl_module>
+<VirtualHost ADDRESS>
+    ServerName pair.example.com
+    SSLEngine on
+    SSLCertificateFile DIR/pair/rsa.pem
+    SSLCertificateKeyFile DIR/pair/rsa.key
+    SSLCertificateFile DIR/pair/ec.pem
+    SSLCertificateKeyFile DIR/pair/ec.key
+</VirtualHost>
+</IfModule>
+`))
+	write(t, filepath.Join(dir, "sites", "variable.conf"), expand.Replace(`Define certs DIR/pair
+<VirtualHost ADDRESS>
+    ServerName v.example.com
+    SSLEngine on
+    SSLCertificateFile ${certs}/rsa.pem
+    SSLCertificateKeyFile ${certs}/rsa.key
+</VirtualHost>
+`))
+	apache := &local.Apache{Dir: dir, Listen: at, Include: filepath.Join(dir, "sites", "*.conf")}
+	must(t, apache.Start(t.Context()))
+	t.Cleanup(apache.Kill)
+	p, err := discover.Inspect(t.Context(), "apache", "web1", discover.Options{
+		Config: apache.ConfigFile(), Binary: binary, PIDFile: apache.PIDFile(), Directory: filepath.Join(dir, "tls"),
+	})
+	must(t, err)
+	if len(p.Targets) != 1 {
+		t.Fatalf("targets %+v, problems %+v", p.Targets, p.Problems)
+	}
+	var got []string
+	for _, place := range p.Targets[0].Places {
+		got = append(got, fmt.Sprint(place.Place, " ", place.Slot))
+	}
+	if want := []string{"pair.example.com ecdsa", "pair.example.com rsa", "shop.example.com default"}; !slices.Equal(got, want) {
+		t.Errorf("places %v, want %v", got, want)
+	}
+	if !slices.ContainsFunc(p.Problems, func(x discover.Problem) bool { return strings.Contains(x.Message, "variable") }) {
+		t.Errorf("problems %+v", p.Problems)
+	}
+	seed(t, p)
+	apply(t, p.Changes)
+	run(t, binary, "-f", apache.ConfigFile(), "-t")
+}

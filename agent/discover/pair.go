@@ -1,0 +1,111 @@
+package discover
+
+import (
+	"crypto"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"os"
+	"strings"
+
+	"github.com/certctl/certctl"
+)
+
+// Pair is a certificate as files have it.
+type Pair struct {
+	Leaf  []byte
+	Chain certctl.Chain
+	Key   crypto.Signer
+}
+
+// ReadPair reads a certificate with its chain, and its key, which may be in the
+// same file, and makes sure that they belong together.
+func ReadPair(certificate, key string) (Pair, error) {
+	var pair Pair
+	err := eachBlock(certificate, func(block *pem.Block) error {
+		switch {
+		case block.Type != "CERTIFICATE":
+		case pair.Leaf == nil:
+			pair.Leaf = block.Bytes
+		default:
+			pair.Chain = append(pair.Chain, block.Bytes)
+		}
+		return nil
+	})
+	if err == nil {
+		err = eachBlock(key, func(block *pem.Block) (err error) {
+			if strings.HasSuffix(block.Type, "PRIVATE KEY") && pair.Key == nil {
+				pair.Key, err = readKey(block)
+			}
+			return err
+		})
+	}
+	switch {
+	case err != nil:
+		return pair, err
+	case pair.Leaf == nil:
+		return pair, certctl.Errorf(certctl.Invalid, "%s holds no certificate in PEM", certificate)
+	case pair.Key == nil:
+		return pair, certctl.Errorf(certctl.Invalid, "%s holds no private key in PEM", key)
+	}
+	leaf, err := x509.ParseCertificate(pair.Leaf)
+	if err != nil {
+		return pair, certctl.Wrap(certctl.Invalid, err, "%s cannot be read", certificate)
+	}
+	if public, ok := leaf.PublicKey.(interface{ Equal(x crypto.PublicKey) bool }); !ok || !public.Equal(pair.Key.Public()) {
+		return pair, certctl.Errorf(certctl.Conflict, "%s and %s do not belong together", certificate, key)
+	}
+	pair.Chain = withoutRoots(pair.Chain)
+	return pair, nil
+}
+
+// maxPEM bounds what is read of a file.
+const maxPEM = 1 << 20
+
+func eachBlock(path string, do func(*pem.Block) error) error {
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return certctl.Wrap(certctl.Invalid, err, "the file cannot be read")
+	}
+	if len(content) > maxPEM {
+		return certctl.Errorf(certctl.Invalid, "%s has more than %d bytes", path, maxPEM)
+	}
+	for block, rest := pem.Decode(content); block != nil; block, rest = pem.Decode(rest) {
+		if err := do(block); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func readKey(block *pem.Block) (crypto.Signer, error) {
+	if block.Type == "ENCRYPTED PRIVATE KEY" || block.Headers["DEK-Info"] != "" {
+		return nil, certctl.Errorf(certctl.Invalid, "the key has a passphrase").WithRemedy("a daemon that starts by itself cannot ask for it: store it without one")
+	}
+	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	if err != nil {
+		var others [2]error
+		if key, others[0] = x509.ParseECPrivateKey(block.Bytes); others[0] != nil {
+			key, others[1] = x509.ParsePKCS1PrivateKey(block.Bytes)
+		}
+		if others[0] != nil && others[1] != nil {
+			return nil, certctl.Wrap(certctl.Invalid, errors.Join(err, others[0], others[1]), "the key cannot be read")
+		}
+	}
+	signer, ok := key.(crypto.Signer)
+	if !ok {
+		return nil, certctl.Errorf(certctl.Invalid, "the key cannot sign")
+	}
+	return signer, nil
+}
+
+// withoutRoots leaves out what clients have or do not believe.
+func withoutRoots(chain certctl.Chain) (kept certctl.Chain) {
+	for _, der := range chain {
+		if c, err := x509.ParseCertificate(der); err == nil && string(c.RawIssuer) == string(c.RawSubject) {
+			continue
+		}
+		kept = append(kept, der)
+	}
+	return kept
+}

@@ -1,0 +1,49 @@
+package target
+
+import (
+	"crypto"
+	"errors"
+
+	"github.com/certctl/certctl"
+)
+
+// Seed makes what a daemon serves already the first generation of a place, so that
+// its configuration can name the place's files before anything is installed there,
+// and so that there is something to go back to. It reloads nothing, and leaves a
+// place alone that has a generation. With links, the link takes the place of the
+// file that has its name. It reports whether it has made anything.
+func (t *Target) Seed(name string, slot certctl.Slot, leaf []byte, chain certctl.Chain, key crypto.Signer) (made bool, err error) {
+	if err := certctl.CheckPlace(name); err != nil {
+		return false, err
+	}
+	install, err := installOf(certctl.TestPlace{Certificate: name, Place: name, Slot: slot}, leaf, chain, key)
+	if err != nil {
+		return false, err
+	}
+	unlock, err := t.lock()
+	if err != nil {
+		return false, err
+	}
+	defer unlock()
+	p := t.driver.layout().placeOf(name, slot)
+	if n, err := p.number(); err != nil || n > 0 {
+		return false, err
+	}
+	parsed, err := checkPair(install, t.env.Now())
+	if err != nil {
+		return false, err
+	}
+	files, err := pemFiles(install.Command, key)
+	if err != nil {
+		return false, err
+	}
+	more, err := t.driver.files(material{install: install, place: p, leaf: parsed})
+	if err != nil {
+		return false, err
+	}
+	n, err := p.newest()
+	if err != nil {
+		return false, err
+	}
+	return true, errors.Join(p.write(n+1, append(files, more...)), p.switchTo(n+1))
+}
