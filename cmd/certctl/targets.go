@@ -16,6 +16,7 @@ type targetsCmd struct {
 	Create targetCreateCmd `cmd:"" help:"Make one."`
 	Update targetUpdateCmd `cmd:"" help:"Replace one's settings."`
 	Delete targetDeleteCmd `cmd:"" help:"Archive one that nothing is bound to."`
+	Adopt  targetAdoptCmd  `cmd:"" help:"Make the targets that certctl-agent inspect has proposed, and bind what is served there."`
 	Test   targetTestCmd   `cmd:"" help:"Have its agent try everything short of the switch."`
 }
 

@@ -22,6 +22,8 @@ type Config struct {
 	Run       runCommand     `cmd:"" help:"Run the agent until SIGTERM."`
 	Health    healthCommand  `cmd:"" help:"Ask the running agent how it is; fails when none runs."`
 	PolicyCmd policyCommands `cmd:"" name:"policy" help:"What this agent may touch on this node."`
+	Inspect   inspectCommand `cmd:"" help:"Read a daemon's configuration and propose targets for it. Changes nothing."`
+	Seed      seedCommand    `cmd:"" help:"Make what is served today the first generation of each place that inspect has proposed."`
 	Version   struct{}       `cmd:"" help:"Print the version."`
 
 	program Program

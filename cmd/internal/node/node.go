@@ -76,6 +76,10 @@ func Run(p Program) int {
 		err = runAgent(ctx, c)
 	case "health":
 		return p.fail(health(ctx, c), ExitUnhealthy)
+	case "inspect <kind>":
+		err = inspect(ctx, c)
+	case "seed":
+		err = seed(c)
 	case "policy check":
 		return p.fail(checkPolicy(c), ExitUsage)
 	case "version":
