@@ -2,6 +2,8 @@ package agent
 
 import (
 	"context"
+	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/certctl/certctl"
@@ -63,7 +65,7 @@ func (a *Agent) test(target Target, refused error, j job) {
 		return // it is still open, and asked for again
 	}
 	report, err := a.statement(certctl.ReportTested, j.test.Test, j.statement.Number, certctl.TestReport{
-		Target: j.test.Target, Steps: steps[:min(len(steps), certctl.MaxTestSteps)], At: a.now().UTC(),
+		Target: j.test.Target, Steps: fitting(steps), At: a.now().UTC(),
 	})
 	if err != nil {
 		a.problem("report", err)
@@ -72,6 +74,43 @@ func (a *Agent) test(target Target, refused error, j job) {
 	a.tested.remember(j.test, report)
 	a.log.Info().Stringer("target", j.test.Target).Int("steps", len(steps)).Msg("target tested")
 	a.commit(func() []Change { return []Change{reportChange(report)} })
+}
+
+// maxTestReport bounds a report in bytes, before it is encoded: the bus carries
+// 256 KiB.
+const maxTestReport = 120 << 10
+
+// fitting leaves steps out that are ok, from the last one on, until a report can be
+// sent, and says so.
+func fitting(steps []certctl.TestStep) []certctl.TestStep {
+	size := 0
+	for _, s := range steps {
+		size += stepSize(s)
+	}
+	left := 0
+	for i := len(steps) - 1; i >= 0 && (size > maxTestReport || len(steps) >= certctl.MaxTestSteps); i-- {
+		if steps[i].State == certctl.StepOK {
+			size -= stepSize(steps[i])
+			steps = slices.Delete(steps, i, i+1)
+			left++
+		}
+	}
+	for size > maxTestReport || len(steps) >= certctl.MaxTestSteps {
+		size -= stepSize(steps[len(steps)-1])
+		steps = steps[:len(steps)-1]
+		left++
+	}
+	if left == 0 {
+		return steps
+	}
+	return append(steps, certctl.TestStep{
+		Step: "report", State: certctl.StepSkipped, Message: fmt.Sprintf("%d further steps do not fit into one report", left),
+	})
+}
+
+// stepSize is about what a step takes.
+func stepSize(s certctl.TestStep) int {
+	return 80 + len(s.Step) + len(s.Subject) + len(s.Message) + len(s.Remedy)
 }
 
 // refusedSteps say why a target cannot be opened: all that the policy does not

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -110,5 +111,30 @@ func TestALateTestIsRefused(t *testing.T) {
 	var refusal certctl.Refusal
 	if s := n.reports(certctl.ReportRefusal)[0]; s.Decode(&refusal) != nil || s.Object != (certctl.ID{9}) || refusal.Code != certctl.RefusalExpired {
 		t.Errorf("refusal %+v", refusal)
+	}
+}
+
+// A report that the bus would not carry leaves out what is well.
+func TestReportsOfTestsFit(t *testing.T) {
+	t.Parallel()
+	bad := certctl.TestStep{Step: "listener", State: certctl.StepFails, Message: strings.Repeat("x", 100)}
+	good := bad
+	good.State = certctl.StepOK
+	for _, n := range []int{10, 10000} {
+		steps := fitting(append(slices.Repeat([]certctl.TestStep{good}, n), bad))
+		size, fails := 0, 0
+		for _, s := range steps {
+			size += stepSize(s)
+			if s.State == certctl.StepFails {
+				fails++
+			}
+		}
+		cut := steps[len(steps)-1].Step == "report"
+		if size > maxTestReport+1000 || len(steps) > certctl.MaxTestSteps || fails != 1 || cut != (n > 1000) {
+			t.Errorf("%d: %d steps of %d bytes, %d fail, cut: %t", n, len(steps), size, fails, cut)
+		}
+	}
+	if steps := fitting(slices.Repeat([]certctl.TestStep{bad}, 10000)); len(steps) > certctl.MaxTestSteps {
+		t.Errorf("%d steps", len(steps))
 	}
 }

@@ -54,7 +54,7 @@ func TestATestChangesNothing(t *testing.T) {
 	log := func() int {
 		content, err := os.ReadFile(filepath.Join(root, "nginx.log"))
 		must(t, err)
-		return bytes.Count(content, []byte("signal process started")) + bytes.Count(content, []byte("reconfiguring"))
+		return bytes.Count(content, []byte("(SIGHUP) received"))
 	}
 	before, reloads := targettest.Snapshot(t, root), log()
 	good := try(t, d, shopPlace("shop"))

@@ -44,5 +44,5 @@ func TestTargetsAreTestedFromTheCommandLine(t *testing.T) {
 
 // reloads counts how often nginx was told to read its configuration again.
 func (s *stack) reloads() int {
-	return strings.Count(s.Nginx.Log(), "reconfiguring")
+	return strings.Count(s.Nginx.Log(), "(SIGHUP) received")
 }
