@@ -77,17 +77,17 @@ func nginxWords(text string) (words []word) {
 	line := 1
 	for i := 0; i < len(text); {
 		c := text[i]
-		switch {
-		case c == '\n':
+		switch c {
+		case '\n':
 			line++
 			i++
-		case c == ' ' || c == '\t' || c == '\r':
+		case ' ', '\t', '\r':
 			i++
-		case c == '#':
+		case '#':
 			i += lengthTo(text[i:], "\n")
-		case c == ';' || c == '}':
+		case ';', '}':
 			words, i = append(words, word{string(c), line, false}), i+1
-		case c == '{':
+		case '{':
 			words = append(words, word{"{", line, false})
 			i++
 			if lua(words) { // what is in it is another language
@@ -161,7 +161,7 @@ func nginxWord(text string) (value string, length int) {
 			out.WriteByte(c)
 		}
 	}
-	return out.String(), length
+	return out.String(), min(length, len(text)) // a variable without its end
 }
 
 // absoluteTo is a path, relative ones below a folder.
