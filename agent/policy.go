@@ -47,14 +47,14 @@ type Policy struct {
 // DefaultPolicy is what holds without a policy file: certificates may be written
 // to /etc/certctl/live and to "live" in the state directory, the packaged
 // configurations of nginx, Apache, HAProxy, lighttpd, Postfix, Dovecot and Caddy
-// may be read and checked by their packaged programs, Redis, MariaDB and OpenLDAP
-// are told at their packaged sockets, and no other command is run. No CA is
+// may be read and checked by their packaged programs, HAProxy, Redis, MariaDB and
+// OpenLDAP are told at their packaged sockets, and no other command is run. No CA is
 // answered: nothing listens unasked.
 func DefaultPolicy(stateDir string) *Policy {
 	return &Policy{
 		Kinds:       []string{"nginx", "apache", "haproxy", "postfix", "dovecot", "postgresql", "lighttpd", "redis", "mosquitto", "mariadb", "slapd", "caddy", "stunnel", "exim", "files"},
 		Directories: []string{"/etc/certctl/live", filepath.Join(stateDir, "live")},
-		ConfigRoots: []string{"/etc/nginx", "/etc/apache2", "/etc/httpd", "/etc/haproxy", "/etc/postfix", "/etc/dovecot", "/etc/lighttpd", "/run/redis", "/etc/mysql", "/run/slapd", "/etc/caddy", "/var/lib/exim4"},
+		ConfigRoots: []string{"/etc/nginx", "/etc/apache2", "/etc/httpd", "/etc/haproxy", "/etc/postfix", "/etc/dovecot", "/etc/lighttpd", "/run/haproxy", "/run/redis", "/etc/mysql", "/run/slapd", "/etc/caddy", "/var/lib/exim4"},
 		Commands: [][]string{
 			{"/usr/sbin/nginx", "..."}, {"/usr/sbin/apache2", "-f", "*", "-t"}, {"/usr/sbin/httpd", "-f", "*", "-t"},
 			{"/usr/sbin/haproxy", "-c", "-f", "*"},

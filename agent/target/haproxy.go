@@ -1,6 +1,7 @@
 package target
 
 import (
+	"context"
 	"encoding/json"
 	"syscall"
 
@@ -18,12 +19,18 @@ type haproxySettings struct {
 	daemonSettings
 	// Links is that folder; it is not below the directory.
 	Links string `json:"links,omitempty"`
+	// Control is the path of HAProxy's stats socket, of level admin: HAProxy is told
+	// of certificates there, and reloads only for places that are new or gone.
+	Control string `json:"control,omitempty"`
 }
 
-// haproxy is a daemon that reads key and chain from one file.
+// haproxy is a daemon that reads key and chain from one file, or is sent them.
 type haproxy struct {
 	daemon
 	links string
+	cli   haproxyCLI
+	// told is what HAProxy was last sent, by name; the target's lock guards it.
+	told map[string]certctl.Digest
 }
 
 func openHAProxy(raw json.RawMessage) (driver, error) {
@@ -32,7 +39,10 @@ func openHAProxy(raw json.RawMessage) (driver, error) {
 		return nil, err
 	}
 	// SIGUSR2 has the master start new workers; the old ones finish their connections.
-	h := &haproxy{daemon: daemon{daemonSettings: s.daemonSettings, signal: syscall.SIGUSR2}, links: s.Links}
+	h := &haproxy{
+		daemon: daemon{daemonSettings: s.daemonSettings, signal: syscall.SIGUSR2},
+		links:  s.Links, cli: haproxyCLI{s.Control}, told: map[string]certctl.Digest{},
+	}
 	var bad certctl.FieldErrors
 	h.validate(&bad)
 	h.argv = []string{s.Binary, "-c", "-f", s.Config}
@@ -41,6 +51,9 @@ func openHAProxy(raw json.RawMessage) (driver, error) {
 		if below(s.Links, s.Directory) {
 			bad.Add("/settings/links", "must not be below the directory, whose folders are places")
 		}
+	}
+	if s.Control != "" {
+		absolute(&bad, "control", s.Control)
 	}
 	return h, bad.Err()
 }
@@ -62,5 +75,19 @@ func (h *haproxy) allowed(p Policy) error {
 			return err
 		}
 	}
+	if h.cli.socket != "" {
+		if err := p.AllowConfig(h.cli.socket); err != nil {
+			return err
+		}
+	}
 	return h.daemon.allowed(p)
+}
+
+func (h *haproxy) reload(ctx context.Context) error {
+	if h.cli.socket != "" {
+		if told, err := h.tell(ctx); told || err != nil {
+			return err
+		}
+	}
+	return h.daemon.reload(ctx)
 }

@@ -41,3 +41,13 @@ func Installs(t *testing.T, place string, names ...string) func() target.Install
 		return install
 	}
 }
+
+// PEM is an installation's bundle: key and chain in one text.
+func PEM(t *testing.T, install target.Install) string {
+	t.Helper()
+	fullchain, key, err := target.PEM(install)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(key) + string(fullchain)
+}
