@@ -17,8 +17,8 @@ type Address struct {
 
 // Protocols are those whose clients ask for TLS in the clear: SMTP (RFC 3207), IMAP
 // and POP3 (RFC 2595), LDAP (RFC 4511 section 4.14), FTP (RFC 4217), PostgreSQL and
-// MySQL.
-var Protocols = []string{"smtp", "imap", "pop3", "ldap", "ftp", "postgres", "mysql"}
+// MySQL; and NATS, whose server speaks first.
+var Protocols = []string{"smtp", "imap", "pop3", "ldap", "ftp", "postgres", "mysql", "nats"}
 
 // ParseAddress reads an address.
 func ParseAddress(text string) (Address, error) {

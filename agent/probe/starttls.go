@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/asn1"
 	"encoding/binary"
+	"encoding/json"
 	"io"
 	"strings"
 
@@ -21,7 +22,7 @@ const (
 // follows is TLS.
 var starters = map[string]func(io.ReadWriter) error{
 	"smtp": startSMTP, "imap": startIMAP, "pop3": startPOP3, "ldap": startLDAP, "postgres": startPostgres, "mysql": startMySQL,
-	"ftp": startFTP,
+	"ftp": startFTP, "nats": startNATS,
 }
 
 func unwilling(protocol, answer string) error {
@@ -29,7 +30,9 @@ func unwilling(protocol, answer string) error {
 }
 
 // readLine reads up to a line's end, one byte at a time.
-func readLine(r io.Reader) (string, error) {
+func readLine(r io.Reader) (string, error) { return readLineOf(r, maxLine) }
+
+func readLineOf(r io.Reader, most int) (string, error) {
 	var line []byte
 	var one [1]byte
 	for {
@@ -39,7 +42,7 @@ func readLine(r io.Reader) (string, error) {
 		if one[0] == '\n' {
 			return strings.TrimSuffix(string(line), "\r"), nil
 		}
-		if line = append(line, one[0]); len(line) > maxLine {
+		if line = append(line, one[0]); len(line) > most {
 			return "", certctl.Errorf(certctl.Unavailable, "the server's line has no end")
 		}
 	}
@@ -152,6 +155,27 @@ func ftpReply(r io.Reader, code string) error {
 		}
 	}
 	return unwilling("FTP", "a reply without an end")
+}
+
+// startNATS reads what the server says of itself: TLS begins after that. One with
+// handshake_first begins it at once.
+func startNATS(rw io.ReadWriter) error {
+	line, err := readLineOf(rw, maxPacket)
+	if err != nil {
+		return err
+	}
+	said, ok := strings.CutPrefix(line, "INFO ")
+	var info struct {
+		Required  bool `json:"tls_required"`
+		Available bool `json:"tls_available"`
+	}
+	if !ok || json.Unmarshal([]byte(said), &info) != nil {
+		return unwilling("NATS", line)
+	}
+	if !info.Required && !info.Available {
+		return unwilling("NATS", "TLS is not offered")
+	}
+	return nil
 }
 
 func orUnwilling(err error, protocol, answer string) error {

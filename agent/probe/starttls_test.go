@@ -52,6 +52,7 @@ var scripts = map[string][]exchange{
 	"ldap":     {{"", ldapRequest}, {"\x30\x0c\x02\x01\x01\x78\x07\x0a\x01\x00\x04\x00\x04\x00", ""}},
 	"postgres": {{"", "\x00\x00\x00\x08\x04\xd2\x16\x2f"}, {"S", ""}},
 	"mysql":    {{mysqlGreeting, mysqlRequest}},
+	"nats":     {{`INFO {"server_id":"N","version":"2.15.2","headers":true,"max_payload":1048576,"tls_required":true} ` + "\r\n", ""}},
 	"ftp":      {{"220-Welcome to\r\n 530 files\r\n220 (vsFTPd 3.0.3)\r\n", "AUTH TLS\r\n"}, {"234 Proceed with negotiation.\r\n", ""}},
 }
 
@@ -132,6 +133,10 @@ func TestServersThatDoNotBeginTLS(t *testing.T) {
 		"unavailable":        {"ldap", "\x30\x0c\x02\x01\x01\x78\x07\x0a\x01\x34\x04\x00\x04\x00"},
 		"another message":    {"ldap", "\x30\x0c\x02\x01\x01\x61\x07\x0a\x01\x00\x04\x00\x04\x00"},
 		"a huge message":     {"ldap", "\x30\x84\x7f\xff\xff\xff"},
+		"in the clear":       {"nats", "INFO {\"server_id\":\"N\",\"max_payload\":1048576}\r\n"},
+		"no NATS":            {"nats", "220 hello\r\n"},
+		"half an object":     {"nats", "INFO {\"tls_required\":true\r\n"},
+		"much to say":        {"nats", "INFO " + strings.Repeat("x", 10000)},
 		"no ssl":             {"postgres", "N"},
 		"an error":           {"postgres", "E"},
 		"an old server":      {"mysql", "\x05\x00\x00\x00\x095.0\x00"},
