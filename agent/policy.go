@@ -52,7 +52,7 @@ type Policy struct {
 // answered: nothing listens unasked.
 func DefaultPolicy(stateDir string) *Policy {
 	return &Policy{
-		Kinds:       []string{"nginx", "apache", "haproxy", "postfix", "dovecot", "postgresql", "lighttpd", "redis", "mosquitto", "mariadb", "slapd", "caddy", "stunnel", "exim", "nats", "files"},
+		Kinds:       []string{"nginx", "apache", "haproxy", "postfix", "dovecot", "postgresql", "lighttpd", "redis", "mosquitto", "mariadb", "slapd", "caddy", "stunnel", "exim", "nats", "rabbitmq", "files"},
 		Directories: []string{"/etc/certctl/live", filepath.Join(stateDir, "live")},
 		ConfigRoots: []string{"/etc/nginx", "/etc/apache2", "/etc/httpd", "/etc/haproxy", "/etc/postfix", "/etc/dovecot", "/etc/lighttpd", "/run/haproxy", "/run/redis", "/etc/mysql", "/run/slapd", "/etc/caddy", "/var/lib/exim4", "/etc/nats-server.conf"},
 		Commands: [][]string{
@@ -65,6 +65,7 @@ func DefaultPolicy(stateDir string) *Policy {
 			{"/usr/bin/caddy", "reload", "--force", "--config", "/etc/caddy/Caddyfile"},
 			{"/usr/bin/caddy", "validate", "--config", "/etc/caddy/Caddyfile"},
 			{"/usr/sbin/nats-server", "-t", "-c", "/etc/nats-server.conf"},
+			{"/usr/sbin/rabbitmqctl", "eval", "ssl:clear_pem_cache()."},
 			{"/usr/bin/mariadb", "-e", "FLUSH SSL"},
 		},
 	}

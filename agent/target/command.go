@@ -61,13 +61,17 @@ func plainCommand(argv []string) *exec.Cmd {
 // execute runs a command and returns its own words when it fails. One that hangs
 // is killed with everything it has started.
 func execute(ctx context.Context, cmd *exec.Cmd) error {
+	return executeWithin(ctx, cmd, commandTimeout)
+}
+
+func executeWithin(ctx context.Context, cmd *exec.Cmd, patience time.Duration) error {
 	var output bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &output, &output
 	cmd.WaitDelay = time.Second
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	done := make(chan error, 1)
 	go func() { done <- cmd.Wait() }()
@@ -76,7 +80,7 @@ func execute(ctx context.Context, cmd *exec.Cmd) error {
 	case err = <-done:
 	case <-ctx.Done():
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
-		err = certctl.Wrap(certctl.Unavailable, <-done, "it did not end within %s and was killed", commandTimeout)
+		err = certctl.Wrap(certctl.Unavailable, <-done, "it did not end within %s and was killed", patience)
 	}
 	if err == nil {
 		return nil

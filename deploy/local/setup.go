@@ -57,6 +57,7 @@ func AllRequirements() []Requirement {
 		Requirement{Package: "lighttpd-mod-openssl", Present: succeeds(FindLighttpd)},
 		Requirement{Package: "redis-server", Present: succeeds(FindRedis)},
 		Requirement{Package: "mosquitto", Present: succeeds(FindMosquitto)},
+		Requirement{Package: "rabbitmq-server", Present: succeeds(FindRabbitMQ)},
 		Requirement{Package: "mariadb-server", Present: succeeds(FindMariaDB)},
 		Requirement{Package: "slapd", Present: succeeds(FindSlapd)},
 		Requirement{Package: "ldap-utils", Present: succeeds(FindLDAPModify)},
