@@ -25,7 +25,9 @@ func trialOf(x certctl.Trial) gen.CertificateTest {
 	for _, addr := range x.Names.IP {
 		out.IPAddresses = append(out.IPAddresses, addr.String())
 	}
-	out.Steps = each(x.Steps, func(s certctl.TrialStep) gen.CertificateTestStep { return gen.CertificateTestStep{Step: s.Step, At: s.At} })
+	out.Steps = each(x.Steps, func(s certctl.TrialStep) gen.CertificateTestStep {
+		return gen.CertificateTestStep{Step: s.Step, At: s.At}
+	})
 	return out
 }
 
