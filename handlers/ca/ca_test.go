@@ -86,6 +86,11 @@ func TestSignaturesAreSampled(t *testing.T) {
 		case n == 0 && err != nil:
 			t.Fatal(err)
 		case err != nil:
+			for range 20 {
+				if _, _, err := later.Sign(); err == nil {
+					t.Error("a bad signature was taken after one had been found")
+				}
+			}
 			return
 		}
 	}

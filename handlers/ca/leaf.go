@@ -102,7 +102,8 @@ func (p *Prepared) Sign() (der []byte, warnings int, err error) {
 // provedOneIn is how many leaves share one verification of a signature.
 const provedOneIn = 100
 
-// prove verifies the signature of some of the leaves.
+// prove verifies the signature of some of the leaves: of all, once a bad one was
+// found, until there is a good one again.
 func (a *Authority) prove(der []byte) error {
 	if a.proved.Load() && mathrand.N(provedOneIn) > 0 {
 		return nil
@@ -112,6 +113,7 @@ func (a *Authority) prove(der []byte) error {
 		return err
 	}
 	if err := leaf.CheckSignatureFrom(a.Certificate); err != nil {
+		a.proved.Store(false)
 		return certctl.Wrap(certctl.Internal, err, "the key of authority %s made a signature that is not valid", a.ID)
 	}
 	a.proved.Store(true)
