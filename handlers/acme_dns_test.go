@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -231,7 +232,7 @@ func TestTheTableOfProvidersIsLegos(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, name := range slices.Concat(p.Settings, p.Optional, p.Secrets, p.More) {
-			if !strings.Contains(string(documented), "    "+name+" = ") {
+			if !regexp.MustCompile(`(?m)^\s+` + name + `\s*=`).Match(documented) {
 				t.Errorf("%s: lego knows no %s", p.Name, name)
 			}
 			if strings.HasSuffix(name, "_FILE") || strings.HasSuffix(name, "_PATH") {
