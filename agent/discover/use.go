@@ -75,7 +75,9 @@ func (f *found) add(u use) *use {
 	return &u
 }
 
+// union leaves both as they are: they may be parts of other uses.
 func union(a, b []string) []string {
+	a = slices.Clone(a)
 	for _, s := range b {
 		if !slices.Contains(a, s) {
 			a = append(a, s)
