@@ -2,10 +2,10 @@ package discover
 
 import (
 	"context"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 
 	"github.com/certctl/certctl"
@@ -22,29 +22,47 @@ func apache(ctx context.Context, o Options) (*found, error) {
 	}
 	version, _, _ := strings.Cut(output(ctx, o.Binary, "-v"), "\n")
 	a := &apacheReader{found: &found{kind: "apache", version: version, settings: o.settings()}, root: filepath.Dir(o.Config)}
-	for _, file := range included(string(out), o.Config) {
-		if err := a.file(file); err != nil {
-			return nil, err
-		}
+	if err := a.file(included(string(out), o.Config)); err != nil {
+		return nil, err
 	}
 	a.end(&a.server)
 	return a.found, nil
 }
 
-// includedLine is one of Apache's list: (line that includes it) and the file.
-var includedLine = regexp.MustCompile(`^\s*\((\*|\d+)\)\s+(/.*)$`)
+// includedLine is one of Apache's list: how deep, (line that includes it) and the file.
+var includedLine = regexp.MustCompile(`^( *)\((\*|\d+)\) (/.*)$`)
 
-// included are the files of that list, each once.
-func included(out, config string) []string {
-	files, seen := []string{config}, map[string]bool{config: true}
-	for line := range strings.Lines(out) {
-		match := includedLine.FindStringSubmatch(strings.TrimRight(line, "\r\n"))
-		if match != nil && !seen[match[2]] {
-			seen[match[2]] = true
-			files = append(files, match[2])
-		}
+// apacheFile is a file with those that it includes. One that is included at several
+// lines is there for each: what it sets belongs to where it stands.
+type apacheFile struct {
+	path     string
+	line     int // of the file above
+	included []*apacheFile
+}
+
+// included is that list as a tree.
+func included(out, config string) *apacheFile {
+	root := &apacheFile{path: config}
+	type level struct {
+		depth int
+		file  *apacheFile
 	}
-	return files
+	above := []level{{-1, root}}
+	for text := range strings.Lines(out) {
+		match := includedLine.FindStringSubmatch(strings.TrimRight(text, "\r\n"))
+		if match == nil || match[2] == "*" {
+			continue
+		}
+		depth := len(match[1])
+		for len(above) > 1 && above[len(above)-1].depth >= depth {
+			above = above[:len(above)-1]
+		}
+		n, _ := strconv.Atoi(match[2])
+		file, parent := &apacheFile{path: match[3], line: n}, above[len(above)-1].file
+		parent.included = append(parent.included, file)
+		above = append(above, level{depth, file})
+	}
+	return root
 }
 
 // virtualHost is what is read of one, or of the server around them.
@@ -68,14 +86,22 @@ type apacheReader struct {
 	host   *virtualHost
 }
 
-// file reads one file.
-func (a *apacheReader) file(path string) error {
-	content, err := os.ReadFile(path)
+// file reads one file, and those that it includes where it does.
+func (a *apacheReader) file(f *apacheFile) error {
+	lines, err := readLines(f.path)
 	if err != nil {
-		return certctl.Wrap(certctl.Invalid, err, "the configuration cannot be read")
+		return err
 	}
-	for i, line := range strings.Split(string(content), "\n") {
-		a.line(path, i+1, haproxyWords(line)) // quotes and comments are alike
+	for i, line := range lines {
+		a.line(f.path, i+1, haproxyWords(line)) // quotes and comments are alike
+		for _, other := range f.included {
+			if other.line != i+1 {
+				continue
+			}
+			if err := a.file(other); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }

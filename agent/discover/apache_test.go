@@ -105,3 +105,50 @@ func TestApacheIsRead(t *testing.T) {
 	apply(t, p.Changes)
 	run(t, binary, "-f", apache.ConfigFile(), "-t")
 }
+
+// What stands in an included file belongs to the virtual host that includes it, and
+// neither to the server nor to the virtual hosts after it.
+func TestApacheIncludesWithinVirtualHosts(t *testing.T) {
+	t.Parallel()
+	binary, err := local.FindApache()
+	must(t, err)
+	dir, at := t.TempDir(), addresses(t, 2)
+	shop, other := live(t, dir, "shop.example.com", "shop.example.com"), live(t, dir, "other.example.com", "other.example.com")
+	expand := strings.NewReplacer("TLS", at[0], "PLAIN", at[1], "SHOP", shop, "OTHER", other, "DIR", dir)
+	write(t, filepath.Join(dir, "snippets", "on.conf"), "SSLEngine on\n")
+	write(t, filepath.Join(dir, "snippets", "shop.conf"), expand.Replace("Include DIR/snippets/on.conf\nSSLCertificateFile SHOP/fullchain.pem\nSSLCertificateKeyFile SHOP/privkey.pem\n"))
+	write(t, filepath.Join(dir, "sites", "all.conf"), expand.Replace(`<VirtualHost TLS>
+    ServerName shop.example.com
+    IncludeOptional DIR/snippets/sh*.conf
+</VirtualHost>
+Listen PLAIN
+<VirtualHost PLAIN>
+    ServerName shop.example.com
+</VirtualHost>
+<VirtualHost TLS>
+    ServerName other.example.com
+    Include DIR/snippets/on.conf
+    SSLCertificateFile OTHER/fullchain.pem
+    SSLCertificateKeyFile OTHER/privkey.pem
+</VirtualHost>
+`))
+	apache := &local.Apache{Dir: dir, Listen: at[0], Include: filepath.Join(dir, "sites", "*.conf")}
+	must(t, apache.Start(t.Context()))
+	t.Cleanup(apache.Kill)
+	p, err := discover.Inspect(t.Context(), "apache", "web1", discover.Options{
+		Config: apache.ConfigFile(), Binary: binary, PIDFile: apache.PIDFile(), Directory: filepath.Join(dir, "tls"),
+	})
+	must(t, err)
+	var got []string
+	for _, target := range p.Targets {
+		for _, place := range target.Places {
+			got = append(got, fmt.Sprint(target.Settings["listen"], " ", place.Place))
+		}
+	}
+	if want := []string{"[" + at[0] + "] other.example.com", "[" + at[0] + "] shop.example.com"}; !slices.Equal(got, want) || len(p.Problems) > 0 {
+		t.Errorf("places %v, want %v, problems %+v", got, want, p.Problems)
+	}
+	seed(t, p)
+	apply(t, p.Changes)
+	run(t, binary, "-f", apache.ConfigFile(), "-t")
+}
