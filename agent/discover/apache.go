@@ -2,6 +2,7 @@ package discover
 
 import (
 	"context"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -21,12 +22,30 @@ func apache(ctx context.Context, o Options) (*found, error) {
 			WithRemedy("mend it first, or name the right --config; where the configuration uses variables of the environment, --binary is apache2ctl")
 	}
 	version, _, _ := strings.Cut(output(ctx, o.Binary, "-v"), "\n")
+	if len(o.Reload) == 0 && strings.HasSuffix(o.Binary, "ctl") {
+		_, err := os.Stat("/run/systemd/system")
+		o.Reload = apacheReload(o, err == nil)
+	}
 	a := &apacheReader{found: &found{kind: "apache", version: version, settings: o.settings()}, root: filepath.Dir(o.Config)}
 	if err := a.file(included(string(out), o.Config)); err != nil {
 		return nil, err
 	}
 	a.end(&a.server)
 	return a.found, nil
+}
+
+// apacheReload is how an Apache is reloaded whose program is a script: the process in
+// its pid file is not called like that, and not signalled therefore. Where systemd
+// runs it is asked, since the script starts an Apache that does not run.
+func apacheReload(o Options, systemd bool) []string {
+	if !systemd {
+		return []string{o.Binary, "-f", o.Config, "-k", "graceful"}
+	}
+	unit := strings.TrimSuffix(filepath.Base(realPath(o.Binary)), "ctl")
+	if unit == "apache" {
+		unit = "httpd" // where the script is Apache's own
+	}
+	return []string{"/usr/bin/systemctl", "reload", unit}
 }
 
 // includedLine is one of Apache's list: how deep, (line that includes it) and the file.

@@ -11,11 +11,18 @@ import (
 	"testing"
 	"time"
 
+	"github.com/certctl/certctl"
 	"github.com/certctl/certctl/agent/discover"
 	"github.com/certctl/certctl/agent/target"
 	"github.com/certctl/certctl/agent/target/targettest"
 	"github.com/certctl/certctl/deploy/local"
 )
+
+// TestMain lets the tests' program be the one that checks what is staged.
+func TestMain(m *testing.M) {
+	target.StagedExec()
+	os.Exit(m.Run())
+}
 
 // anything is the policy of a node whose owner allows all.
 type anything struct{}
@@ -151,4 +158,65 @@ Listen PLAIN
 	seed(t, p)
 	apply(t, p.Changes)
 	run(t, binary, "-f", apache.ConfigFile(), "-t")
+}
+
+// Where the program is a script, as on Debian, a command is proposed that reloads,
+// and with it an installation is served.
+func TestApacheOfAScriptIsReloadedByACommand(t *testing.T) {
+	t.Parallel()
+	binary, err := local.FindApache()
+	must(t, err)
+	dir, at := t.TempDir(), addresses(t, 1)[0]
+	shop := live(t, dir, "shop.example.com", "shop.example.com")
+	write(t, filepath.Join(dir, "sites", "shop.conf"), fmt.Sprintf(`<VirtualHost %s>
+    ServerName shop.example.com
+    SSLEngine on
+    SSLCertificateFile %s/fullchain.pem
+    SSLCertificateKeyFile %[2]s/privkey.pem
+</VirtualHost>
+`, at, shop))
+	apache := &local.Apache{Dir: dir, Listen: at, Include: filepath.Join(dir, "sites", "*.conf")}
+	must(t, apache.Start(t.Context()))
+	t.Cleanup(apache.Kill)
+	o := discover.Options{Config: apache.ConfigFile(), Binary: filepath.Join(dir, "apache2ctl"), Directory: filepath.Join(dir, "tls")}
+	run(t, "/bin/sh", "-c", `printf '#!/bin/sh\nexec %s "$@"\n' "$1" >"$2" && chmod 755 "$2"`, "sh", binary, o.Binary)
+	p, err := discover.Inspect(t.Context(), "apache", "web1", o)
+	must(t, err)
+	if len(p.Targets) != 1 {
+		t.Fatalf("proposal %+v", p)
+	}
+	proposed, _ := p.Targets[0].Settings["reload"].([]string)
+	if _, pidFile := p.Targets[0].Settings["pid_file"]; pidFile ||
+		!slices.Equal(proposed, discover.ApacheReload(o, false)) && !slices.Equal(proposed, discover.ApacheReload(o, true)) {
+		t.Fatalf("settings %+v", p.Targets[0].Settings)
+	}
+	p.Targets[0].Settings["reload"] = discover.ApacheReload(o, false) // it is no service here
+	needs, err := target.Kinds().Needs("apache", settingsOf(t, p.Targets[0]))
+	must(t, err)
+	if !slices.ContainsFunc(needs.Commands, func(argv []string) bool { return slices.Equal(argv, discover.ApacheReload(o, false)) }) {
+		t.Errorf("the policy is not asked for it: %v", needs.Commands)
+	}
+	seed(t, p)
+	apply(t, p.Changes)
+	run(t, discover.ApacheReload(o, false)...)
+	opened, err := target.Open(certctl.TargetCommand{Name: "web", Kind: "apache", Settings: settingsOf(t, p.Targets[0])}, env(t))
+	must(t, err)
+	install := targettest.Installs(t, "shop.example.com", "shop.example.com")()
+	if r := opened.Apply(t.Context(), []target.Install{install}); len(r) != 1 || r[0].Outcome != certctl.OutcomeVerified {
+		t.Errorf("receipts %+v", r)
+	}
+}
+
+func TestApacheReloadByService(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "apache2ctl"), "")
+	write(t, filepath.Join(dir, "own", "apachectl"), "")
+	must(t, os.Symlink("apache2ctl", filepath.Join(dir, "apachectl")))
+	for binary, unit := range map[string]string{"apache2ctl": "apache2", "apachectl": "apache2", "own/apachectl": "httpd"} {
+		got := discover.ApacheReload(discover.Options{Binary: filepath.Join(dir, binary)}, true)
+		if want := []string{"/usr/bin/systemctl", "reload", unit}; !slices.Equal(got, want) {
+			t.Errorf("%s: %v, want %v", binary, got, want)
+		}
+	}
 }

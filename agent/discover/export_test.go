@@ -1,0 +1,4 @@
+package discover
+
+// ApacheReload is apacheReload, whatever runs where the tests do.
+var ApacheReload = apacheReload
