@@ -121,11 +121,12 @@ func (a *Agent) refusedSteps(id certctl.ID, refused error) []certctl.TestStep {
 	if a.journal.Get(targetKey(id), &record) && a.targets.Denied != nil && certctl.ErrorCode(refused) == certctl.Denied {
 		spec := record.Command
 		spec.Secrets = nil
-		if all := a.targets.Denied(spec); len(all) > 0 {
-			errs = all
-		}
+		all := a.targets.Denied(spec)
 		if err := a.policy.AllowKind(spec.Kind); err != nil {
-			errs = append([]error{err}, errs...)
+			all = append([]error{err}, all...)
+		}
+		if len(all) > 0 {
+			errs = all
 		}
 	}
 	step := "policy"

@@ -100,6 +100,30 @@ func TestATestNamesAllThatThePolicyDenies(t *testing.T) {
 	n.tested(certctl.ID{10})
 }
 
+// A kind that the policy denies is said once, also where nothing else is denied.
+func TestATestNamesADeniedKindOnce(t *testing.T) {
+	t.Parallel()
+	for name, also := range map[string]bool{"alone": false, "with more": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			n := enrolled(t)
+			n.policy.Kinds = []string{"nginx"}
+			n.start()
+			n.running.targets.Denied = func(certctl.TargetCommand) []error {
+				if also {
+					return []error{n.policy.AllowCommand([]string{"/bin/check"})}
+				}
+				return nil
+			}
+			n.put(n.conn, n.webCommand(), n.testCommand(certctl.ID{9}, 1))
+			steps := n.tested(certctl.ID{9}).Steps
+			if want := map[bool]int{false: 1, true: 2}[also]; len(steps) != want || steps[0].State != certctl.StepFails || !strings.Contains(steps[0].Message, "files") {
+				t.Errorf("steps %+v", steps)
+			}
+		})
+	}
+}
+
 // A test that comes too late is refused, and the server told.
 func TestALateTestIsRefused(t *testing.T) {
 	t.Parallel()
