@@ -48,7 +48,7 @@ func (t *Target) Test(ctx context.Context, command certctl.TestCommand) []certct
 		d.add("place", "", certctl.StepSkipped, fmt.Sprintf("%d further places are bound: they do not fit into one test", command.Left), "")
 	}
 	d.check(ctx, staged)
-	d.reload()
+	d.reload(ctx)
 	d.listeners(ctx, command.Places)
 	return d.steps
 }

@@ -16,7 +16,8 @@ import (
 type reloadPlan struct {
 	argv             []string
 	pidFile, program string
-	control          string // a socket's path, or host:port
+	control          string      // a socket's path, or host:port
+	cli              *haproxyCLI // HAProxy's socket; the rest is for what only a reload brings
 }
 
 // planner is a driver that says how it reloads.
@@ -40,6 +41,14 @@ func (d *daemon) reloadPlan() reloadPlan {
 	return reloadPlan{pidFile: d.PIDFile, program: program}
 }
 
+func (h *haproxy) reloadPlan() reloadPlan {
+	plan := h.daemon.reloadPlan()
+	if h.cli.socket != "" {
+		plan.cli = &h.cli
+	}
+	return plan
+}
+
 func (f *files) reloadPlan() reloadPlan { return reloadPlan{argv: f.settings.ReloadCommand} }
 
 func (r *redis) reloadPlan() reloadPlan { return controlled(r.settings.Reload, r.settings.Control) }
@@ -53,8 +62,11 @@ func controlled(reload []string, control string) reloadPlan {
 }
 
 // reload looks whether the daemon could be told, and does not tell it.
-func (d *dryRun) reload() {
+func (d *dryRun) reload(ctx context.Context) {
 	plan := d.plan()
+	if plan.cli != nil {
+		d.haproxySocket(ctx, *plan.cli)
+	}
 	switch {
 	case len(plan.argv) > 0:
 		d.ok("reload", strings.Join(plan.argv, " "), "would be run")
@@ -75,6 +87,27 @@ func (d *dryRun) reload() {
 	default:
 		d.add("reload", "", certctl.StepSkipped, "there is nothing to reload here, or it cannot be told without doing it", "")
 	}
+}
+
+// haproxySocket looks whether HAProxy could be told of certificates. It asks what an
+// installation asks first, and says nothing that changes HAProxy.
+func (d *dryRun) haproxySocket(ctx context.Context, cli haproxyCLI) {
+	answer, err := cli.do(ctx, "show info")
+	if err != nil {
+		err = certctl.Wrap(certctl.Unavailable, err, "HAProxy could not be told there").
+			WithRemedy("does it run, and does its configuration have a line \"stats socket\" with this path?")
+	} else if !strings.Contains(answer, "Name: HAProxy") {
+		err = certctl.Errorf(certctl.Conflict, "who answers there is not HAProxy").
+			WithRemedy("name the path of the line \"stats socket\" of HAProxy's configuration")
+	}
+	if err == nil {
+		_, _, err = cli.certificates(ctx)
+	}
+	if err != nil {
+		d.fails("reload", cli.socket, err)
+		return
+	}
+	d.ok("reload", cli.socket, "HAProxy could be told there of certificates that it has loaded")
 }
 
 // answers reports whether somebody takes connections at a control socket.

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -257,5 +258,39 @@ func TestHAProxyWithoutTheSocket(t *testing.T) {
 	r := apply(t, opened(t, d), certctl.OutcomeFailed, targettest.Installs(t, "shop", "shop.example.com")())
 	if !strings.Contains(r.Message, "the daemon takes no commands at ") {
 		t.Errorf("receipt %+v", r)
+	}
+}
+
+// A test asks at the socket whether it is HAProxy's, and changes nothing there.
+func TestATestLooksAtTheSocketOfHAProxy(t *testing.T) {
+	t.Parallel()
+	d, socket := startToldHAProxy(t)
+	worker, loaded := workerOf(t, socket), tellHAProxy(t, socket, "show ssl cert")
+	if s := try(t, d)["reload"]; len(s) != 2 || s[0].State != certctl.StepOK || s[0].Subject != socket || s[1].State != certctl.StepOK {
+		t.Errorf("reload %+v", s)
+	}
+	if workerOf(t, socket) != worker || tellHAProxy(t, socket, "show ssl cert") != loaded {
+		t.Error("HAProxy is not as it was")
+	}
+	other := filepath.Join(shortDir(t), "socket")
+	listener, err := new(net.ListenConfig).Listen(t.Context(), "unix", other)
+	must(t, err)
+	defer listener.Close()
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = bufio.NewReader(conn).ReadString('\n')
+			_, _ = io.WriteString(conn, "+OK\r\n")
+			_ = conn.Close()
+		}
+	}()
+	for path, want := range map[string]string{socket + "-of-none": "takes no commands at", other: "is not HAProxy"} {
+		withSettings(t, d, func(settings map[string]any) { settings["control"] = path })
+		if s := try(t, d)["reload"]; len(s) != 2 || s[0].State != certctl.StepFails || !strings.Contains(s[0].Message, want) || s[0].Remedy == "" {
+			t.Errorf("%s: %+v", path, s)
+		}
 	}
 }
