@@ -67,27 +67,13 @@ func (d *dryRun) places(places []certctl.TestPlace) []stagedPlace {
 	return staged
 }
 
-// place renders the files of a place anew, with the certificate and key that are
-// installed there, or, where none are, with a pair that is made for the test and
-// forgotten with it.
+// place renders the files of a place anew, with what material says.
 func (d *dryRun) place(p certctl.TestPlace) ([]file, error) {
 	if err := certctl.CheckPlace(p.Place); err != nil {
 		return nil, err
 	}
 	at := d.target.driver.layout().placeOf(p.Place, p.Slot)
-	current, err := at.number()
-	if err != nil {
-		return nil, certctl.Wrap(certctl.Conflict, err, "the link %s cannot be read", at.current())
-	}
-	install, err := standIn(p, d.target.env.Now())
-	what := "a first generation would be written for " + p.Certificate + "; until then another pair stands in for its"
-	if current > 0 {
-		what = fmt.Sprintf("holds the newest certificate of %s as generation %d: an installation would change nothing", p.Certificate, current)
-		if at.fingerprint(current) != p.Fingerprint {
-			what = fmt.Sprintf("a generation would follow number %d for %s", current, p.Certificate)
-		}
-		install, err = at.installed(p)
-	}
+	install, what, err := d.material(p, at)
 	if err != nil {
 		return nil, err
 	}
@@ -104,6 +90,32 @@ func (d *dryRun) place(p certctl.TestPlace) ([]file, error) {
 		d.ok("place", at.path, "%s", what)
 	}
 	return append(files, more...), err
+}
+
+// material is the certificate and key that are installed at a place, or, where none
+// are or the certificate has ended, a pair that is made for the test and forgotten
+// with it; and what an installation would do there.
+func (d *dryRun) material(p certctl.TestPlace, at place) (install Install, what string, err error) {
+	current, err := at.number()
+	if err != nil {
+		return Install{}, "", certctl.Wrap(certctl.Conflict, err, "the link %s cannot be read", at.current())
+	}
+	now := d.target.env.Now()
+	if current == 0 {
+		install, err = standIn(p, now)
+		return install, "a first generation would be written for " + p.Certificate + "; until then another pair stands in for its", err
+	}
+	facts, unread := at.leaf(current)
+	what = fmt.Sprintf("a generation would follow number %d for %s", current, p.Certificate)
+	if unread == nil && now.After(facts.NotAfter) { // which an installation would mend
+		install, err = standIn(p, now)
+		return install, fmt.Sprintf("%s, whose certificate there ended on %s; another pair stands in for it", what, facts.NotAfter.Format(time.RFC3339)), err
+	}
+	if facts.Fingerprint == p.Fingerprint {
+		what = fmt.Sprintf("holds the newest certificate of %s as generation %d: an installation would change nothing", p.Certificate, current)
+	}
+	install, err = at.installed(p)
+	return install, what, err
 }
 
 // installed is what is current at a place, as its installation was.

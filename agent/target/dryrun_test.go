@@ -2,6 +2,7 @@ package target_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -18,14 +19,20 @@ import (
 // try tests a target and returns its steps by name.
 func try(t *testing.T, d *targettest.Daemon, places ...certctl.TestPlace) map[string][]certctl.TestStep {
 	t.Helper()
-	opened, err := target.Kinds().Open(d.Spec, target.Env{Policy: d.Policy, Now: time.Now, StateDir: filepath.Join(t.TempDir(), "state")})
+	return tryAt(t, t.Context(), d, time.Now, places...)
+}
+
+// tryAt is try by another clock.
+func tryAt(t *testing.T, ctx context.Context, d *targettest.Daemon, now func() time.Time, places ...certctl.TestPlace) map[string][]certctl.TestStep {
+	t.Helper()
+	opened, err := target.Kinds().Open(d.Spec, target.Env{Policy: d.Policy, Now: now, StateDir: filepath.Join(t.TempDir(), "state")})
 	must(t, err)
 	tester, can := opened.(*target.Target)
 	if !can {
 		t.Fatal("it cannot be tested")
 	}
 	steps := map[string][]certctl.TestStep{}
-	for _, step := range tester.Test(t.Context(), certctl.TestCommand{Places: places, NotAfter: time.Now().Add(time.Minute)}) {
+	for _, step := range tester.Test(ctx, certctl.TestCommand{Places: places, NotAfter: time.Now().Add(time.Minute)}) {
 		steps[step.Step] = append(steps[step.Step], step)
 	}
 	return steps
@@ -116,6 +123,49 @@ func TestATestSeesWhatIsServed(t *testing.T) {
 	targettest.WritePair(t, filepath.Join(d.Directory, "shop", "current", "cert.pem"), filepath.Join(t.TempDir(), "key"), "shop.example.com")
 	if s := try(t, d, shopPlace("shop"))["listener"]; len(s) != 1 || s[0].State != certctl.StepFails || s[0].Remedy == "" {
 		t.Errorf("listener %+v", s)
+	}
+}
+
+// An installation would follow a certificate that has ended: the test goes on with
+// another pair.
+func TestATestOfAPlaceWhoseCertificateHasEnded(t *testing.T) {
+	t.Parallel()
+	d := startNginx(t)
+	if r := targettest.Install(t, d); r.Outcome != certctl.OutcomeVerified {
+		t.Fatalf("receipt %+v", r)
+	}
+	before := targettest.Snapshot(t, d.Directory)
+	steps := tryAt(t, t.Context(), d, func() time.Time { return time.Now().Add(24 * time.Hour) }, shopPlace("shop"))
+	if s := steps["place"]; len(s) != 1 || s[0].State != certctl.StepOK || !strings.Contains(s[0].Message, "whose certificate there ended on") {
+		t.Errorf("place %+v", s)
+	}
+	if s := steps["check"]; len(s) != 1 || s[0].State != certctl.StepOK || !strings.Contains(s[0].Message, "1 places") {
+		t.Errorf("check %+v", s)
+	}
+	if changed := targettest.Changed(before, targettest.Snapshot(t, d.Directory)); len(changed) > 0 {
+		t.Errorf("changed: %v", changed)
+	}
+}
+
+// Listeners that the test's time does not suffice for are not said to be silent.
+func TestATestThatRunsOutOfTime(t *testing.T) {
+	t.Parallel()
+	d := startNginx(t)
+	withSettings(t, d, func(settings map[string]any) { settings["listen"] = []string{d.Address, "127.0.0.1:1"} })
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	s := tryAt(t, ctx, d, time.Now)["listener"]
+	if len(s) != 2 || s[0].State != certctl.StepSkipped || s[1].State != certctl.StepSkipped {
+		t.Errorf("listeners %+v", s)
+	}
+}
+
+// A kind of another package has no needs here, and is no crash either.
+func TestNeedsOfAKindOfAnotherPackage(t *testing.T) {
+	t.Parallel()
+	table := target.Table{{Kind: "elsewhere", Parse: func(json.RawMessage) (target.Opener, error) { return nil, nil }}} //nolint:nilnil // never asked
+	if _, err := table.Needs("elsewhere", nil); certctl.ErrorCode(err) != certctl.Invalid || !strings.Contains(err.Error(), "elsewhere") {
+		t.Errorf("error %v", err)
 	}
 }
 

@@ -72,6 +72,9 @@ func (t Table) Needs(kind string, settings json.RawMessage) (Needs, error) {
 	if err != nil {
 		return Needs{}, err
 	}
+	if d.open == nil {
+		return Needs{}, certctl.InvalidField("/kind", "targets of kind %s touch nothing of this node", d.Kind)
+	}
 	driver, err := d.open(settings)
 	if err != nil {
 		return Needs{}, err
