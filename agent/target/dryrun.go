@@ -278,16 +278,37 @@ func (d *dryRun) listener(ctx context.Context, address string, places []certctl.
 		if certctl.CheckPlace(p.Place) != nil {
 			continue
 		}
-		names := serverNames(p.Names)
-		for _, name := range names[:min(len(names), testNames)] {
-			served, err := probe.TLS(ctx, address, name)
-			if err != nil {
+		want := d.expected(p)
+		for _, name := range want.names[:min(len(want.names), testNames)] {
+			served, err := probe.TLSOf(ctx, address, name, want.signature)
+			switch {
+			case Unseen(err) && served.Fingerprint != p.Fingerprint:
+				d.add("listener", address+" "+name, certctl.StepSkipped, UnseenMessage(err), "")
+			case err != nil && !Unseen(err):
 				return err
+			default:
+				d.served(served, p)
 			}
-			d.served(served, p)
 		}
 	}
 	return nil
+}
+
+// expected is what is to be asked for at a place: by the key of what is installed
+// there, else by what the slot is for.
+func (d *dryRun) expected(p certctl.TestPlace) Expected {
+	leaf := certctl.Leaf{Algorithm: certctl.ECDSAP256}
+	if p.Slot == certctl.SlotRSA {
+		leaf.Algorithm = certctl.RSA2048
+	}
+	at := d.target.driver.layout().placeOf(p.Place, p.Slot)
+	if n, err := at.number(); err == nil && n > 0 {
+		if installed, err := at.leaf(n); err == nil {
+			leaf.Algorithm = installed.Algorithm
+		}
+	}
+	leaf.Names, leaf.Fingerprint = p.Names, p.Fingerprint
+	return Expect(p.Slot, leaf)
 }
 
 // served judges an answer: what is installed must be what is served. What nobody

@@ -76,6 +76,14 @@ func (l layout) placeOf(name string, slot certctl.Slot) place {
 	return place{layout: l, path: filepath.Join(l.directory, folder)}
 }
 
+// slot is that of the place's folder.
+func (p place) slot() certctl.Slot {
+	if _, slot, ok := strings.Cut(filepath.Base(p.path), "~"); ok {
+		return certctl.Slot(slot)
+	}
+	return certctl.SlotDefault
+}
+
 // current is the path that configurations name.
 func (p place) current() string { return filepath.Join(p.path, linkCurrent) }
 

@@ -2,6 +2,7 @@ package target
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"time"
 
@@ -21,14 +22,14 @@ const (
 
 // await probes until the expected leaf is served, or time is up. It has the daemon
 // reload again now and then, until it does.
-func (t *Target) await(ctx context.Context, names []string, want certctl.Digest) (served []certctl.Served, err error) {
+func (t *Target) await(ctx context.Context, want Expected) (served []certctl.Served, err error) {
 	for n := range probeReloads {
 		if n > 0 {
 			if err := t.driver.reload(ctx); err != nil {
 				return served, err
 			}
 		}
-		if served, err = t.prober().await(ctx, names, want); err == nil || ctx.Err() != nil {
+		if served, err = t.prober().Await(ctx, want); err == nil || Unseen(err) || ctx.Err() != nil {
 			break
 		}
 	}
@@ -46,7 +47,9 @@ func (t *Target) proveCurrent(ctx context.Context, p place) error {
 	if err != nil {
 		return err
 	}
-	_, err = t.await(ctx, serverNames(facts.Names), facts.Fingerprint)
+	if _, err = t.await(ctx, Expect(p.slot(), facts)); Unseen(err) {
+		return nil
+	}
 	return err
 }
 
@@ -61,27 +64,63 @@ func (t *Target) prober() Prober {
 	return Prober{Addresses: t.driver.addresses(), Patience: probeDeadline / probeReloads}
 }
 
+// Expected is a leaf that is to be seen served.
+type Expected struct {
+	names     []string // to ask with
+	leaf      certctl.Digest
+	signature probe.Signature // to ask for
+}
+
+// Expect is for a leaf in a slot. In one that is not the default there may be another
+// leaf beside it, so that it is asked for by its kind of key.
+func Expect(slot certctl.Slot, leaf certctl.Leaf) Expected {
+	e := Expected{names: serverNames(leaf.Names), leaf: leaf.Fingerprint}
+	switch {
+	case slot == "" || slot == certctl.SlotDefault:
+	case strings.HasPrefix(string(leaf.Algorithm), "rsa"):
+		e.signature = probe.RSA
+	default:
+		e.signature = probe.ECDSA
+	}
+	return e
+}
+
+// ExpectInstalled is Expect for what a command installs.
+func ExpectInstalled(c certctl.InstallCommand) Expected {
+	leaf, err := certctl.ParseLeaf(c.Leaf)
+	if err != nil {
+		leaf = certctl.Leaf{} // its pair has been checked; and without a kind of key it would not be found
+	}
+	leaf.Names, leaf.Fingerprint = c.Names, c.Fingerprint
+	return Expect(c.Slot, leaf)
+}
+
+// Unseen reports whether no listener serves anything wrong, and one does not let itself
+// be asked for this leaf.
+func Unseen(err error) bool { return errors.Is(err, probe.ErrOnlyTLS13) }
+
+// UnseenMessage is what a receipt says then.
+func UnseenMessage(err error) string {
+	return certctl.ErrorMessage(err) + ": it chooses which certificate of a pair it shows, so that this one was not seen served"
+}
+
 // Await probes until the leaf is served for every name, three times in a row, or
-// patience ends.
-func (p Prober) Await(ctx context.Context, names certctl.Names, want certctl.Digest) ([]certctl.Served, error) {
-	return p.await(ctx, serverNames(names), want)
-}
-
-// Serves reports what is served now, and whether it is the leaf.
-func (p Prober) Serves(ctx context.Context, names certctl.Names, want certctl.Digest) ([]certctl.Served, bool) {
-	served, err := p.probe(ctx, serverNames(names), want)
-	return served, err == nil && agree(served, want)
-}
-
-func (p Prober) await(ctx context.Context, names []string, want certctl.Digest) ([]certctl.Served, error) {
-	ctx, cancel := context.WithTimeout(ctx, p.Patience)
+// patience ends. See Unseen for how else it may end well.
+func (p Prober) Await(ctx context.Context, want Expected) ([]certctl.Served, error) {
+	deadline := time.Now().Add(p.Patience)
+	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
 	wait, longest := probeFirst, max(probeLongest, p.Patience/probeTries)
+	var served []certctl.Served
+	var err error
 	for inRow := 0; ; {
-		served, err := p.probe(ctx, names, want)
-		if err == nil && agree(served, want) {
+		now, is, nowErr := p.Serves(ctx, want)
+		if time.Now().Before(deadline) || err == nil && served == nil {
+			served, err = now, nowErr // what broke off at the end says less than the answer before
+		}
+		if is || Unseen(nowErr) {
 			if inRow++; inRow == probeAgree {
-				return served, nil
+				return now, nowErr
 			}
 			continue
 		}
@@ -92,9 +131,15 @@ func (p Prober) await(ctx context.Context, names []string, want certctl.Digest) 
 		case <-timer.C:
 		case <-ctx.Done():
 			timer.Stop()
-			return served, p.notServed(served, want, err)
+			return served, p.notServed(served, want.leaf, err)
 		}
 	}
+}
+
+// Serves reports what is served now, and whether it is the leaf.
+func (p Prober) Serves(ctx context.Context, want Expected) (served []certctl.Served, is bool, err error) {
+	served, err = p.probe(ctx, want)
+	return served, err == nil && agree(served, want.leaf), err
 }
 
 func agree(served []certctl.Served, want certctl.Digest) bool {
@@ -117,22 +162,25 @@ func (p Prober) notServed(served []certctl.Served, want certctl.Digest, err erro
 }
 
 // probe asks every listener for every name, until one serves something else than
-// it should.
-func (p Prober) probe(ctx context.Context, names []string, want certctl.Digest) ([]certctl.Served, error) {
-	var all []certctl.Served
+// it should. A listener that cannot be asked leaves its error to the end.
+func (p Prober) probe(ctx context.Context, want Expected) (all []certctl.Served, unseen error) {
 	for _, address := range p.Addresses {
-		for _, name := range names {
-			served, err := probe.TLS(ctx, address, name)
-			if err != nil {
+		for _, name := range want.names {
+			served, err := probe.TLSOf(ctx, address, name, want.signature)
+			if Unseen(err) && served.Fingerprint != want.leaf {
+				unseen = err
+				continue
+			}
+			if err != nil && !Unseen(err) {
 				return all, err
 			}
 			all = append(all, served)
-			if served.Fingerprint != want {
+			if served.Fingerprint != want.leaf {
 				return all, nil
 			}
 		}
 	}
-	return all, nil
+	return all, unseen
 }
 
 // serverNames are what to send as SNI: DNS names, a name below each wildcard,

@@ -135,12 +135,14 @@ func (r *run) served(ctx context.Context, s *step) bool {
 		r.done(s, certctl.OutcomeInstalled, nil)
 		return true
 	}
-	served, err := r.target.prober().probe(ctx, serverNames(s.install.Command.Names), s.install.Command.Fingerprint)
-	if err != nil || !agree(served, s.install.Command.Fingerprint) {
-		return false
+	served, is, err := r.target.prober().Serves(ctx, ExpectInstalled(s.install.Command))
+	switch {
+	case is:
+		r.done(s, certctl.OutcomeVerified, served)
+	case Unseen(err):
+		r.unseen(s, served, err)
 	}
-	r.done(s, certctl.OutcomeVerified, served)
-	return true
+	return is || Unseen(err)
 }
 
 // carry brings staged steps through check, switch, reload and probe. When the
@@ -264,13 +266,17 @@ func (r *run) prove(ctx context.Context, s *step) {
 		r.commit(s, certctl.OutcomeInstalled, nil)
 		return
 	}
-	served, err := r.target.await(ctx, serverNames(s.install.Command.Names), s.install.Command.Fingerprint)
-	if err != nil {
+	served, err := r.target.await(ctx, ExpectInstalled(s.install.Command))
+	if err != nil && !Unseen(err) {
 		r.back(ctx, s, "not_served", err)
 		return
 	}
 	r.fault(FaultProbed)
-	r.commit(s, certctl.OutcomeVerified, served)
+	if err == nil {
+		r.commit(s, certctl.OutcomeVerified, served)
+	} else if r.commit(s, certctl.OutcomeInstalled, served) {
+		r.unseen(s, served, err)
+	}
 }
 
 // back restores the previous generation, reloads, and probes it.
@@ -290,14 +296,24 @@ func (r *run) back(ctx context.Context, s *step, code string, cause error) {
 	r.unchanged(s, code, cause)
 }
 
-// commit ends a step that is proven.
-func (r *run) commit(s *step, outcome certctl.ReceiptOutcome, served []certctl.Served) {
+// commit ends a step that is proven, and reports whether it could.
+func (r *run) commit(s *step, outcome certctl.ReceiptOutcome, served []certctl.Served) bool {
 	if err := s.place.proven(); err != nil {
 		r.fail(s.install.Command, certctl.OutcomeFailed, "write_failed", err)
-		return
+		return false
 	}
 	_ = s.place.prune(s.previous) // an old generation too many does no harm
 	r.done(s, outcome, served)
+	return true
+}
+
+// unseen is the receipt of a leaf that is in place, and that not every listener lets
+// itself be asked for.
+func (r *run) unseen(s *step, served []certctl.Served, why error) {
+	r.done(s, certctl.OutcomeInstalled, served)
+	receipt := r.receipts[s.install.Command.Deployment]
+	receipt.Message = UnseenMessage(why)
+	r.receipts[receipt.Deployment] = receipt
 }
 
 // drop removes a generation that is not used.

@@ -79,11 +79,13 @@ func (s *secrets) serves(ctx context.Context, install target.Install, r *certctl
 		*r = installed(*r, install, nil)
 		return true
 	}
-	served, is := s.probe.Serves(ctx, install.Command.Names, install.Command.Fingerprint)
+	served, is, err := s.probe.Serves(ctx, target.ExpectInstalled(install.Command))
 	if is {
 		*r = installed(*r, install, served)
+	} else if target.Unseen(err) {
+		*r = unseen(*r, install, err)
 	}
-	return is
+	return is || target.Unseen(err)
 }
 
 // write notes how a Secret was and writes it. What was not written is not noted
@@ -116,13 +118,13 @@ func (s *secrets) write(ctx context.Context, have, next *secret, leaf certctl.Di
 func (s *secrets) prove(ctx context.Context, r certctl.Receipt, install target.Install, have, written *secret) certctl.Receipt {
 	name := written.Metadata.Name
 	var served []certctl.Served
+	var err error
 	if len(s.probe.Addresses) > 0 {
-		var err error
-		if served, err = s.probe.Await(ctx, install.Command.Names, install.Command.Fingerprint); err != nil {
+		if served, err = s.probe.Await(ctx, target.ExpectInstalled(install.Command)); err != nil && !target.Unseen(err) {
 			if backErr := s.putBack(ctx, have, written); backErr != nil {
 				return failed(r, nil, "not_served", errors.Join(err, backErr))
 			}
-			if backErr := s.provePrevious(ctx, have); backErr != nil {
+			if backErr := s.provePrevious(ctx, install.Command.Slot, have); backErr != nil {
 				return failed(r, nil, "not_served", errors.Join(err, backErr))
 			}
 			return failed(r, have, "not_served", err)
@@ -131,6 +133,9 @@ func (s *secrets) prove(ctx context.Context, r certctl.Receipt, install target.I
 	}
 	if err := s.proven(name); err != nil {
 		return failed(r, nil, "write_failed", err)
+	}
+	if err != nil {
+		return unseen(r, install, err)
 	}
 	return installed(r, install, served)
 }
@@ -155,7 +160,7 @@ func (s *secrets) putBack(ctx context.Context, previous, now *secret) error {
 
 // provePrevious waits until what was before is served again, as far as there was
 // something.
-func (s *secrets) provePrevious(ctx context.Context, previous *secret) error {
+func (s *secrets) provePrevious(ctx context.Context, slot certctl.Slot, previous *secret) error {
 	if previous == nil {
 		return nil
 	}
@@ -163,7 +168,9 @@ func (s *secrets) provePrevious(ctx context.Context, previous *secret) error {
 	if err != nil {
 		return nil //nolint:nilerr // what was there before was no certificate: there is nothing to prove
 	}
-	_, err = s.probe.Await(ctx, facts.Names, facts.Fingerprint)
+	if _, err = s.probe.Await(ctx, target.Expect(slot, facts)); target.Unseen(err) {
+		return nil
+	}
 	return err
 }
 
@@ -199,6 +206,14 @@ func installed(r certctl.Receipt, install target.Install, served []certctl.Serve
 	if len(served) == 0 {
 		r.Outcome, r.VerifiedBy = certctl.OutcomeInstalled, "loaded"
 	}
+	return r
+}
+
+// unseen is the receipt of a Secret that Kubernetes has taken, and whose leaf not every
+// listener lets itself be asked for.
+func unseen(r certctl.Receipt, install target.Install, why error) certctl.Receipt {
+	r = installed(r, install, nil)
+	r.Message = target.UnseenMessage(why)
 	return r
 }
 

@@ -47,6 +47,15 @@ func newKey(t *testing.T) crypto.Signer {
 	return key
 }
 
+func newRSAKey(t *testing.T) crypto.Signer {
+	t.Helper()
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
 func serial(t *testing.T) *big.Int {
 	t.Helper()
 	n, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 100))
@@ -72,7 +81,12 @@ func (a *authority) sign(t *testing.T, template, parent *x509.Certificate, publi
 // install is a command to install a new leaf with a new key at a place.
 func (a *authority) install(t *testing.T, binding certctl.ID, place string, names ...string) target.Install {
 	t.Helper()
-	key := newKey(t)
+	return a.installKey(t, newKey(t), binding, place, names...)
+}
+
+// installKey is install with a key of the caller's.
+func (a *authority) installKey(t *testing.T, key crypto.Signer, binding certctl.ID, place string, names ...string) target.Install {
+	t.Helper()
 	leaf := a.sign(t, &x509.Certificate{
 		SerialNumber: serial(t), DNSNames: names, NotBefore: a.now.Add(-time.Hour), NotAfter: a.now.Add(time.Hour),
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
@@ -100,16 +114,8 @@ func WritePair(t *testing.T, certificate, key string, names ...string) {
 // WriteRSAPair is WritePair with a key of the other algorithm.
 func WriteRSAPair(t *testing.T, certificate, key string, names ...string) {
 	t.Helper()
-	signer, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		t.Fatal(err)
-	}
-	a := newAuthority(t)
-	leaf := a.sign(t, &x509.Certificate{
-		SerialNumber: serial(t), DNSNames: names, NotBefore: a.now.Add(-time.Hour), NotAfter: a.now.Add(time.Hour),
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}, a.certificate, signer.Public())
-	if err := errors.Join(writeLeaf(certificate, leaf.Raw), writeKey(key, signer)); err != nil {
+	install := newAuthority(t).installKey(t, newRSAKey(t), certctl.NoID, "other", names...)
+	if err := errors.Join(writeLeaf(certificate, install.Command.Leaf), writeKey(key, install.Key)); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -42,6 +42,21 @@ func Installs(t *testing.T, place string, names ...string) func() target.Install
 	}
 }
 
+// Pairs returns what makes a pair of installations at a place: of one CA, and of new
+// keys, the first in the slot rsa and the second in the slot ecdsa.
+func Pairs(t *testing.T, place string, names ...string) func() []target.Install {
+	t.Helper()
+	a, bindings := newAuthority(t), []certctl.ID{certctl.NewID(time.Now()), certctl.NewID(time.Now())}
+	return func() []target.Install {
+		t.Helper()
+		pair := []target.Install{a.installKey(t, newRSAKey(t), bindings[0], place, names...), a.install(t, bindings[1], place, names...)}
+		for i, slot := range []certctl.Slot{certctl.SlotRSA, certctl.SlotECDSA} {
+			pair[i].Command.Slot, pair[i].Command.Chain = slot, certctl.Chain{a.certificate.Raw}
+		}
+		return pair
+	}
+}
+
 // PEM is an installation's bundle: key and chain in one text.
 func PEM(t *testing.T, install target.Install) string {
 	t.Helper()
