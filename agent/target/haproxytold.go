@@ -23,13 +23,17 @@ const (
 // haproxyCLI is HAProxy's runtime API at its stats socket, of level admin.
 type haproxyCLI struct{ socket string }
 
-// do sends one command and returns the answer. HAProxy takes one a connection.
+// do sends one command, which may hold a key, and returns the answer. HAProxy takes
+// one a connection.
 func (c haproxyCLI) do(ctx context.Context, command string) (string, error) {
 	conn, err := dialControl(ctx, "unix", c.socket)
 	if err != nil {
 		return "", err
 	}
 	defer conn.Close()
+	if err := answersForRoot(conn, c.socket, listenerOf); err != nil {
+		return "", err
+	}
 	if _, err := io.WriteString(conn, command+"\n"); err != nil {
 		return "", err
 	}

@@ -71,7 +71,7 @@ func haproxyPair(t *testing.T, setting string) *targettest.Daemon {
 	return d
 }
 
-var pairs = map[string]struct {
+var slotPairs = map[string]struct {
 	start pairOf
 	only  string // TLS 1.3
 }{
@@ -83,7 +83,7 @@ var pairs = map[string]struct {
 // Of a pair each leaf is seen served, and renewed without the other.
 func TestBothSlotsOfAPairAreVerified(t *testing.T) {
 	t.Parallel()
-	for kind, pair := range pairs {
+	for kind, pair := range slotPairs {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
 			d := pair.start(t, "")
@@ -131,7 +131,7 @@ func seesBothServed(t *testing.T, web *target.Target, pair []target.Install, sta
 // is not seen is said, and is no reason to take it back.
 func TestASlotThatCannotBeAskedForIsInstalled(t *testing.T) {
 	t.Parallel()
-	for kind, pair := range pairs {
+	for kind, pair := range slotPairs {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
 			d := pair.start(t, pair.only)
