@@ -99,6 +99,16 @@ fi
 for tool in tar gzip ssh-keygen; do
 	has "$tool" || fail "$tool is missing: install it (ssh-keygen comes with OpenSSH's client)"
 done
+# Who may write there could replace what root is made to run. What is not there yet is
+# made by root. Group and others are characters 6 and 9 of the mode.
+for dir in /usr/local /usr/local/bin; do
+	[ -d "$dir" ] || continue
+	is=$(find "$dir/." -prune -exec ls -ldn {} +)
+	[ "$(printf '%s\n' "$is" | awk '{ print $3 }')" = 0 ] || fail "$dir does not belong to root: whoever it belongs to could replace the agent, which runs as $owner. Give it to root (chown root $dir), or install the agent by a package"
+	case "$is" in
+	?????w* | ????????w*) fail "$dir may be written to by others than root, who could replace the agent, which runs as $owner: chmod go-w $dir" ;;
+	esac
+done
 [ ! -e /usr/bin/certctl-agent ] || fail "/usr/bin/certctl-agent is there already, from a package: bring that to another version instead"
 
 umask 077

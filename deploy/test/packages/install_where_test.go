@@ -84,6 +84,24 @@ func TestInstallAgentElsewhere(t *testing.T) {
 	m.refuses("a package's agent", "from a package", "1.2.3", install...)
 	must(t, os.Remove(filepath.Join(m.dir, "usr/bin/certctl-agent")))
 
+	// Who may write to the folders could replace the agent, on every system: on macOS
+	// they often are those of a user.
+	for _, system := range []string{"Linux", "Darwin"} {
+		m.pretend(system, "amd64")
+		for _, dir := range []string{"/usr/local", "/usr/local/bin"} {
+			m.run("chown", "1000", dir)
+			m.refuses(dir+" of a user, "+system, dir+" does not belong to root", "1.2.3", install...)
+			m.run("chown", "root", dir)
+			for _, who := range []string{"g+w", "o+w", "g+ws", "o+wt"} {
+				m.run("chmod", who, dir)
+				m.refuses(dir+" "+who+", "+system, dir+" may be written to by others", "1.2.3", install...)
+				m.run("chmod", "755", dir)
+				m.run("chmod", "g-s,o-t", dir)
+			}
+		}
+	}
+	must(t, os.Remove(filepath.Join(m.dir, "usr/sbin/uname")))
+
 	// Without systemd somebody else must start the agent, and is told so.
 	m.run("sh", "-c", "rm -f /bin/systemctl /usr/bin/systemctl")
 	if out := m.run("/root/1.2.3/install-agent.sh", append(install, "--from", "/root/1.2.3")...); !strings.Contains(out, "no systemd here: have your init system run /usr/local/bin/certctl-agent run as root") {
