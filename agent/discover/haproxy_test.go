@@ -1,12 +1,19 @@
 package discover_test
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
 	"fmt"
+	"math/big"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/certctl/certctl"
 	"github.com/certctl/certctl/agent/discover"
@@ -102,6 +109,88 @@ func TestHAProxyIsRead(t *testing.T) {
 	if to, err := os.Readlink(filepath.Join(dir, "certs", "second.pem")); err != nil || !strings.HasPrefix(to, filepath.Join(dir, "tls")) {
 		t.Errorf("the file of the folder is no link: %s, %v", to, err)
 	}
+}
+
+// What seed would refuse is a problem and changes no line: a certificate that has
+// ended, a chain that does not fit, and files with more than a generation has.
+func TestWhatSeedRefusesIsNotProposed(t *testing.T) {
+	t.Parallel()
+	binary, err := local.FindHAProxy()
+	must(t, err)
+	dir, at := t.TempDir(), addresses(t, 1)
+	certs, config := filepath.Join(dir, "certs"), filepath.Join(dir, "haproxy.cfg")
+	for _, name := range []string{"good", "chain", "more"} {
+		bundle(t, filepath.Join(certs, name+".pem"), name+".example.com")
+	}
+	ended(t, filepath.Join(dir, "ended.pem"))
+	bundle(t, filepath.Join(dir, "other.pem"), "other.example.com")
+	other, err := discover.ReadPair(filepath.Join(dir, "other.pem"), filepath.Join(dir, "other.pem"))
+	must(t, err)
+	appendTo(t, filepath.Join(certs, "chain.pem"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: other.Leaf}))
+	run(t, "/bin/sh", "-c", `openssl genpkey -genparam -algorithm DH -pkeyopt group:ffdhe2048 >>"$1" 2>/dev/null`, "sh", filepath.Join(certs, "more.pem"))
+	before := targettest.Snapshot(t, certs)
+	write(t, config, fmt.Sprintf("defaults\n    mode http\n    timeout connect 5s\n    timeout client 5s\n    timeout server 5s\n"+
+		"frontend f\n    bind %s ssl crt %s crt %s/ended.pem\n    http-request return status 200\n", at[0], certs, dir))
+	p, err := discover.Inspect(t.Context(), "haproxy", "lb1", discover.Options{
+		Config: config, Binary: binary, Directory: filepath.Join(dir, "tls"),
+	})
+	must(t, err)
+	if len(p.Targets) != 1 || len(p.Targets[0].Places) != 1 || p.Targets[0].Places[0].Place != "good" || p.Changes != "" {
+		t.Errorf("targets %+v, changes %s", p.Targets, p.Changes)
+	}
+	for file, want := range map[string]string{"ended.pem": "ended on", "chain.pem": "the chain does not fit", "more.pem": "DH PARAMETERS"} {
+		if !slices.ContainsFunc(p.Problems, func(x discover.Problem) bool {
+			return strings.HasSuffix(x.Where, "/"+file) && strings.Contains(x.Message, want) && x.Remedy != ""
+		}) {
+			t.Errorf("%s is not among %+v", file, p.Problems)
+		}
+	}
+	seed(t, p)
+	changed := targettest.Changed(before, targettest.Snapshot(t, certs))
+	slices.Sort(changed)
+	if want := []string{certs, filepath.Join(certs, "good.pem")}; !slices.Equal(changed, want) {
+		t.Errorf("changed: %v", changed)
+	}
+	link := filepath.Join(certs, "good.pem") // as if seed had been stopped before it
+	content, err := os.ReadFile(link)
+	must(t, err)
+	must(t, os.Remove(link))
+	must(t, os.WriteFile(link, content, 0o600))
+	place := p.Targets[0].Places[0]
+	pair, err := discover.ReadPair(link, link)
+	must(t, err)
+	opened, err := target.Open(certctl.TargetCommand{Name: "lb1", Kind: "haproxy", Settings: settingsOf(t, p.Targets[0])}, env(t))
+	must(t, err)
+	if made, err := opened.Seed(place.Place, place.Slot, pair.Leaf, pair.Chain, pair.Key); made || err != nil {
+		t.Errorf("made %t, %v", made, err)
+	}
+	if to, err := os.Readlink(link); err != nil || !strings.HasPrefix(to, filepath.Join(dir, "tls")) {
+		t.Errorf("the link is not mended: %s, %v", to, err)
+	}
+}
+
+func appendTo(t *testing.T, path string, more []byte) {
+	t.Helper()
+	content, err := os.ReadFile(path)
+	must(t, err)
+	must(t, os.WriteFile(path, append(content, more...), 0o600))
+}
+
+// ended writes a certificate that has ended, with its key.
+func ended(t *testing.T, path string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	must(t, err)
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), DNSNames: []string{"ended.example.com"},
+		NotBefore: time.Now().Add(-48 * time.Hour), NotAfter: time.Now().Add(-24 * time.Hour),
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	must(t, err)
+	encoded, err := x509.MarshalPKCS8PrivateKey(key)
+	must(t, err)
+	must(t, os.WriteFile(path, append(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
+		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: encoded})...), 0o600))
 }
 
 // seed makes the first generations of a proposal, once.

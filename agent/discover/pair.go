@@ -22,6 +22,9 @@ type Pair struct {
 // same file, and makes sure that they belong together.
 func ReadPair(certificate, key string) (Pair, error) {
 	var pair Pair
+	if err := onlyKept(certificate, key); err != nil {
+		return pair, err
+	}
 	err := eachBlock(certificate, func(block *pem.Block) error {
 		switch {
 		case block.Type != "CERTIFICATE":
@@ -57,6 +60,34 @@ func ReadPair(certificate, key string) (Pair, error) {
 	}
 	pair.Chain = withoutRoots(pair.Chain)
 	return pair, nil
+}
+
+// onlyKept refuses files with blocks that a generation would not have. A link may
+// take the place of such a file, and what else it holds would be gone. The curve
+// that is written before some keys is in the key, too.
+func onlyKept(certificate, key string) error {
+	files := []string{certificate}
+	if key != certificate {
+		files = append(files, key)
+	}
+	keys := 0
+	for _, file := range files {
+		err := eachBlock(file, func(block *pem.Block) error {
+			private := strings.HasSuffix(block.Type, "PRIVATE KEY")
+			if private {
+				keys++
+			}
+			if private && keys == 1 || block.Type == "CERTIFICATE" || block.Type == "EC PARAMETERS" {
+				return nil
+			}
+			return certctl.Errorf(certctl.Conflict, "%s holds %s besides, which a target's files would not", file, certctl.Clip(block.Type, 40)).
+				WithRemedy("give it a file of its own, which the configuration names (DH parameters: ssl-dh-param-file), or leave this certificate as it is")
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // maxPEM bounds what is read of a file.

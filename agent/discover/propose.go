@@ -13,6 +13,7 @@ import (
 
 	"github.com/certctl/certctl"
 	"github.com/certctl/certctl/agent/probe"
+	"github.com/certctl/certctl/agent/target"
 )
 
 // Proposal is what a daemon's configuration suggests.
@@ -76,7 +77,7 @@ func Inspect(ctx context.Context, kind, agent string, o Options) (Proposal, erro
 	if err != nil {
 		return Proposal{}, err
 	}
-	p := &proposer{found: f, agent: agent, directory: o.Directory, names: map[string]string{}}
+	p := &proposer{found: f, agent: agent, directory: o.Directory, names: map[string]string{}, sent: map[certctl.Digest][]string{}}
 	p.propose(ctx)
 	changes, err := patch(p.edits)
 	return Proposal{Daemon: f.version, Targets: p.targets, Problems: f.problems, Changes: changes}, err
@@ -87,7 +88,8 @@ type proposer struct {
 	*found
 	agent, directory string
 	targets          []Target
-	names            map[string]string // certificate file by place
+	names            map[string]string           // certificate file by place
+	sent             map[certctl.Digest][]string // names to send, by certificate
 	edits            []replacement
 }
 
@@ -148,6 +150,11 @@ func (p *proposer) place(u *use) (Place, error) {
 	if err != nil {
 		return Place{}, err
 	}
+	if err := target.CheckSeed(pair.Leaf, pair.Chain, pair.Key, time.Now()); err != nil {
+		return Place{}, certctl.Errorf(certctl.ErrorCode(err), "cannot be taken over: %s", certctl.ErrorMessage(err)).
+			WithRemedy("have it renewed, with a file in which each certificate is followed by its issuer's, and inspect again")
+	}
+	p.sent[facts.Fingerprint] = target.ServerNames(facts.Names)
 	out := Place{
 		Place: p.placeName(u, facts), Slot: certctl.SlotDefault, Names: facts.Names.Strings(), Certificate: u.cert, Key: u.key,
 		Serial: string(facts.Serial), Fingerprint: facts.Fingerprint, NotAfter: facts.NotAfter,
@@ -239,10 +246,7 @@ func (p *proposer) replace(u *use, at Place, directory string) {
 // by that, for every name of the certificate.
 func (p *proposer) probe(ctx context.Context, u *use, at Place) {
 	for _, address := range u.listen {
-		for _, name := range at.Names {
-			if rest, wildcard := strings.CutPrefix(name, "*."); wildcard {
-				name = "certctl-probe." + rest
-			}
+		for _, name := range p.sent[at.Fingerprint] {
 			served, err := probe.TLS(ctx, address, name)
 			if err != nil {
 				p.problem(address, "does not answer: what is served there is not known", "does the daemon run, and listen there?")

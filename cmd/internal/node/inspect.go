@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -145,12 +146,11 @@ func seed(c Config) error {
 		return err
 	}
 	env := target.Env{Policy: policy, Now: time.Now, StateDir: filepath.Join(c.DataDir, "targets")}
+	var failed []error // what can be taken over is, whatever else cannot
 	for _, t := range proposal.Targets {
-		if err := seedTarget(c.program.Kinds, policy, t, env); err != nil {
-			return err
-		}
+		failed = append(failed, seedTarget(c.program.Kinds, policy, t, env))
 	}
-	return nil
+	return errors.Join(failed...)
 }
 
 func readProposal(file string) ([]byte, error) {
@@ -180,20 +180,28 @@ func seedTarget(kinds target.Table, policy *agent.Policy, t discover.Target, env
 	if !ok {
 		return certctl.Errorf(certctl.Invalid, "targets of kind %s have no generations on this node", t.Kind)
 	}
+	var failed []error
 	for _, p := range t.Places {
-		pair, err := discover.ReadPair(p.Certificate, p.Key)
-		if err != nil {
-			return err
+		if err := seedPlace(local, t.Name, p); err != nil {
+			failed = append(failed, certctl.Wrap(certctl.ErrorCode(err), err, "%s %s: %s cannot be taken over", t.Name, p.Place, p.Certificate))
 		}
-		made, err := local.Seed(p.Place, p.Slot, pair.Leaf, pair.Chain, pair.Key)
-		if err != nil {
-			return certctl.Wrap(certctl.ErrorCode(err), err, "%s cannot be taken over", p.Certificate)
-		}
-		if made {
-			fmt.Printf("%s %s: the first generation is %s\n", t.Name, p.Place, p.Certificate)
-		} else {
-			fmt.Printf("%s %s: has a generation already, and is left as it is\n", t.Name, p.Place)
-		}
+	}
+	return errors.Join(failed...)
+}
+
+func seedPlace(local *target.Target, name string, p discover.Place) error {
+	pair, err := discover.ReadPair(p.Certificate, p.Key)
+	if err != nil {
+		return err
+	}
+	made, err := local.Seed(p.Place, p.Slot, pair.Leaf, pair.Chain, pair.Key)
+	switch {
+	case err != nil:
+		return err
+	case made:
+		fmt.Printf("%s %s: the first generation is %s\n", name, p.Place, p.Certificate)
+	default:
+		fmt.Printf("%s %s: has a generation already, and is left as it is\n", name, p.Place)
 	}
 	return nil
 }
