@@ -17,7 +17,12 @@ const (
 	suffix = ".backup"
 )
 
-func prefixOf(m Manifest) string { return "certctl-" + m.Installation.String()[:8] + "-" }
+// prefixOf names an installation by the last digits of its id, which are random: the
+// first ones are a time, and the same for all that are made within a minute.
+func prefixOf(m Manifest) string {
+	id := m.Installation.String()
+	return "certctl-" + id[len(id)-12:] + "-"
+}
 
 // Prune removes all but the newest backups of an installation from the folder of
 // the one that was just taken, and returns which. What has another name is left

@@ -17,9 +17,11 @@ func TestPruneKeepsTheNewestOfThisInstallation(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	prefix := "certctl-" + m.Installation.String()[:8] + "-"
+	prefix, suffix := "certctl-"+m.Installation.String()[24:]+"-", "-20200101T000000Z.backup"
+	twin := m // made within the same minute: only what is random differs
+	twin.Installation[15]++
 	old := []string{prefix + "20200101T000000Z.backup", prefix + "20200102T000000Z.backup", prefix + "20200103T000000Z.backup"}
-	others := []string{"certctl-00000000-20200101T000000Z.backup", prefix + "20200101T000000Z.backup.gpg", prefix + "mine.backup", "notes.txt"}
+	others := []string{"certctl-" + twin.Installation.String()[24:] + suffix, "certctl-" + m.Installation.String()[:8] + suffix, prefix + "20200101T000000Z.backup.gpg", prefix + "mine.backup", "notes.txt"}
 	for _, name := range slices.Concat(old, others) {
 		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
 			t.Fatal(err)
