@@ -30,6 +30,10 @@ func (s *Store) TestTarget(ctx context.Context, actor certctl.Actor, ref string)
 		if err != nil {
 			return err
 		}
+		// The test is locked before it is due, as by the report of an earlier one.
+		if _, err := t.Exec(ctx, `select from target_test where target_id = $1 for no key update`, f.id); err != nil {
+			return err
+		}
 		if err := t.put(ctx, `delete from due where kind = $2 and id in (select id from target_test where target_id = $1)`, f.id, dueTest); err != nil {
 			return err
 		}

@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -178,4 +179,39 @@ func TestManyPlacesAreBounded(t *testing.T) {
 	if n := len(small.Places); n == 0 || n > 12 || small.Left != len(places)-n {
 		t.Errorf("%d places, %d left", n, small.Left)
 	}
+}
+
+// A report locks the test before it is due, and so does who asks for the next one:
+// else each could hold what the other waits for.
+func TestTheNextTestWaitsForAReportOfTheFormer(t *testing.T) {
+	t.Parallel()
+	x := newTrying(t)
+	x.test()
+	report, err := x.Pool().Begin(x.ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer report.Rollback(x.ctx)
+	if _, err := report.Exec(x.ctx, `select from target_test for no key update`); err != nil {
+		t.Fatal(err)
+	}
+	next := make(chan error, 1)
+	go func() {
+		_, err := x.TestTarget(x.ctx, x.admin, "web")
+		next <- err
+	}()
+	for x.count(`select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`) == 0 {
+		select {
+		case err := <-next:
+			t.Fatalf("the next test did not wait: %v", err)
+		default:
+		}
+	}
+	if tag, err := report.Exec(x.ctx, `select from due where kind = 'test' for update nowait`); err != nil || tag.RowsAffected() != 1 {
+		t.Errorf("what is due is locked by who waits for the test: %s, %v", tag, err)
+	}
+	if err := errors.Join(report.Rollback(x.ctx), <-next); err != nil {
+		t.Error(err)
+	}
+	x.consistent()
 }
