@@ -1,7 +1,7 @@
 // Command release makes the files of a release: for each program and platform an
 // archive and a list of what is linked into it (CycloneDX), deploy/install-agent.sh,
-// further files that are named, a statement of what all of it was made from (in-toto,
-// SLSA provenance), the checksums of all of them, and signatures of both.
+// further files that are named, a statement of what all but those was made from
+// (in-toto, SLSA provenance), the checksums of all of them, and signatures of both.
 //
 //	go run ./deploy/release --version 1.2.3 --key FILE [--out DIR] [--target linux/amd64,...] [--program certctl,...] [FILE...]
 //

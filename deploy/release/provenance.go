@@ -52,7 +52,8 @@ const (
 )
 
 // provenance writes of what, by what and how every file here was made. When it was
-// is left out, so that two builds say the same.
+// is left out, so that two builds say the same. Nothing is said of further files:
+// nobody here has seen them made.
 func (r *release) provenance(ctx context.Context) error {
 	out := statement{Type: "https://in-toto.io/Statement/v1", PredicateType: "https://slsa.dev/provenance/v1"}
 	sums, err := r.sums()
@@ -60,6 +61,9 @@ func (r *release) provenance(ctx context.Context) error {
 		return err
 	}
 	for _, of := range sums {
+		if slices.ContainsFunc(r.extra, func(file string) bool { return filepath.Base(file) == of.name }) {
+			continue
+		}
 		out.Subject = append(out.Subject, resource{Name: of.name, Digest: map[string]string{"sha256": of.sha256}})
 	}
 	toolchain, err := toolchain(ctx)
