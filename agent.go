@@ -87,7 +87,7 @@ type JoinToken struct {
 	Networks  []string // CIDR; empty: any
 	Approve   bool     // auto-approve; otherwise agents wait in pending
 	Replace   bool     // an existing name may be taken over
-	Fleet     string   // with Replace: only that of an agent of this fleet that is off line; empty: any
+	Fleet     string   // the name of an agent of this fleet that is off line may be, also without Replace
 	CreatedAt time.Time
 	RevokedAt time.Time
 }

@@ -139,7 +139,7 @@ var eventSchemas = map[EventName]eventSchema{
 	EventPrincipalUpdated:      {ofAccess, "name:text disabled:flag principal:id roles:texts"},
 	EventAPIKeyCreated:         {ofAccess, "name:text expires_at:time key:id prefix:text principal:id"},
 	EventAPIKeyRevoked:         {ofAccess, "name:text key:id principal:id replaced_by:id"},
-	EventJoinTokenCreated:      {ofAccess, "approve:flag expires_at:time prefix:text replace:flag token:id uses:number"},
+	EventJoinTokenCreated:      {ofAccess, "approve:flag expires_at:time fleet:text prefix:text replace:flag token:id uses:number"},
 	EventJoinTokenRevoked:      {ofAccess, "prefix:text token:id"},
 	EventReaderCreated:         {ofAccess, "name:text expires_at:time filters:texts reader:id"},
 	EventReaderRevoked:         {ofAccess, "name:text reader:id"},

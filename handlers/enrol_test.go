@@ -16,7 +16,7 @@ func TestAnAgentOnLineIsNotReplacedByItsFleetsToken(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	token := hex.EncodeToString(make([]byte, 16))
-	_, err := w.CreateJoinToken(w.ctx, w.admin, certctl.JoinToken{Prefix: "0000", UsesLeft: 9, Approve: true, Replace: true, Fleet: "kubernetes",
+	_, err := w.CreateJoinToken(w.ctx, w.admin, certctl.JoinToken{Prefix: "0000", UsesLeft: 9, Approve: true, Fleet: "kubernetes",
 		ExpiresAt: time.Now().Add(time.Hour)}, certctl.DigestOf([]byte(token)))
 	w.must(err)
 	enrol := func(n *node) (certctl.ID, error) {

@@ -1,5 +1,6 @@
 -- A join token of a fleet may replace agents of that fleet only, and only while
--- they are off line: it lies where many nodes read it, as a chart's does.
+-- they are off line: it lies where many nodes read it, as a chart's does. Its
+-- replace is false, so that servers that do not know fleets replace nobody by it.
 
 -- +goose Up
 alter table join_token add column fleet text not null default '';

@@ -196,7 +196,8 @@ func (t *tx) insertAgent(ctx context.Context, id certctl.ID, j *joining, word ce
 }
 
 // replaceAgent gives an agent's identity to a machine with new keys. The old
-// machine is told to stop, and can log in no more.
+// machine is told to stop, and can log in no more. The agent stays in its fleet,
+// whatever token has mended it: its next pod comes with the fleet's.
 func (t *tx) replaceAgent(ctx context.Context, id certctl.ID, j *joining, word certctl.Statement) error {
 	if err := t.forgetSessions(ctx, id); err != nil {
 		return err
@@ -206,7 +207,7 @@ func (t *tx) replaceAgent(ctx context.Context, id certctl.ID, j *joining, word c
 	}
 	if err := t.put(ctx, `
 		update agent set state = $2, state_reason = '', machine_id = $3, statement = $4::jsonb, labels = labels || $5, version = $6,
-			fleet = $7, enrolled_at = now() where id = $1`,
+			fleet = case when $7 = '' then fleet else $7 end, enrolled_at = now() where id = $1`,
 		id, string(j.firstState()), j.MachineID, word, j.labels(), certctl.Clip(j.Version, 100), j.token.Fleet); err != nil {
 		return err
 	}

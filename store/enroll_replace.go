@@ -22,7 +22,7 @@ func (t *tx) takenOver(ctx context.Context, j *joining) (certctl.ID, error) {
 		return certctl.NoID, nil
 	case err != nil:
 		return certctl.NoID, err
-	case !j.token.Replace:
+	case !j.token.Replace && j.token.Fleet == "":
 		return certctl.NoID, certctl.Errorf(certctl.Conflict, "there is already an agent named %q", j.Name).
 			WithRemedy("choose another name, retire that agent, or use a join token that may replace it")
 	case j.token.Fleet != "" && j.token.Fleet != fleet:
@@ -39,11 +39,34 @@ func (s *Store) ReplacedByFleet(ctx context.Context, token certctl.Digest, enrol
 	var id certctl.ID
 	err := s.pool.QueryRow(ctx, `
 		select a.id from join_token k join agent a on a.team_id = k.team_id
-		where k.hash = $1 and k.replace and k.fleet <> '' and a.fleet = k.fleet and a.name = $2 and a.state <> 'retired'
+		where k.hash = $1 and k.fleet <> '' and a.fleet = k.fleet and a.name = $2 and a.state <> 'retired'
 			and not exists (select from agent_key where agent_id = a.id and kind = 'bus' and public = $3 and until is null)`,
 		token, enrolment.Name, []byte(enrolment.Keys.Bus)).Scan(&id)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return certctl.NoID, nil
 	}
 	return id, failed(err, "the agent to be replaced could not be looked up")
+}
+
+// TakeIntoFleet makes a token that may replace any agent one of a fleet, from
+// before there were fleets, and the agents that joined with it agents of that
+// fleet. It returns how many those are; a token of another kind stays as it is.
+func (s *Store) TakeIntoFleet(ctx context.Context, token certctl.Digest, fleet string) (int, error) {
+	agents := 0
+	err := s.write(ctx, certctl.SystemActor("setup"), func(t *tx) error {
+		var id certctl.ID
+		err := t.QueryRow(ctx, `
+			update join_token set fleet = $2, replace = false where hash = $1 and replace and fleet = '' returning id`, token, fleet).Scan(&id)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		tag, err := t.Exec(ctx, `
+			update agent set fleet = $2 where fleet = '' and id in (select agent_id from join_use where token_id = $1)`, id, fleet)
+		agents = int(tag.RowsAffected())
+		return err
+	})
+	return agents, err
 }

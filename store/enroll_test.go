@@ -146,8 +146,8 @@ func TestReplacingAnAgent(t *testing.T) {
 func TestAFleetsTokenReplacesItsOwn(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	fleet := w.token(certctl.JoinToken{Approve: true, Replace: true, UsesLeft: 9, Fleet: "kubernetes"})
-	again := w.token(certctl.JoinToken{Approve: true, Replace: true, UsesLeft: 9, Fleet: "kubernetes"}) // when the first is used up
+	fleet := w.token(certctl.JoinToken{Approve: true, UsesLeft: 9, Fleet: "kubernetes"})
+	again := w.token(certctl.JoinToken{Approve: true, UsesLeft: 9, Fleet: "kubernetes"}) // when the first is used up
 	w.agent("web-1")
 	_, err := w.Enroll(w.ctx, fleet, machine("web-1", 2), loopback, vouch)
 	refused(t, err, certctl.Conflict, "fleet kubernetes")
@@ -175,6 +175,58 @@ func TestAFleetsTokenReplacesItsOwn(t *testing.T) {
 	}
 	if _, err := w.Enroll(w.ctx, w.token(certctl.JoinToken{Approve: true, Replace: true}), machine("web-1", 8), loopback, vouch); err != nil {
 		t.Errorf("a token of its own: %v", err)
+	}
+	if _, err := w.Enroll(w.ctx, w.token(certctl.JoinToken{Approve: true, Replace: true}), machine("node-1", 9), loopback, vouch); err != nil {
+		t.Errorf("a token of its own: %v", err)
+	}
+	if back, err := w.Enroll(w.ctx, fleet, machine("node-1", 10), loopback, vouch); err != nil || back.ID != first.ID {
+		t.Errorf("the next pod of a node that was mended by hand: %+v, %v", back, err)
+	}
+	w.consistent()
+}
+
+// A server that does not know fleets reads replace alone: it must not find it there.
+func TestAFleetsTokenReplacesNobodyOnOlderServers(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.token(certctl.JoinToken{Approve: true, Fleet: "kubernetes"})
+	if n := w.count(`select count(*) from join_token where replace`); n != 0 {
+		t.Error("an older server would replace any agent by a token of a fleet")
+	}
+	_, err := w.CreateJoinToken(w.ctx, w.admin, certctl.JoinToken{Fleet: "kubernetes", Replace: true, UsesLeft: 1, ExpiresAt: time.Now().Add(time.Hour)}, certctl.DigestOf([]byte("both")))
+	refused(t, err, certctl.Invalid, "of that fleet")
+}
+
+// What joined with the chart's token before there were fleets is of the chart's.
+func TestATokenComesIntoAFleetWithItsAgents(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	chart, other := w.token(certctl.JoinToken{Approve: true, Replace: true, UsesLeft: 9}), w.token(certctl.JoinToken{Approve: true, UsesLeft: 9})
+	own, err := w.Enroll(w.ctx, chart, machine("node-1", 1), loopback, vouch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Enroll(w.ctx, other, machine("web-1", 2), loopback, vouch); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []int{1, 0} {
+		if n, err := w.TakeIntoFleet(w.ctx, chart, "kubernetes"); err != nil || n != want {
+			t.Errorf("%d agents, %v; want %d", n, err, want)
+		}
+	}
+	if n, err := w.TakeIntoFleet(w.ctx, other, "kubernetes"); err != nil || n != 0 {
+		t.Errorf("a token that may replace nobody: %d agents, %v", n, err)
+	}
+	next := w.token(certctl.JoinToken{Approve: true, UsesLeft: 9, Fleet: "kubernetes"})
+	if id, err := w.ReplacedByFleet(w.ctx, chart, machine("node-1", 3)); err != nil || id != own.ID {
+		t.Errorf("replaces %v, %v", id, err)
+	}
+	if back, err := w.Enroll(w.ctx, next, machine("node-1", 3), loopback, vouch); err != nil || back.ID != own.ID {
+		t.Errorf("a node that comes back: %+v, %v", back, err)
+	}
+	for _, token := range []certctl.Digest{chart, next} {
+		_, err := w.Enroll(w.ctx, token, machine("web-1", 4), loopback, vouch)
+		refused(t, err, certctl.Conflict, "fleet kubernetes")
 	}
 	w.consistent()
 }

@@ -38,7 +38,7 @@ func (s *Store) CreateJoinToken(ctx context.Context, actor certctl.Actor, token 
 		}
 		t.event(team, certctl.AggregateAccess, id, certctl.EventJoinTokenCreated, map[string]any{
 			"token": id, "prefix": token.Prefix, "uses": token.UsesLeft, "expires_at": token.ExpiresAt.UTC(),
-			"approve": token.Approve, "replace": token.Replace,
+			"approve": token.Approve, "replace": token.Replace, "fleet": token.Fleet,
 		})
 		all, err := t.joinTokens(ctx, []certctl.ID{id})
 		if err == nil {
@@ -65,6 +65,12 @@ func checkToken(token certctl.JoinToken, now time.Time) error {
 	}
 	if !token.ExpiresAt.After(now) || token.ExpiresAt.Sub(now) > longestToken {
 		bad.Add("/expires_at", "must be in the future, and within %s", certctl.Duration(longestToken))
+	}
+	if token.Fleet != "" {
+		bad.AddError("/fleet", certctl.CheckObjectName(token.Fleet))
+	}
+	if token.Fleet != "" && token.Replace {
+		bad.Add("/fleet", "a token of a fleet replaces agents of that fleet, and no others: leave /replace out")
 	}
 	for i, pattern := range token.Names {
 		if _, err := path.Match(pattern, ""); err != nil || pattern == "" {

@@ -54,7 +54,7 @@ func (s *Server) CreateJoinToken(ctx context.Context, r gen.CreateJoinTokenReque
 	return gen.CreateJoinToken201JSONResponse{
 		Token: secret, CaFingerprint: s.CAFingerprint, ID: t.ID, Team: t.Team, Prefix: t.Prefix, UsesLeft: t.UsesLeft,
 		ExpiresAt: t.ExpiresAt, Names: t.Names, Labels: t.Labels, Networks: t.Networks, Approve: t.Approve,
-		Replace: t.Replace, CreatedAt: t.CreatedAt,
+		Replace: t.Replace, Fleet: t.Fleet, CreatedAt: t.CreatedAt,
 	}, nil
 }
 
@@ -65,7 +65,7 @@ func tokenOf(t certctl.JoinToken) gen.JoinToken {
 	}
 	return gen.JoinToken{
 		ID: t.ID, Team: t.Team, Prefix: t.Prefix, UsesLeft: t.UsesLeft, ExpiresAt: t.ExpiresAt, Names: t.Names,
-		Labels: t.Labels, Networks: t.Networks, Approve: approve, Replace: t.Replace, CreatedAt: t.CreatedAt, RevokedAt: t.RevokedAt,
+		Labels: t.Labels, Networks: t.Networks, Approve: approve, Replace: t.Replace, Fleet: t.Fleet, CreatedAt: t.CreatedAt, RevokedAt: t.RevokedAt,
 	}
 }
 

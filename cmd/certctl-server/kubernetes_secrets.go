@@ -195,7 +195,7 @@ func (s *kubernetesSetup) agent(ctx context.Context, root []byte) error {
 	}
 	return withStore(ctx, s.config, func(st *store.Store) error {
 		token := func() ([]byte, error) {
-			secret, err := makeJoinToken(ctx, st, certctl.JoinToken{UsesLeft: s.command.TokenUses, Approve: true, Replace: true, Fleet: kubernetesFleet}, s.command.TokenLife)
+			secret, err := makeJoinToken(ctx, st, certctl.JoinToken{UsesLeft: s.command.TokenUses, Approve: true, Fleet: kubernetesFleet}, s.command.TokenLife)
 			return []byte(secret), err
 		}
 		held, err := s.ensure(ctx, s.command.AgentSecret, func() (kube.Secret, error) {
@@ -205,7 +205,14 @@ func (s *kubernetesSetup) agent(ctx context.Context, root []byte) error {
 		if err != nil || slices.Contains(s.command.Given, s.command.AgentSecret) {
 			return err
 		}
-		usable, err := st.JoinTokenUsable(ctx, certctl.DigestOf(held.Data[fileToken]))
+		hash := certctl.DigestOf(held.Data[fileToken])
+		// A release without fleets may have made it.
+		if n, err := st.TakeIntoFleet(ctx, hash, kubernetesFleet); err != nil {
+			return err
+		} else if n > 0 {
+			s.log.Info().Int("agents", n).Str("fleet", kubernetesFleet).Msg("agents that joined with the Secret's token are of the fleet")
+		}
+		usable, err := st.JoinTokenUsable(ctx, hash)
 		if err != nil || usable && bytes.Equal(held.Data[fileRoot], root) {
 			return err
 		}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/certctl/certctl"
 	"github.com/certctl/certctl/cmd/internal/kube"
+	"github.com/certctl/certctl/store"
 	"github.com/certctl/certctl/store/storetest"
 	"github.com/rs/zerolog"
 )
@@ -154,6 +155,32 @@ func TestKubernetesTokenIsReplacedWhenUsedUp(t *testing.T) {
 	}
 	if got := string(held.held["c-agent"].Data["token"]); got == "cct_of_yesterday" {
 		t.Error("the token is still the one that is used up")
+	}
+}
+
+// A release that knew no fleets has made the token, and agents have joined with it.
+func TestKubernetesTokenFromBeforeFleetsIsOfTheFleet(t *testing.T) {
+	t.Parallel()
+	url := storetest.URL(t)
+	held, setup := kubernetesWorld(t, url)
+	if err := setup.run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	st, err := store.Open(t.Context(), url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(st.Close)
+	if _, err := st.Pool().Exec(t.Context(), `update join_token set replace = true, fleet = ''`); err != nil {
+		t.Fatal(err)
+	}
+	writes := held.writes
+	if err := setup.run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	tokens, err := st.ListJoinTokens(t.Context(), certctl.Actor{Principal: certctl.Principal{Roles: []certctl.Role{certctl.RoleAdmin}}}, certctl.NamedFilter{})
+	if err != nil || len(tokens.Items) != 1 || tokens.Items[0].Fleet != kubernetesFleet || tokens.Items[0].Replace || held.writes != writes {
+		t.Errorf("tokens %+v, %d writes, %v", tokens.Items, held.writes-writes, err)
 	}
 }
 

@@ -74,7 +74,7 @@ const tokensPath = "/api/v1/agents/join-tokens"
 type tokenListCmd struct{}
 
 func (tokenListCmd) Run(s *session) error {
-	return s.list(tokensPath, params(), 0, columns{"id", "prefix", "USES LEFT=uses_left", "EXPIRES=expires_at", "approve", "names", "REVOKED=revoked_at"})
+	return s.list(tokensPath, params(), 0, columns{"id", "prefix", "USES LEFT=uses_left", "EXPIRES=expires_at", "approve", "fleet", "names", "REVOKED=revoked_at"})
 }
 
 type tokenCreateCmd struct {
