@@ -125,6 +125,16 @@ func TestANewerSchemaThatLacksAMigrationIsRefused(t *testing.T) {
 	}
 }
 
+// A server that takes the filter of a single event for a kind of object would lose
+// a reader its events.
+func TestServersThatCannotReadFiltersOfSingleEventsAreRefused(t *testing.T) {
+	t.Parallel()
+	var least int64
+	if err := database(t).QueryRow(t.Context(), `select max(least) from schema_need`).Scan(&least); err != nil || least < 37 {
+		t.Errorf("servers that know version %d may start, %v", least, err)
+	}
+}
+
 func TestEachMigrationSaysWhatItNeeds(t *testing.T) {
 	t.Parallel()
 	rows, err := database(t).Query(t.Context(), `select v.version_id from goose_db_version v
