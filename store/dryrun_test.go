@@ -215,3 +215,32 @@ func TestTheNextTestWaitsForAReportOfTheFormer(t *testing.T) {
 	}
 	x.consistent()
 }
+
+// A target of the default team serves others, too: what its test says of a
+// certificate is for who may read that certificate.
+func TestATestShowsNoCertificateOfOthers(t *testing.T) {
+	t.Parallel()
+	x := newTrying(t)
+	x.team("red")
+	for team, name := range map[string]string{"default": "shop", "red": "secret"} {
+		r := request(name, "web")
+		r.Team = team
+		x.submit(r)
+	}
+	x.test()
+	work := x.asksAs("1.0", certctl.FeatureTest).Tests[0]
+	x.says(x.agent, work,
+		certctl.TestStep{Step: "directory", Subject: "/live", State: certctl.StepOK, Message: "can be written"},
+		certctl.TestStep{Step: "place", Subject: "/live/shop", State: certctl.StepOK, Message: "for shop"},
+		certctl.TestStep{Step: "place", Subject: "/live/secret", State: certctl.StepFails, Message: "for secret", Remedy: "redeploy secret"},
+		certctl.TestStep{Step: "listener", Subject: "[::1]:443 secret.example.com", State: certctl.StepOK, Message: "serves something"})
+	target, err := x.GetTarget(x.ctx, x.member("default", certctl.RoleViewer), "web")
+	said := fmt.Sprint(target.Test.Steps)
+	if err != nil || len(target.Test.Steps) != 4 || strings.Contains(said, "secret") || !strings.Contains(said, "/live/shop") ||
+		!strings.Contains(said, "can be written") || target.Test.State(time.Now()) != certctl.TestFailed {
+		t.Errorf("a viewer of the team sees %s, %v", said, err)
+	}
+	if said := fmt.Sprint(x.newest().Steps); !strings.Contains(said, "redeploy secret") {
+		t.Errorf("the admin sees %s", said)
+	}
+}

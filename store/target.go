@@ -51,7 +51,7 @@ func (s *Store) GetTarget(ctx context.Context, actor certctl.Actor, ref string) 
 			return err
 		}
 		if target, err = t.target(ctx, f.id); err == nil {
-			target.Test, err = t.targetTest(ctx, f.id)
+			target.Test, err = t.shownTest(ctx, f.id)
 		}
 		return err
 	})
