@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -58,6 +60,11 @@ func (c targetAdoptCmd) Run(s *session) error {
 		fmt.Fprintf(s.out, "not taken over: %s: %s\n", problem.Where, problem.Message)
 	}
 	for _, target := range p.Targets { // all is planned before anything is done
+		if err := a.target(target.Name, object{"name": target.Name, "agent": target.Agent, "kind": target.Kind, "settings": target.Settings}); err != nil {
+			return err
+		}
+	}
+	for _, target := range p.Targets {
 		for _, place := range target.Places {
 			if err := a.plan(target.Name, place); err != nil {
 				return err
@@ -67,11 +74,6 @@ func (c targetAdoptCmd) Run(s *session) error {
 	if len(a.unknown) > 0 {
 		return certctl.Errorf(certctl.Conflict, "nothing is known here of the certificates of %s", strings.Join(a.unknown, ", ")).
 			WithRemedy("have them issued here: --issuer NAME, and --rsa-profile NAME for those with RSA keys beside others")
-	}
-	for _, target := range p.Targets {
-		if err := a.target(target.Name, object{"name": target.Name, "agent": target.Agent, "kind": target.Kind, "settings": target.Settings}); err != nil {
-			return err
-		}
 	}
 	for _, step := range a.steps {
 		if err := a.do(step); err != nil {
@@ -104,19 +106,19 @@ func (a *adoption) plan(target string, p proposedPlace) error {
 	if p.Slot == string(certctl.SlotRSA) {
 		name += "-rsa"
 	}
-	known, err := a.served(p)
-	if err == nil && known == "" {
-		known, err = a.named(name, p.Names)
+	known, id, err := a.served(p)
+	if err == nil && id == "" {
+		known, id, err = a.named(name, p.Names)
 	}
 	if err != nil {
 		return err
 	}
 	binding := object{"target": target, "place": p.Place, "slot": p.Slot}
-	if known != "" {
-		if bound, err := a.bound(known, target, p); err != nil || bound {
+	if id != "" { // several teams may have a certificate of the name
+		if bound, err := a.bound(id, target, p); err != nil || bound {
 			return err
 		}
-		a.steps = append(a.steps, adoptStep{"bind " + known + " at " + p.Place, item(certificatesPath, known) + "/bindings", binding})
+		a.steps = append(a.steps, adoptStep{"bind " + known + " at " + p.Place, item(certificatesPath, id) + "/bindings", binding})
 		return nil
 	}
 	profile := a.Profile
@@ -136,29 +138,31 @@ func (a *adoption) plan(target string, p proposedPlace) error {
 }
 
 // served is the certificate of which this very leaf is a version.
-func (a *adoption) served(p proposedPlace) (string, error) {
+func (a *adoption) served(p proposedPlace) (name, id string, err error) {
 	versions, err := a.client.list(a.ctx, "/api/v1/versions", params("serial", p.Serial), 10)
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
 	for _, version := range versions {
 		if cell(version, "fingerprint_sha256") == p.Fingerprint {
-			return a.nameOf(cell(version, "certificate"))
+			id = cell(version, "certificate")
+			name, err = a.nameOf(id)
+			return name, id, err
 		}
 	}
-	return "", nil
+	return "", "", nil
 }
 
 // bound reports whether a certificate is at a place of a target already.
-func (a *adoption) bound(name, target string, p proposedPlace) (bool, error) {
-	certificate, err := a.client.call(a.ctx, http.MethodGet, item(certificatesPath, name), nil, nil)
+func (a *adoption) bound(id, target string, p proposedPlace) (bool, error) {
+	certificate, err := a.client.call(a.ctx, http.MethodGet, item(certificatesPath, id), nil, nil)
 	if err != nil {
 		return false, err
 	}
 	bindings, _ := certificate["bindings"].([]any)
 	for _, b := range bindings {
 		if cell(b, "target.name") == target && cell(b, "place") == p.Place && cell(b, "slot") == p.Slot {
-			fmt.Fprintf(a.out, "%s is bound at %s already\n", name, p.Place)
+			fmt.Fprintf(a.out, "%s is bound at %s already\n", cell(certificate, "name"), p.Place)
 			return true, nil
 		}
 	}
@@ -171,33 +175,62 @@ func (a *adoption) nameOf(id string) (string, error) {
 }
 
 // named is a certificate of the name, if it is for the same names.
-func (a *adoption) named(name string, names []string) (string, error) {
+func (a *adoption) named(name string, names []string) (known, id string, err error) {
 	certificate, err := a.client.call(a.ctx, http.MethodGet, item(certificatesPath, name), nil, nil)
 	var failure *apiError
 	switch {
 	case errors.As(err, &failure) && failure.Status == http.StatusNotFound:
-		return "", nil
+		return "", "", nil
 	case err != nil:
-		return "", err
+		return "", "", err
 	}
 	want := object{}
 	addNames(want, names)
 	for field, list := range want {
 		if have := cell(certificate, field); have != strings.Join(list.([]string), ",") { //nolint:forcetypeassert // addNames's own
-			return "", certctl.Errorf(certctl.Conflict, "the certificate %s is for %s, and what is served for %s", name, have, strings.Join(names, ",")).
+			return "", "", certctl.Errorf(certctl.Conflict, "the certificate %s is for %s, and what is served for %s", name, have, strings.Join(names, ",")).
 				WithRemedy("rename one of them: change the place in the proposal")
 		}
 	}
-	return name, nil
+	return name, cell(certificate, "id"), nil
 }
 
-// target makes a target, unless there is one of the name.
+// target plans to make a target, unless there is one that is the same. One of the name
+// may be another: names are given in order, and a daemon may have got addresses.
 func (a *adoption) target(name string, body object) error {
-	there, err := ifMissing{IfMissing: true}.exists(a.session, targetsPath, name)
-	if err != nil || there {
+	there, err := a.client.call(a.ctx, http.MethodGet, item(targetsPath, name), nil, nil)
+	var failure *apiError
+	switch {
+	case errors.As(err, &failure) && failure.Status == http.StatusNotFound:
+		a.steps = append(a.steps, adoptStep{"make the target " + name, targetsPath, body})
+		return nil
+	case err != nil:
 		return err
 	}
-	return a.do(adoptStep{"make the target " + name, targetsPath, body})
+	for field, have := range map[string]any{"agent": cell(there, "agent.name"), "kind": there["kind"], "settings": there["settings"]} {
+		same, err := sameJSON(have, body[field])
+		if err != nil {
+			return err
+		}
+		if !same {
+			return certctl.Errorf(certctl.Conflict, "there is a target %s already, which differs in its %s from what is proposed: nothing was done", name, field).
+				WithRemedy("compare it with: certctl targets get %s; give the proposed one another name, or update the one that is there", name)
+		}
+	}
+	return nil
+}
+
+// sameJSON compares what came as JSON with what came as YAML.
+func sameJSON(a, b any) (bool, error) {
+	var texts [2][]byte
+	for i, value := range []any{a, b} {
+		text, err := json.Marshal(value)
+		if err != nil {
+			return false, certctl.Wrap(certctl.Invalid, err, "the settings of a target are not JSON")
+		}
+		texts[i] = text
+	}
+	return bytes.Equal(texts[0], texts[1]), nil
 }
 
 func (a *adoption) do(step adoptStep) error {

@@ -104,4 +104,9 @@ func (s *stack) adopt(proposal string) {
 	if out := s.ok(proposal, "targets", "adopt", "-f", "-"); strings.Count(out, "already") != 3 {
 		s.t.Errorf("once more: %s", out)
 	}
+	// A target of that name, but of another folder: nothing is bound there.
+	other := strings.Replace(proposal, "/live/own", "/live/elsewhere", 1)
+	if code, out, stderr := s.cli(other, "targets", "adopt", "-f", "-"); code != 1 || strings.Contains(out, "bind ") || !strings.Contains(stderr, "differs in its settings") {
+		s.t.Errorf("onto another target: exit code %d, %s%s", code, out, stderr)
+	}
 }
