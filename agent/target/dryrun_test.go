@@ -147,6 +147,18 @@ func TestATestOfAPlaceWhoseCertificateHasEnded(t *testing.T) {
 	}
 }
 
+// The folder's name may hold what the options of a mount are separated by.
+func TestATestInAFolderOfAnOddName(t *testing.T) {
+	t.Parallel()
+	d := startNginx(t)
+	odd := filepath.Join(filepath.Dir(d.Directory), `a,b:c\d`)
+	must(t, os.Mkdir(odd, 0o700))
+	withSettings(t, d, func(settings map[string]any) { settings["directory"] = odd })
+	if s := try(t, d, shopPlace("shop"))["check"]; len(s) != 1 || s[0].State != certctl.StepOK {
+		t.Errorf("check %+v", s)
+	}
+}
+
 // Listeners that the test's time does not suffice for are not said to be silent.
 func TestATestThatRunsOutOfTime(t *testing.T) {
 	t.Parallel()

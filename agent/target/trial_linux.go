@@ -84,7 +84,18 @@ func overlay(folder string) error {
 	if err := sameOwner(upper, info); err != nil {
 		return err
 	}
-	options := fmt.Sprintf("lowerdir=/proc/self/fd/%d,upperdir=%s,workdir=%s", lower.Fd(), upper, work)
+	above, err := os.Open(upper)
+	if err != nil {
+		return err
+	}
+	defer above.Close()
+	beside, err := os.Open(work)
+	if err != nil {
+		return err
+	}
+	defer beside.Close()
+	// By their numbers: the folder's name may hold what options are separated by.
+	options := fmt.Sprintf("lowerdir=/proc/self/fd/%d,upperdir=/proc/self/fd/%d,workdir=/proc/self/fd/%d", lower.Fd(), above.Fd(), beside.Fd())
 	return syscall.Mount("certctl", folder, "overlay", 0, options)
 }
 
