@@ -2,6 +2,7 @@ package certctl
 
 import (
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"time"
@@ -11,6 +12,8 @@ import (
 type PlannedHolder struct {
 	Certificate Ref
 	Issuer      Ref
+	Kind        string          // of the issuer
+	Settings    json.RawMessage // its; holders of one issuer share them
 	Trust       TrustClass
 	Facts       HolderFacts
 	Policy      RenewalPolicy

@@ -53,9 +53,12 @@ type TrialStep struct {
 type TrialRequest struct {
 	Certificate ID
 	New         *CertificateRequest
-	Issuer      ID
-	Directory   string
+	Issuer      string // one of its issuers, by name or id; empty: the first
 }
+
+// Staging returns an issuer as certificates are tested with it, and the directory
+// that is asked then; an issuer that has none is refused.
+type Staging func(Issuer) (Issuer, string, error)
 
 // TrialJob is a test that a worker has taken on.
 type TrialJob struct {

@@ -83,8 +83,7 @@ func (s *stage) tester(name string, steps int64) *handlers.Trials {
 
 func (s *stage) start(request certctl.TrialRequest) certctl.Trial {
 	s.t.Helper()
-	request.Issuer, request.Directory = s.ca.ID, s.staging.Directory
-	trial, err := s.StartTrial(s.ctx, s.admin, request)
+	trial, err := s.StartTrial(s.ctx, s.admin, request, issuer.Kinds{}.Staging)
 	s.must(err)
 	return trial
 }

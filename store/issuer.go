@@ -275,16 +275,22 @@ func (t *tx) issuers(ctx context.Context, ids []certctl.ID) ([]certctl.Issuer, e
 	return inOrder(ids, read), err
 }
 
-// issuersWithSecrets reads issuers with their sealed secrets, by id.
-func (t *tx) issuersWithSecrets(ctx context.Context, ids []certctl.ID) (map[certctl.ID]certctl.Issuer, map[certctl.ID][]byte, error) {
+func (t *tx) issuersByID(ctx context.Context, ids []certctl.ID) (map[certctl.ID]certctl.Issuer, error) {
 	all, err := t.issuers(ctx, ids)
-	if err != nil {
-		return nil, nil, err
-	}
-	known, sealed := make(map[certctl.ID]certctl.Issuer, len(all)), make(map[certctl.ID][]byte, len(all))
+	known := make(map[certctl.ID]certctl.Issuer, len(all))
 	for _, i := range all {
 		known[i.ID] = i
 	}
+	return known, err
+}
+
+// issuersWithSecrets reads issuers with their sealed secrets, by id.
+func (t *tx) issuersWithSecrets(ctx context.Context, ids []certctl.ID) (map[certctl.ID]certctl.Issuer, map[certctl.ID][]byte, error) {
+	known, err := t.issuersByID(ctx, ids)
+	if err != nil {
+		return nil, nil, err
+	}
+	sealed := make(map[certctl.ID][]byte, len(known))
 	rows, err := t.Query(ctx, `select id, sealed from issuer where id = any($1)`, ids)
 	if err != nil {
 		return nil, nil, err

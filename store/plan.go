@@ -63,7 +63,7 @@ func (t *tx) plannedHolders(ctx context.Context, ids []certctl.ID) ([]certctl.Pl
 		return nil, err
 	}
 	known := make(map[certctl.ID]certctl.PlannedHolder, len(ids))
-	profiles, policies := map[certctl.ID]bool{}, map[certctl.ID]bool{}
+	profiles, policies, issuers := map[certctl.ID]bool{}, map[certctl.ID]bool{}, map[certctl.ID]bool{}
 	profileOf := make(map[certctl.ID]certctl.ID, len(ids))
 	var holder, profile certctl.ID
 	var p certctl.PlannedHolder
@@ -71,7 +71,7 @@ func (t *tx) plannedHolders(ctx context.Context, ids []certctl.ID) ([]certctl.Pl
 		&p.Trust, &p.Rate.Count, &p.Rate.Per, &profile, &p.Policy.ID, &p.Informed}, func() error {
 		known[holder], profileOf[holder] = p, profile
 		p.Names = certctl.Names{} // of the next row: its slices are not this one's
-		profiles[profile], policies[p.Policy.ID] = true, true
+		profiles[profile], policies[p.Policy.ID], issuers[p.Issuer.ID] = true, true, true
 		return nil
 	}); err != nil {
 		return nil, err
@@ -80,10 +80,17 @@ func (t *tx) plannedHolders(ctx context.Context, ids []certctl.ID) ([]certctl.Pl
 	if err != nil {
 		return nil, err
 	}
+	// Whoever may see a holder is told what its issuer is like: it may be of another
+	// team than the certificate.
+	asked, err := t.issuersByID(ctx, keysOf(issuers))
+	if err != nil {
+		return nil, err
+	}
 	times, err := t.policiesByID(ctx, keysOf(policies))
 	out := make([]certctl.PlannedHolder, 0, len(swept))
 	for _, h := range swept {
 		planned := known[h.id]
+		planned.Kind, planned.Settings = asked[planned.Issuer.ID].Kind, asked[planned.Issuer.ID].Settings
 		planned.Facts, planned.Policy, planned.Validity = h.facts, times[h.policy], bodies[profileOf[h.id]].Validity
 		planned.Spread = float64(h.id[len(h.id)-1]) / 256 // any number that stays the same
 		out = append(out, planned)

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"slices"
 
 	"github.com/certctl/certctl"
 	"github.com/jackc/pgx/v5"
@@ -27,30 +28,35 @@ type tried struct {
 	agents      []certctl.ID
 }
 
-// StartTrial has a certificate tested, or one that is not made yet. While a test of
-// a certificate runs, another request gets that one.
-func (s *Store) StartTrial(ctx context.Context, actor certctl.Actor, request certctl.TrialRequest) (certctl.Trial, error) {
+// StartTrial has a certificate tested, or one that is not made yet, where staging
+// says. While a test of a certificate runs, another request gets that one.
+func (s *Store) StartTrial(ctx context.Context, actor certctl.Actor, request certctl.TrialRequest, staging certctl.Staging) (certctl.Trial, error) {
 	var trial certctl.Trial
 	err := s.write(ctx, actor, func(t *tx) error {
 		about, err := t.triedOf(ctx, request)
 		if err != nil {
 			return err
 		}
-		if !containsID(about.issuers, request.Issuer) {
-			return certctl.InvalidField("/issuer", "is none of the certificate's issuers")
+		issuer, err := t.askedIssuer(ctx, about, request.Issuer)
+		if err != nil {
+			return err
+		}
+		_, directory, err := staging(issuer)
+		if err != nil {
+			return err
 		}
 		id := certctl.NewID(t.now)
 		err = t.QueryRow(ctx, `
 			insert into trial (id, certificate_id, name, team_id, issuer_id, requester_id, directory, names, profile, agents)
 			values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 			on conflict (certificate_id) where outcome = 'running' do update set wait = trial.wait returning id`,
-			id, about.certificate, about.name, about.teamID, request.Issuer, t.actor.Principal.ID, request.Directory, about.names, about.profile,
+			id, about.certificate, about.name, about.teamID, issuer.ID, t.actor.Principal.ID, directory, about.names, about.profile,
 			some(about.agents)).Scan(&trial.ID)
 		if err != nil {
 			return err
 		}
 		if trial.ID == id {
-			if err := t.begunTrial(ctx, about, id, request.Issuer); err != nil {
+			if err := t.begunTrial(ctx, about, id, issuer.ID); err != nil {
 				return err
 			}
 		}
@@ -60,13 +66,28 @@ func (s *Store) StartTrial(ctx context.Context, actor certctl.Actor, request cer
 	return trial, err
 }
 
-func containsID(ids []certctl.ID, id certctl.ID) bool {
-	for _, one := range ids {
-		if one == id {
-			return true
-		}
+// askedIssuer returns the one of a certificate's issuers that a test asks, and keeps
+// it from being archived. It may be of another team than the actor: whoever may have
+// the certificate issued may have it tested.
+func (t *tx) askedIssuer(ctx context.Context, about tried, ref string) (certctl.Issuer, error) {
+	if len(about.issuers) == 0 {
+		return certctl.Issuer{}, certctl.Errorf(certctl.Conflict, "%s has no issuer: it is only watched", about.name).WithRemedy("give it an issuer")
 	}
-	return false
+	if err := t.put(ctx, `select from issuer where id = any($1) for key share`, about.issuers); err != nil {
+		return certctl.Issuer{}, err
+	}
+	all, err := t.issuers(ctx, about.issuers)
+	if err != nil {
+		return certctl.Issuer{}, err
+	}
+	at := slices.IndexFunc(all, func(i certctl.Issuer) bool { return ref == "" || canonicalRef(ref) == i.ID.String() || ref == i.Name })
+	switch {
+	case at < 0:
+		return certctl.Issuer{}, certctl.InvalidField("/issuer", "is none of the certificate's issuers")
+	case !all[at].ArchivedAt.IsZero():
+		return certctl.Issuer{}, certctl.Errorf(certctl.Conflict, "the issuer %s is archived", all[at].Name)
+	}
+	return all[at], nil
 }
 
 // triedOf finds what is to be tested, and authorises the actor for it.

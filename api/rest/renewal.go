@@ -222,18 +222,16 @@ func (s *Server) planBudgets(ctx context.Context, holders []certctl.PlannedHolde
 	for i := range holders {
 		h := &holders[i]
 		if _, known := uses[h.Issuer.ID]; !known {
-			issuer, err := s.store.GetIssuer(ctx, actorOf(ctx), h.Issuer.ID.String())
-			if err != nil {
-				return nil, err
-			}
 			// Settings that a newer release has written are no reason to have no plan.
-			uses[h.Issuer.ID], _ = s.Issuers.Budgets(issuer.Kind, issuer.Settings)
+			uses[h.Issuer.ID], _ = s.Issuers.Budgets(h.Kind, h.Settings)
 			if uses[h.Issuer.ID] == nil {
 				continue
 			}
-			if spent[h.Issuer], err = s.store.SpentBudgets(ctx, h.Issuer.ID); err != nil {
+			used, err := s.store.SpentBudgets(ctx, h.Issuer.ID)
+			if err != nil {
 				return nil, err
 			}
+			spent[h.Issuer] = used
 		}
 		if of := uses[h.Issuer.ID]; of != nil {
 			h.New, h.Again = of(h.Names, false), of(h.Names, true)

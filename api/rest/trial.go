@@ -9,7 +9,7 @@ import (
 
 // TrialStore keeps tests of certificates.
 type TrialStore interface {
-	StartTrial(ctx context.Context, actor certctl.Actor, request certctl.TrialRequest) (certctl.Trial, error)
+	StartTrial(ctx context.Context, actor certctl.Actor, request certctl.TrialRequest, staging certctl.Staging) (certctl.Trial, error)
 	GetTrial(ctx context.Context, actor certctl.Actor, id certctl.ID) (certctl.Trial, error)
 	ListTrials(ctx context.Context, actor certctl.Actor, ref string) ([]certctl.Trial, error)
 }
@@ -33,38 +33,17 @@ func trialOf(x certctl.Trial) gen.CertificateTest {
 
 func trialURL(id certctl.ID) string { return "/api/v1/certificate-tests/" + id.String() }
 
-// stagingOf returns an issuer and where certificates are tested that it would
-// issue.
-func (s *Server) stagingOf(ctx context.Context, ref string) (certctl.Issuer, string, error) {
-	i, err := s.store.GetIssuer(ctx, actorOf(ctx), ref)
-	if err != nil {
-		return i, "", err
-	}
-	_, directory, err := s.Issuers.Staging(i)
-	return i, directory, err
-}
-
 // TestCertificate has one tested. Its 202 comes after the commit.
 func (s *Server) TestCertificate(ctx context.Context, r gen.TestCertificateRequestObject) (gen.TestCertificateResponseObject, error) {
 	c, err := s.store.GetCertificate(ctx, actorOf(ctx), r.Certificate)
 	if err != nil {
 		return nil, err
 	}
-	issuer := ""
+	request := certctl.TrialRequest{Certificate: c.ID}
 	if r.Body != nil {
-		issuer = r.Body.Issuer
+		request.Issuer = r.Body.Issuer
 	}
-	if issuer == "" {
-		if len(c.Issuers) == 0 {
-			return nil, certctl.Errorf(certctl.Conflict, "%s has no issuer: it is only watched", c.Name).WithRemedy("give it an issuer")
-		}
-		issuer = c.Issuers[0].ID.String()
-	}
-	i, directory, err := s.stagingOf(ctx, issuer)
-	if err != nil {
-		return nil, err
-	}
-	trial, err := s.store.StartTrial(ctx, actorOf(ctx), certctl.TrialRequest{Certificate: c.ID, Issuer: i.ID, Directory: directory})
+	trial, err := s.store.StartTrial(ctx, actorOf(ctx), request, s.Issuers.Staging)
 	if err != nil {
 		return nil, err
 	}
@@ -83,11 +62,7 @@ func (s *Server) TestNewCertificate(ctx context.Context, r gen.TestNewCertificat
 	if len(request.Issuers) == 0 {
 		return nil, certctl.InvalidField("/issuer", "says who is to be asked: without one there is nothing to test")
 	}
-	i, directory, err := s.stagingOf(ctx, request.Issuers[0])
-	if err != nil {
-		return nil, err
-	}
-	trial, err := s.store.StartTrial(ctx, actorOf(ctx), certctl.TrialRequest{New: &request, Issuer: i.ID, Directory: directory})
+	trial, err := s.store.StartTrial(ctx, actorOf(ctx), certctl.TrialRequest{New: &request}, s.Issuers.Staging)
 	if err != nil {
 		return nil, err
 	}
