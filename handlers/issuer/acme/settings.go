@@ -130,6 +130,9 @@ func (s Settings) checkServer(bad *certctl.FieldErrors) {
 			bad.Add("/settings/"+field, "must be an https URL, or one of letsencrypt, letsencrypt-staging, zerossl, google")
 		}
 	}
+	if s.Staging != "" && sameDirectory(s.Directory, s.Staging) && stagings[s.Directory] != s.Directory {
+		bad.Add("/settings/staging_directory", "is the directory itself, which would count the tests: name the CA's staging or test directory, or leave it out")
+	}
 	for i, host := range s.Hosts {
 		if u, err := url.Parse("https://" + host); err != nil || u.Host != host || host == "" || u.Hostname() == "" {
 			bad.Add("/settings/allowed_hosts/"+strconv.Itoa(i), "must be host or host:port")
@@ -237,6 +240,14 @@ func (s Settings) allowed(host string) bool {
 
 func sameHost(a, b string) bool {
 	return strings.EqualFold(strings.TrimSuffix(a, ":443"), strings.TrimSuffix(b, ":443"))
+}
+
+// sameDirectory reports whether two URLs lead to one directory.
+func sameDirectory(a, b string) bool {
+	one, err := url.Parse(a)
+	other, otherErr := url.Parse(b)
+	return err == nil && otherErr == nil && sameHost(one.Host, other.Host) &&
+		strings.TrimSuffix(one.EscapedPath(), "/") == strings.TrimSuffix(other.EscapedPath(), "/") && one.RawQuery == other.RawQuery
 }
 
 func (s Settings) roots() *x509.CertPool {
