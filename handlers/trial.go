@@ -41,16 +41,19 @@ func NewTrials(store TrialStore, open OpenCA, worker string, log zerolog.Logger)
 // Handle goes on with the tests that the hint names, and cleans up after those that
 // have ended.
 func (h *Trials) Handle(ctx context.Context, hint certctl.Hint) error {
-	jobs, err := h.store.TrialJobs(ctx, hint.IDs, h.worker, trialLease)
-	if err != nil {
+	errs := make([]error, len(hint.IDs))
+	// All of them at once: none takes time that another one has.
+	parallel(len(errs), len(errs), func(i int) { errs[i] = h.one(ctx, hint.IDs[i]) })
+	return errors.Join(errs...)
+}
+
+// one goes on with a test, if it is there to go on with.
+func (h *Trials) one(ctx context.Context, id certctl.ID) error {
+	jobs, err := h.store.TrialJobs(ctx, []certctl.ID{id}, h.worker, trialLease)
+	if err != nil || len(jobs) == 0 {
 		return err
 	}
-	for _, job := range jobs {
-		if err := h.handle(ctx, job); err != nil {
-			return err
-		}
-	}
-	return nil
+	return h.handle(ctx, jobs[0])
 }
 
 func (h *Trials) handle(ctx context.Context, job certctl.TrialJob) error {
@@ -65,39 +68,74 @@ func (h *Trials) handle(ctx context.Context, job certctl.TrialJob) error {
 		}
 		h.log.Info().Stringer("test", job.Trial.ID).Str("name", job.Trial.Name).Str("outcome", string(end.Outcome)).Str("code", end.Code).Msg("certificate tested")
 		// What the test has recorded is read again: it says what there is to remove.
-		return h.Handle(context.WithoutCancel(ctx), certctl.Hint{Verb: certctl.HintTrial, Lane: certctl.NoLane, IDs: []certctl.ID{job.Trial.ID}})
+		return h.one(context.WithoutCancel(ctx), job.Trial.ID)
 	}
 	return h.clean(ctx, ca, openErr, job)
 }
 
-// test goes on as far as it can.
-func (h *Trials) test(ctx context.Context, ca CA, err error, job certctl.TrialJob) (certctl.TrialEnd, error) {
+// test goes on as far as it can. What it cannot record is its error, and no outcome.
+func (h *Trials) test(ctx context.Context, ca CA, openErr error, job certctl.TrialJob) (certctl.TrialEnd, error) {
 	end := certctl.TrialEnd{ID: job.Trial.ID, Worker: h.worker, Outcome: certctl.TrialPassed}
+	now, err := h.store.Now(ctx)
+	if err != nil {
+		return end, err
+	}
+	if now.After(job.Trial.CreatedAt.Add(certctl.TrialPatience)) {
+		return tooLong(end, job.Trial.Message), nil
+	}
+	if openErr != nil {
+		return outcome(end, job.Trial, openErr, now), nil
+	}
 	order := certctl.Order{ID: job.Trial.ID, Names: job.Trial.Names, Profile: job.Profile, Issuer: job.Issuer.ID, CSR: job.CSR}
 	if len(order.CSR) == 0 {
-		var csrErr error
-		if order.CSR, csrErr = throwawayCSR(job.Profile, job.Trial.Names); csrErr != nil {
-			return end, csrErr
+		if order.CSR, err = throwawayCSR(job.Profile, job.Trial.Names); err != nil {
+			return end, err
 		}
-		if csrErr := h.store.GiveTrialCSR(ctx, job.Trial.ID, h.worker, order.CSR); csrErr != nil {
-			return end, csrErr
+		if err := h.store.GiveTrialCSR(ctx, job.Trial.ID, h.worker, order.CSR); err != nil {
+			return end, err
 		}
-	}
-	now, nowErr := h.store.Now(ctx)
-	if nowErr != nil {
-		return end, nowErr
 	}
 	var issued certctl.Issued
+	asking, err := ca.Prepare(ctx, certctl.IssueJob{Order: order, Team: job.Trial.Team, Issuer: job.Issuer, ReadAt: now}, now)
 	if err == nil {
-		var asking certctl.Asking
-		if asking, err = ca.Prepare(ctx, certctl.IssueJob{Order: order, Team: job.Trial.Team, Issuer: job.Issuer, ReadAt: now}, now); err == nil {
-			issued, err = asking.Ask(ctx, job.Attempt)
-		}
+		issued, err = asking.Ask(ctx, job.Attempt)
+	}
+	if notRecorded(ctx, err) {
+		return end, err
 	}
 	if err == nil {
 		_, err = issued.Check(order)
 	}
 	return outcome(end, job.Trial, err, now), nil
+}
+
+// notRecorded reports whether an error says nothing of the CA or the certificate:
+// the database could not be asked, another worker has the test, or this one is to
+// stop.
+func notRecorded(ctx context.Context, err error) bool {
+	var pause *certctl.Pause
+	var said *certctl.IssueError
+	if err == nil || errors.As(err, &pause) {
+		return false
+	}
+	if ctx.Err() != nil {
+		return true
+	}
+	if errors.As(err, &said) {
+		return false
+	}
+	code := certctl.ErrorCode(err)
+	return code == certctl.Unavailable || code == certctl.Internal || code == certctl.Conflict
+}
+
+// tooLong ends a test that has not ended in time, with what it waited for last.
+func tooLong(end certctl.TrialEnd, last string) certctl.TrialEnd {
+	if last == "" {
+		last = "see the workers' logs for what they could not do"
+	}
+	end.Outcome, end.Wait, end.Code = certctl.TrialFailed, certctl.WaitNone, "timeout"
+	end.Message = "not done within " + certctl.Duration(certctl.TrialPatience).String() + ": " + last
+	return end
 }
 
 // outcome says what an error means for a test. Waiting is none, for a while;
@@ -111,8 +149,7 @@ func outcome(end certctl.TrialEnd, trial certctl.Trial, err error, now time.Time
 	if errors.As(err, &pause) {
 		end.Outcome, end.Wait, end.Message, end.RetryAt = certctl.TrialRunning, pause.Wait, pause.Message, now.Add(pause.After)
 		if end.RetryAt.After(trial.CreatedAt.Add(certctl.TrialPatience)) {
-			end.Outcome, end.Wait, end.Code = certctl.TrialFailed, certctl.WaitNone, "timeout"
-			end.Message = "not done within " + certctl.Duration(certctl.TrialPatience).String() + ": " + pause.Message
+			return tooLong(end, pause.Message)
 		}
 		return end
 	}

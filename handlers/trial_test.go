@@ -270,6 +270,89 @@ func TestATestWaitsOnlySoLong(t *testing.T) {
 	s.spotless()
 }
 
+// stubborn is a CA that never gets as far as asking.
+type stubborn struct {
+	prepare func(ctx context.Context) error
+}
+
+func (s stubborn) Prepare(ctx context.Context, _ certctl.IssueJob, _ time.Time) (certctl.Asking, error) {
+	return certctl.Asking{}, s.prepare(ctx)
+}
+
+// started are tests of certificates that are not made yet, one for each name.
+func (s *stage) started(names ...string) []certctl.ID {
+	s.t.Helper()
+	var ids []certctl.ID
+	for _, name := range names {
+		ids = append(ids, s.start(certctl.TrialRequest{New: &certctl.CertificateRequest{
+			Name: name, Issuers: []string{"pebble"}, Names: certctl.Names{DNS: []string{name + ".example.com"}},
+		}}).ID)
+	}
+	return ids
+}
+
+// Tests that a hint names together do not wait for each other, and the end of one
+// is recorded although another one's is not.
+func TestTestsAreWorkedOnAtTheSameTime(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, acmetest.Options{})
+	ids := s.started("a", "b", "c")
+	var arrived atomic.Int64
+	all := make(chan struct{})
+	ca := stubborn{func(ctx context.Context) error {
+		n := arrived.Add(1)
+		if n == int64(len(ids)) {
+			close(all)
+		}
+		select {
+		case <-all:
+		case <-ctx.Done():
+		}
+		if n == 1 {
+			return errDead // as the database would be away
+		}
+		return &certctl.IssueError{Kind: certctl.FailRefused, Code: "refused", Message: "no"}
+	}}
+	open := func(context.Context, certctl.Issuer, []byte) (handlers.CA, error) { return ca, nil }
+	ctx, cancel := context.WithTimeout(s.ctx, patience)
+	defer cancel()
+	err := handlers.NewTrials(s.Trials(), open, "tester", testLog(t)).Handle(ctx, certctl.Hint{Verb: certctl.HintTrial, IDs: ids})
+	if !errors.Is(err, errDead) {
+		t.Errorf("the error of one is %v", err)
+	}
+	if n := s.count(`select count(*) from trial where outcome = 'failed' and error_code = 'refused'`); n != len(ids)-1 {
+		t.Errorf("%d of %d were recorded", n, len(ids)-1)
+	}
+	if n := s.count(`select count(*) from trial where outcome = 'running'`); n != 1 {
+		t.Errorf("what could not be recorded is an outcome")
+	}
+}
+
+// A test of which nothing can be recorded is given up in time, too.
+func TestATestIsNotRepeatedWithoutEnd(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, acmetest.Options{})
+	ids := s.started("a")
+	ca := stubborn{func(context.Context) error { return certctl.Errorf(certctl.Unavailable, "the database is away") }}
+	open := func(context.Context, certctl.Issuer, []byte) (handlers.CA, error) { return ca, nil }
+	worker := handlers.NewTrials(s.Trials(), open, "tester", testLog(t))
+	hint := certctl.Hint{Verb: certctl.HintTrial, IDs: ids}
+	if err := worker.Handle(s.ctx, hint); certctl.ErrorCode(err) != certctl.Unavailable {
+		t.Fatalf("%v", err)
+	}
+	_, err := s.Pool().Exec(s.ctx, `update trial set created_at = created_at - interval '16 minutes', lease_until = now() - interval '1 second'`)
+	s.must(err)
+	s.must(worker.Handle(s.ctx, hint))
+	done, err := s.GetTrial(s.ctx, s.admin, ids[0])
+	s.must(err)
+	if done.Outcome != certctl.TrialFailed || done.ErrorCode != "timeout" || !strings.Contains(done.Message, "not done within 15m") {
+		t.Errorf("%+v", done)
+	}
+	if n := s.count(`select count(*) from due where kind = 'trial'`); n != 0 {
+		t.Errorf("%d are due still", n)
+	}
+}
+
 // What has no staging directory is refused with what to do.
 func TestIssuersWithoutAStagingDirectoryAreRefused(t *testing.T) {
 	t.Parallel()
@@ -294,5 +377,15 @@ func TestIssuersWithoutAStagingDirectoryAreRefused(t *testing.T) {
 	}
 	if err := acme.Validate([]byte(`{"directory": "zerossl", "terms_of_service_agreed": true, "staging_directory": "http://test.example.com"}`)); err == nil {
 		t.Error("a staging directory without TLS is taken")
+	}
+	// The CA itself would count the tests, whatever its URL looks like.
+	for _, same := range []string{"zerossl", "https://acme.zerossl.com/v2/DV90", "https://ACME.zerossl.com:443/v2/DV90/"} {
+		err := acme.Validate([]byte(`{"directory": "zerossl", "terms_of_service_agreed": true, "staging_directory": "` + same + `"}`))
+		if certctl.ErrorCode(err) != certctl.Invalid || !strings.Contains(certctl.ErrorMessage(err), "/settings/staging_directory: is the directory itself") {
+			t.Errorf("%s as its own staging directory: %v", same, err)
+		}
+	}
+	if err := acme.Validate([]byte(`{"directory": "letsencrypt-staging", "terms_of_service_agreed": true, "staging_directory": "letsencrypt-staging"}`)); err != nil {
+		t.Errorf("a staging directory: %v", err)
 	}
 }
