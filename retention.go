@@ -16,12 +16,13 @@ const (
 	RetainIdempotency RetentionKind = "idempotency_keys" // counted from the first request
 	RetainNonces      RetentionKind = "nonces"           // counted from their end
 	RetainJoinTokens  RetentionKind = "join_tokens"      // used up, revoked or expired ones
+	RetainTrials      RetentionKind = "tests"            // of certificates, once they have ended
 )
 
 // SweptKinds are those that are swept row by row, in this order.
 var SweptKinds = []RetentionKind{
 	RetainOrders, RetainDeployments, RetainDeadLetters, RetainIdempotency, RetainNonces, RetainJoinTokens,
-	RetainNotifications,
+	RetainNotifications, RetainTrials,
 }
 
 // Keep is how long something is kept after it has served. Zero stands for the
@@ -74,6 +75,7 @@ var retentionBounds = map[RetentionKind]struct{ usual, least Keep }{
 	RetainJoinTokens:  {Keep(30 * Day), Keep(Day)},
 
 	RetainNotifications: {Keep(90 * Day), Keep(Day)},
+	RetainTrials:        {Keep(90 * Day), Keep(Day)},
 }
 
 // Complete returns the retention with defaults in place of what is absent or

@@ -89,6 +89,9 @@ const TrialPatience = 15 * time.Minute
 // MaxTrials is how many tests of a certificate are kept.
 const MaxTrials = 10
 
+// MaxRunningTrials is how many tests of a team run at once.
+const MaxRunningTrials = 50
+
 // HintTrial says that tests can go on, or are to be cleaned up after; lane: issuer.
 const HintTrial HintVerb = "trial"
 

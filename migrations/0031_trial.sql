@@ -8,7 +8,7 @@ create table trial (
     name           text not null,
     team_id        uuid not null references team,
     issuer_id      uuid not null references issuer,
-    requester_id   uuid,
+    requester_id   uuid,                         -- for people: nothing reads it
     directory      text not null,
     names          jsonb not null,               -- snapshots: what is tested does not change under way
     profile        jsonb not null,
@@ -29,6 +29,7 @@ create table trial (
 ) with (fillfactor = 70);
 -- One at a time: a second request gets the one that runs.
 create unique index trial_running on trial (certificate_id) where outcome = 'running';
+create index trial_team on trial (team_id) where outcome = 'running';
 create index trial_certificate on trial (certificate_id, id);
 
 -- An order at a CA is of an order here, or of a test.

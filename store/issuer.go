@@ -158,12 +158,27 @@ func (s *Store) ArchiveIssuer(ctx context.Context, actor certctl.Actor, ref stri
 		if err := t.unused(ctx, certctl.ObjectIssuer, f, "issuers @> array[$1::uuid]"); err != nil {
 			return err
 		}
+		if err := t.untested(ctx, f); err != nil {
+			return err
+		}
 		tag, err := t.Exec(ctx, `update issuer set archived_at = now(), updated_at = now() where id = $1 and archived_at is null`, f.id)
 		if err == nil && tag.RowsAffected() > 0 {
 			t.event(f.team, certctl.AggregateIssuer, f.id, certctl.EventIssuerArchived, map[string]any{"name": f.name})
 		}
 		return err
 	})
+}
+
+// untested refuses to archive an issuer at which tests run, or have left something:
+// nobody works for one that is archived.
+func (t *tx) untested(ctx context.Context, f found) error {
+	var tests int
+	err := t.QueryRow(ctx, `select count(*) from due where kind = $1 and lane = $2`, dueTrial, f.id.String()).Scan(&tests)
+	if err != nil || tests == 0 {
+		return err
+	}
+	return certctl.Errorf(certctl.Conflict, "%d tests of certificates run at the issuer %s, or are being cleaned up after", tests, f.name).
+		WithRemedy("archive it when they have ended, which takes some minutes while a worker runs")
 }
 
 // PauseIssuer keeps an issuer from being asked, or has it asked again: what is

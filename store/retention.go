@@ -50,6 +50,11 @@ var sweeps = map[certctl.RetentionKind]string{
 	certctl.RetainNonces: sweepAll(`
 		select nonce from agent_nonce where expires_at < $1 and agent_id > $2 order by expires_at limit $3 for update skip locked`,
 		`agent_nonce x using doomed where x.nonce = doomed.nonce`),
+	// What is due still has left something to remove.
+	certctl.RetainTrials: sweepAll(`
+		select id from trial where outcome <> 'running' and ended_at < $1 and id > $2 and id < uuid7_floor($1)
+			and not exists (select from due where kind = 'trial' and id = trial.id) order by id limit $3 for update skip locked`,
+		`trial x using doomed where x.id = doomed.id`),
 	// A machine whose enrolment was not answered repeats it with the same token.
 	certctl.RetainJoinTokens: `
 		with doomed as (

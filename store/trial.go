@@ -56,6 +56,9 @@ func (s *Store) StartTrial(ctx context.Context, actor certctl.Actor, request cer
 			return err
 		}
 		if trial.ID == id {
+			if err := t.trialsLeft(ctx, about); err != nil {
+				return err
+			}
 			if err := t.begunTrial(ctx, about, id, issuer.ID); err != nil {
 				return err
 			}
@@ -86,6 +89,9 @@ func (t *tx) askedIssuer(ctx context.Context, about tried, ref string) (certctl.
 		return certctl.Issuer{}, certctl.InvalidField("/issuer", "is none of the certificate's issuers")
 	case !all[at].ArchivedAt.IsZero():
 		return certctl.Issuer{}, certctl.Errorf(certctl.Conflict, "the issuer %s is archived", all[at].Name)
+	case all[at].Paused:
+		return certctl.Issuer{}, certctl.Errorf(certctl.Conflict, "the issuer %s is paused", all[at].Name).
+			WithRemedy("resume it, or test at another issuer of the certificate")
 	}
 	return all[at], nil
 }
@@ -139,6 +145,21 @@ func (t *tx) triedNew(ctx context.Context, request certctl.CertificateRequest) (
 	return about, nil
 }
 
+// trialsLeft refuses a new test, which is recorded already, where its team has as
+// many as may run at once.
+func (t *tx) trialsLeft(ctx context.Context, about tried) error {
+	if err := t.put(ctx, `select pg_advisory_xact_lock($1)`, lockKey("trials/"+about.teamID.String())); err != nil {
+		return err
+	}
+	var running int
+	err := t.QueryRow(ctx, `select count(*) from trial where team_id = $1 and outcome = 'running'`, about.teamID).Scan(&running)
+	if err == nil && running > certctl.MaxRunningTrials {
+		err = certctl.Errorf(certctl.Conflict, "%d tests of the team %s run already", certctl.MaxRunningTrials, about.team).
+			WithRemedy("wait for one of them to end, which takes %s at most while a worker runs", certctl.Duration(certctl.TrialPatience))
+	}
+	return err
+}
+
 // begunTrial announces a new test, and forgets the oldest ones of its certificate.
 func (t *tx) begunTrial(ctx context.Context, about tried, id, issuer certctl.ID) error {
 	if err := t.put(ctx, `
@@ -152,9 +173,9 @@ func (t *tx) begunTrial(ctx context.Context, about tried, id, issuer certctl.ID)
 	if object.IsZero() {
 		object = id
 	}
-	t.event(about.team, certctl.AggregateCertificate, object, certctl.EventTestRequested, map[string]any{
-		"certificate": about.certificate, "name": about.name, "test": id, "issuer": issuer,
-	})
+	data := map[string]any{"name": about.name, "test": id, "issuer": issuer}
+	ofTested(data, about.certificate)
+	t.event(about.team, certctl.AggregateCertificate, object, certctl.EventTestRequested, data)
 	t.hint(certctl.HintTrial, issuer.String(), id)
 	due := trialDue(id, issuer)
 	due.at = t.now.Add(agentReminder)

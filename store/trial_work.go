@@ -96,9 +96,16 @@ func (t *tx) trialEvent(trial certctl.Trial) {
 	if object.IsZero() {
 		object = trial.ID
 	}
-	t.eventOutcome(trial.Team, certctl.AggregateCertificate, object, name, outcome, map[string]any{
-		"certificate": trial.Certificate.ID, "name": trial.Name, "test": trial.ID, "issuer": trial.Issuer.ID, "code": trial.ErrorCode,
-	})
+	data := map[string]any{"name": trial.Name, "test": trial.ID, "issuer": trial.Issuer.ID, "code": trial.ErrorCode}
+	ofTested(data, trial.Certificate.ID)
+	t.eventOutcome(trial.Team, certctl.AggregateCertificate, object, name, outcome, data)
+}
+
+// ofTested names the certificate of an event's test, unless it is not made yet.
+func ofTested(data map[string]any, certificate certctl.ID) {
+	if !certificate.IsZero() {
+		data["certificate"] = certificate
+	}
 }
 
 // CleanTrial records that nothing is left of a test that has ended, or when it is

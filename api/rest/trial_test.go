@@ -99,3 +99,21 @@ func TestATeamTestsAtTheDefaultTeamsIssuer(t *testing.T) {
 		t.Errorf("%s", none.body)
 	}
 }
+
+// Nobody is asked at an issuer that is not to be asked.
+func TestAPausedIssuerIsNotTested(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.acme("le")
+	shop := map[string]any{"name": "shop", "dns_names": []string{"shop.example.com"}, "issuer": "le", "key_mode": "csr"}
+	w.as(http.MethodPost, "/api/v1/certificates", shop).want(http.StatusCreated)
+	w.as(http.MethodPost, "/api/v1/issuers/le/pause", nil).want(http.StatusOK)
+	for path, body := range map[string]any{"/api/v1/certificates/shop/test": nil, "/api/v1/certificate-tests": shop} {
+		p := w.as(http.MethodPost, path, body).want(http.StatusConflict).refusal()
+		if !strings.Contains(p.Detail, "the issuer le is paused") {
+			t.Errorf("%s: %+v", path, p)
+		}
+	}
+	w.as(http.MethodPost, "/api/v1/issuers/le/resume", nil).want(http.StatusOK)
+	w.as(http.MethodPost, "/api/v1/certificates/shop/test", nil).want(http.StatusAccepted)
+}

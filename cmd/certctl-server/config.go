@@ -84,6 +84,7 @@ type retentionSettings struct {
 	KeepNonces          certctl.Keep `help:"How long nonces are kept after their end (scheduler). Default: 1h." default:"0s"`
 	KeepJoinTokens      certctl.Keep `help:"How long join tokens are kept that cannot be used any more (scheduler). Default: 30d." default:"0s"`
 	KeepNotifications   certctl.Keep `help:"How long notifications are kept that were delivered or discarded (scheduler). Default: 90d." default:"0s"`
+	KeepTests           certctl.Keep `help:"How long tests of certificates are kept after their end (scheduler). Default: 90d." default:"0s"`
 }
 
 func (r retentionSettings) complete() (certctl.Retention, error) {
@@ -91,7 +92,7 @@ func (r retentionSettings) complete() (certctl.Retention, error) {
 		certctl.RetainEvents: r.KeepEvents, certctl.RetainOrders: r.KeepOrders, certctl.RetainDeployments: r.KeepDeployments,
 		certctl.RetainDeadLetters: r.KeepDeadLetters, certctl.RetainIdempotency: r.KeepIdempotencyKeys,
 		certctl.RetainNonces: r.KeepNonces, certctl.RetainJoinTokens: r.KeepJoinTokens,
-		certctl.RetainNotifications: r.KeepNotifications,
+		certctl.RetainNotifications: r.KeepNotifications, certctl.RetainTrials: r.KeepTests,
 	}.Complete()
 }
 
