@@ -54,7 +54,7 @@ func TestATeamSeesThePlanOfTheDefaultTeamsIssuer(t *testing.T) {
 }
 
 // A team's operator tests what the default team's issuer is asked for, made already
-// or not, and an admin what a team's issuer is.
+// or not, and looks at what it will look at; an admin tests what a team's issuer is.
 func TestATeamTestsAtTheDefaultTeamsIssuer(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -78,6 +78,11 @@ func TestATeamTestsAtTheDefaultTeamsIssuer(t *testing.T) {
 	other := w.do(http.MethodPost, "/api/v1/certificates/a/test", operator, map[string]any{"issuer": "local"}).want(http.StatusBadRequest)
 	if p := other.refusal(); len(p.Errors) != 1 || p.Errors[0].Field != "/issuer" {
 		t.Errorf("%+v", p)
+	}
+	var preflight struct{ Issuers []struct{ Issuer struct{ Name string } } }
+	w.do(http.MethodGet, "/api/v1/certificates/a/preflight", operator, nil).want(http.StatusOK).into(&preflight)
+	if len(preflight.Issuers) != 1 || preflight.Issuers[0].Issuer.Name != "le" {
+		t.Errorf("%+v", preflight)
 	}
 
 	// A name of the request means what it would mean if it were submitted.
