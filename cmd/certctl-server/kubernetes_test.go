@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"encoding/pem"
+	"io"
 	"maps"
 	"net"
 	"net/http"
@@ -94,6 +95,17 @@ func kubernetesWorld(t *testing.T, database string) (*secrets, *kubernetesSetup)
 			TokenUses: 3, TokenLife: certctl.Duration(certctl.Day), Wait: time.Minute,
 		},
 	}
+}
+
+// untilItWaits ends when the setup says that it waits: its time is over then.
+func (s *kubernetesSetup) untilItWaits(t *testing.T, says string) context.Context {
+	ctx, cancel := context.WithCancel(t.Context())
+	s.log = zerolog.New(io.Discard).Hook(zerolog.HookFunc(func(_ *zerolog.Event, _ zerolog.Level, message string) {
+		if message == says {
+			cancel()
+		}
+	}))
+	return ctx
 }
 
 func TestKubernetesSecretsAreMadeOnce(t *testing.T) {
@@ -188,9 +200,7 @@ func TestKubernetesSecretsOfOthersAreWaitedFor(t *testing.T) {
 	t.Parallel()
 	held, setup := kubernetesWorld(t, storetest.URL(t))
 	setup.command.Given = []string{"c-keys"}
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-	defer cancel()
-	if err := setup.run(ctx); certctl.ErrorCode(err) != certctl.NotFound || !strings.Contains(err.Error(), "c-keys") {
+	if err := setup.run(setup.untilItWaits(t, "waiting for the Secret")); certctl.ErrorCode(err) != certctl.NotFound || !strings.Contains(err.Error(), "c-keys") {
 		t.Errorf("%v", err)
 	}
 	if len(held.held) != 0 {
@@ -205,9 +215,7 @@ func TestKubernetesSecretsOfOthersAreWaitedFor(t *testing.T) {
 func TestKubernetesWaitsForTheDatabase(t *testing.T) {
 	t.Parallel()
 	_, setup := kubernetesWorld(t, "postgres://certctl@127.0.0.1:1/certctl")
-	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
-	defer cancel()
-	if err := setup.run(ctx); certctl.ErrorCode(err) != certctl.Unavailable || !strings.Contains(err.Error(), "has not answered") {
+	if err := setup.run(setup.untilItWaits(t, "waiting for the database")); certctl.ErrorCode(err) != certctl.Unavailable || !strings.Contains(err.Error(), "has not answered") {
 		t.Errorf("%v", err)
 	}
 	if _, err := os.Stat(filepath.Join(setup.config.DataDir, fileCAKey)); err != nil {
