@@ -19,11 +19,11 @@ import (
 // try tests a target and returns its steps by name.
 func try(t *testing.T, d *targettest.Daemon, places ...certctl.TestPlace) map[string][]certctl.TestStep {
 	t.Helper()
-	return tryAt(t, t.Context(), d, time.Now, places...)
+	return tryAt(t.Context(), t, d, time.Now, places...)
 }
 
 // tryAt is try by another clock.
-func tryAt(t *testing.T, ctx context.Context, d *targettest.Daemon, now func() time.Time, places ...certctl.TestPlace) map[string][]certctl.TestStep {
+func tryAt(ctx context.Context, t *testing.T, d *targettest.Daemon, now func() time.Time, places ...certctl.TestPlace) map[string][]certctl.TestStep {
 	t.Helper()
 	opened, err := target.Kinds().Open(d.Spec, target.Env{Policy: d.Policy, Now: now, StateDir: filepath.Join(t.TempDir(), "state")})
 	must(t, err)
@@ -135,7 +135,7 @@ func TestATestOfAPlaceWhoseCertificateHasEnded(t *testing.T) {
 		t.Fatalf("receipt %+v", r)
 	}
 	before := targettest.Snapshot(t, d.Directory)
-	steps := tryAt(t, t.Context(), d, func() time.Time { return time.Now().Add(24 * time.Hour) }, shopPlace("shop"))
+	steps := tryAt(t.Context(), t, d, func() time.Time { return time.Now().Add(24 * time.Hour) }, shopPlace("shop"))
 	if s := steps["place"]; len(s) != 1 || s[0].State != certctl.StepOK || !strings.Contains(s[0].Message, "whose certificate there ended on") {
 		t.Errorf("place %+v", s)
 	}
@@ -166,7 +166,7 @@ func TestATestThatRunsOutOfTime(t *testing.T) {
 	withSettings(t, d, func(settings map[string]any) { settings["listen"] = []string{d.Address, "127.0.0.1:1"} })
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	s := tryAt(t, ctx, d, time.Now)["listener"]
+	s := tryAt(ctx, t, d, time.Now)["listener"]
 	if len(s) != 2 || s[0].State != certctl.StepSkipped || s[1].State != certctl.StepSkipped {
 		t.Errorf("listeners %+v", s)
 	}
