@@ -79,7 +79,9 @@ func TestATeamTestsAtTheDefaultTeamsIssuer(t *testing.T) {
 	if p := other.refusal(); len(p.Errors) != 1 || p.Errors[0].Field != "/issuer" {
 		t.Errorf("%+v", p)
 	}
-	var preflight struct{ Issuers []struct{ Issuer struct{ Name string } } }
+	var preflight struct {
+		Issuers []struct{ Issuer struct{ Name string } }
+	}
 	w.do(http.MethodGet, "/api/v1/certificates/a/preflight", operator, nil).want(http.StatusOK).into(&preflight)
 	if len(preflight.Issuers) != 1 || preflight.Issuers[0].Issuer.Name != "le" {
 		t.Errorf("%+v", preflight)

@@ -99,6 +99,7 @@ func kubernetesWorld(t *testing.T, database string) (*secrets, *kubernetesSetup)
 
 // untilItWaits ends when the setup says that it waits: its time is over then.
 func (s *kubernetesSetup) untilItWaits(t *testing.T, says string) context.Context {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	s.log = zerolog.New(io.Discard).Hook(zerolog.HookFunc(func(_ *zerolog.Event, _ zerolog.Level, message string) {
 		if message == says {
