@@ -35,7 +35,7 @@ func (s *suite) testsWithoutAChange() {
 	if s.mayHaveNoCheck(step) {
 		return
 	}
-	if step.State != certctl.StepFails || !strings.Contains(step.Message, s.daemon.Complaint) {
+	if step.State != certctl.StepFails && !s.checkedAsItIs(step) || !strings.Contains(step.Message, s.daemon.Complaint) {
 		s.Errorf("a refused configuration: %+v", step)
 	}
 }
@@ -48,6 +48,12 @@ func checked(steps []certctl.TestStep) certctl.TestStep {
 // mayHaveNoCheck reports whether a kind says that it has no check, and may.
 func (s *suite) mayHaveNoCheck(step certctl.TestStep) bool {
 	return strings.Contains(step.Message, "no check of its own") && (!s.kind().Check || s.daemon.Spec.Kind == "files")
+}
+
+// checkedAsItIs reports whether the configuration was checked as it is, which is all
+// that can be done on a host where nothing can be staged in memory.
+func (s *suite) checkedAsItIs(step certctl.TestStep) bool {
+	return s.daemon.Spec.Kind == "ssh" && step.State == certctl.StepSkipped && strings.Contains(step.Message, "asked here without a change")
 }
 
 // kind is what the table says of the daemon's.
@@ -65,7 +71,7 @@ func (s *suite) passes(when string, places ...certctl.TestPlace) {
 			s.Errorf("%s: %+v", when, step)
 		}
 	}
-	if step := checked(steps); step.State != certctl.StepOK && !s.mayHaveNoCheck(step) {
+	if step := checked(steps); step.State != certctl.StepOK && !s.mayHaveNoCheck(step) && !s.checkedAsItIs(step) {
 		s.Errorf("%s: %+v", when, step)
 	}
 }
