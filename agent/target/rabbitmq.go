@@ -21,7 +21,8 @@ type rabbitmqSettings struct {
 	ownership
 	// Binary is rabbitmqctl.
 	Binary string `json:"binary,omitempty"`
-	// Node is the name of the node, such as rabbit@web7; default: rabbitmqctl's own.
+	// Node is the name of the node, such as rabbit@web7, without Reload; default:
+	// rabbitmqctl's own.
 	Node string `json:"node,omitempty"`
 	// Reload is an argument vector to run instead.
 	Reload []string `json:"reload,omitempty"`
@@ -54,6 +55,9 @@ func openRabbitMQ(raw json.RawMessage) (driver, error) {
 	absolute(&bad, "binary", s.Binary)
 	if s.Node != "" && !rabbitmqNode.MatchString(s.Node) {
 		bad.Add("/settings/node", "must be the name of a node, such as rabbit@web7")
+	}
+	if s.Node != "" && len(s.Reload) > 0 {
+		bad.Add("/settings/node", "is for rabbitmqctl, which reload stands for: name the node in that")
 	}
 	if len(s.Reload) == 0 {
 		s.Reload = []string{s.Binary}

@@ -61,6 +61,7 @@ func TestRabbitMQSettings(t *testing.T) {
 		"a relative program": `{"directory": "/srv/tls", "listen": [], "binary": "rabbitmqctl"}`,
 		"an option as node":  `{"directory": "/srv/tls", "listen": [], "node": "-q@x"}`,
 		"no node":            `{"directory": "/srv/tls", "listen": [], "node": "rabbit"}`,
+		"a node unheard":     `{"directory": "/srv/tls", "listen": [], "node": "rabbit@web7", "reload": ["/bin/true"]}`,
 		"an open key":        `{"directory": "/srv/tls", "listen": [], "key_mode": "0644"}`,
 	} {
 		if err := target.Validate("rabbitmq", []byte(settings)); certctl.ErrorCode(err) != certctl.Invalid {
