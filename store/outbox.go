@@ -58,9 +58,13 @@ func (s *Store) MarkPublished(ctx context.Context, ids []certctl.ID) error {
 		if err := t.put(ctx, `set local synchronous_commit = off`); err != nil {
 			return err
 		}
-		// Somebody else who deletes a row at this moment has published it, too.
+		// Somebody else who deletes a row at this moment has published it, too. Each row
+		// is looked up by itself: a plan that was made while the table was empty, as it
+		// mostly is, would walk all of it, and all that was deleted from it lately.
 		return t.put(ctx, `
-			delete from event_out where id in (select id from event_out where id = any($1) order by id for update skip locked)`, ids)
+			delete from event_out where ctid = any(array(
+				select o.ctid from unnest($1::uuid[]) as sent(id) cross join lateral (
+					select ctid from event_out where id = sent.id limit 1 for update skip locked) o))`, ids)
 	})
 	return failed(err, "published events could not be marked")
 }
