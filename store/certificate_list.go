@@ -17,11 +17,11 @@ func (s *Store) ListCertificates(ctx context.Context, actor certctl.Actor, filte
 		if err := t.mayList(certctl.ObjectCertificate); err != nil {
 			return err
 		}
-		c, err := t.certificateConditions(ctx, filter)
+		from, c, err := t.certificateConditions(ctx, filter)
 		if err != nil {
 			return err
 		}
-		ids, limit, err := t.listIDs(ctx, "certificate o", c, filter.PageRequest)
+		ids, limit, err := t.listIDs(ctx, from, c, filter.PageRequest)
 		if err != nil {
 			return err
 		}
@@ -32,23 +32,34 @@ func (s *Store) ListCertificates(ctx context.Context, actor certctl.Actor, filte
 	return page, err
 }
 
-// certificateConditions turns a filter into clauses that indexes can answer.
-func (t *tx) certificateConditions(ctx context.Context, f certctl.CertificateFilter) (*conditions, error) {
-	c := &conditions{}
-	// The status says it as archived_at does, and is indexed. Without statistics
-	// the planner also takes "is null" to be rare, and "not archived" to be common.
-	if f.Archived || f.Status == certctl.StatusArchived {
-		c.add("o.status = ?", string(certctl.StatusArchived))
+// certificateConditions turns a filter into clauses that indexes can answer, and
+// the tables that they are about: what looks for a status or an end goes by the
+// indexes of certificate_state.
+func (t *tx) certificateConditions(ctx context.Context, f certctl.CertificateFilter) (from string, c *conditions, err error) {
+	from, c = "certificate o", &conditions{}
+	archived := f.Archived || f.Status == certctl.StatusArchived
+	if archived || f.Status != "" || !f.ExpiresBefore.IsZero() {
+		before, _, err := pageBounds(f.PageRequest)
+		if err != nil {
+			return "", nil, err
+		}
+		from = "certificate o join certificate_state s on s.certificate_id = o.id"
+		c.add("s.certificate_id < ?", before)
+	}
+	// As archived_at says it; but without statistics the planner takes "is null" to
+	// be rare, and "not archived" to be common.
+	if archived {
+		c.add("s.status = ?", string(certctl.StatusArchived))
 	} else {
 		c.add("o.status <> ?", string(certctl.StatusArchived))
 	}
-	t.inTeam(c, "o.team_id", f.Team)
 	if f.Status != "" {
-		c.add("o.status = ?", string(f.Status))
+		c.add("s.status = ?", string(f.Status))
 	}
 	if !f.ExpiresBefore.IsZero() {
-		c.add("o.not_after < ?", f.ExpiresBefore)
+		c.add("s.not_after < ?", f.ExpiresBefore)
 	}
+	t.inTeam(c, "o.team_id", f.Team)
 	if len(f.Label) > 0 {
 		c.add("o.labels @> ?", f.Label)
 	}
@@ -56,9 +67,9 @@ func (t *tx) certificateConditions(ctx context.Context, f certctl.CertificateFil
 		addName(c, f.Name)
 	}
 	if err := t.addUsers(ctx, c, f); err != nil {
-		return nil, err
+		return "", nil, err
 	}
-	return c, t.addQuery(ctx, c, strings.TrimSpace(f.Query))
+	return from, c, t.addQuery(ctx, c, strings.TrimSpace(f.Query))
 }
 
 // addName selects by exact name, or by a prefix when it ends in '*'.

@@ -77,7 +77,7 @@ func (s *Store) Gauges(ctx context.Context) ([]Gauge, error) {
 
 func (s *Store) certificateGauges(ctx context.Context) ([]Gauge, error) {
 	all, err := s.gauges(ctx, `
-		select $1::text, status, count(*)::float8 from certificate where archived_at is null group by status
+		select $1::text, status, count(*)::float8 from certificate_state where status <> 'archived' group by status
 		union all select $2, state, count(*)::float8 from notification where state in ('pending', 'failed') group by state`,
 		string(MeasureCertificates), string(MeasureTold))
 	if err != nil {

@@ -93,6 +93,24 @@ var promises = []struct{ broken, query string }{
 			select from event_head h left join event e on e.object_id = h.object_id and e.sequence > h.dropped
 			group by h.object_id, h.sequence, h.dropped
 			having count(distinct e.sequence) <> h.sequence - h.dropped or coalesce(max(e.sequence), h.dropped) <> h.sequence) gap`},
+	// What foreign keys would say of the tables in which each certificate has rows.
+	{"rows that refer to nothing", `
+		select (select count(*) from certificate c where not exists (select from team where id = c.team_id)
+				or not exists (select from profile where id = c.profile_id) or not exists (select from renewal_policy where id = c.policy_id))
+			+ (select count(*) from holder h where not exists (select from certificate where id = h.certificate_id)
+				or h.agent_id is not null and not exists (select from agent where id = h.agent_id))
+			+ (select count(*) from cert_order o where not exists (select from holder where id = o.holder_id and certificate_id = o.certificate_id)
+				or not exists (select from issuer where id = o.issuer_id))
+			+ (select count(*) from attempt a where not exists (select from cert_order where id = a.order_id))
+			+ (select count(*) from version v where not exists (select from holder where id = v.holder_id and certificate_id = v.certificate_id)
+				or not exists (select from chain where digest = v.chain_digest)
+				or v.authority_id is not null and not exists (select from authority where id = v.authority_id))
+			+ (select count(*) from deployment d where not exists (select from binding where id = d.binding_id
+					and certificate_id = d.certificate_id and target_id = d.target_id)
+				or not exists (select from version where id = d.version_id) or not exists (select from agent where id = d.agent_id))`},
+	{"certificates whose state is not what is looked for", `
+		select count(*) from certificate c full join certificate_state s on s.certificate_id = c.id
+		where (c.status, c.not_after) is distinct from (s.status, s.not_after)`},
 	{"events of objects without a history", `
 		select count(*) from (select distinct object_id from event) e where not exists (select from event_head where object_id = e.object_id)`},
 	{"events whose hash does not fit their text", `
