@@ -16,10 +16,12 @@ const (
 	feedStale   = 10 * time.Minute // older than what was told last: not news but a refill
 	feedIdle    = time.Minute      // the broker removes a consumer that nobody pulls from
 	feedOverlap = time.Minute      // of what is told again
+	feedBefore  = 2 * time.Second  // of what is told that was published before the beginning
 )
 
-// Follow calls fn with each event that is published from now on, in the stream's
-// order, until ctx ends, whose error it returns. Events come at least once: after
+// Follow calls fn with each event that is published from now on, and in the last
+// two seconds, in the stream's order, until ctx ends, whose error it returns: what
+// happens while it begins is not lost to one who has looked before. Events come at least once: after
 // the broker was away, those of its last minute come again. An event that cannot
 // be read here is left out. fn should not block for long; what it missed is in
 // the event table.
@@ -91,15 +93,14 @@ func (f *feed) declare(ctx context.Context) error {
 	if f.consumer != nil {
 		return nil
 	}
+	from := time.Now().Add(-feedBefore)
+	if !f.last.IsZero() {
+		from, f.again = f.last.Add(-feedOverlap), true
+	}
 	config := jetstream.ConsumerConfig{
-		Description: "certctl: a process that follows events", DeliverPolicy: jetstream.DeliverNewPolicy,
+		Description: "certctl: a process that follows events", DeliverPolicy: jetstream.DeliverByStartTimePolicy, OptStartTime: &from,
 		AckPolicy: jetstream.AckNonePolicy, InactiveThreshold: feedIdle, MemoryStorage: true, Replicas: 1,
 		FilterSubject: SubjectEvents("", ""),
-	}
-	if !f.last.IsZero() {
-		from := f.last.Add(-feedOverlap)
-		config.DeliverPolicy, config.OptStartTime = jetstream.DeliverByStartTimePolicy, &from
-		f.again = true
 	}
 	consumer, err := f.conn.js.CreateConsumer(ctx, StreamEvent, config)
 	if err != nil {

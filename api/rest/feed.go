@@ -1,7 +1,9 @@
 package rest
 
 import (
+	"context"
 	"sync"
+	"time"
 
 	"github.com/certctl/certctl"
 )
@@ -9,6 +11,8 @@ import (
 const (
 	feedBuffer = 256  // events that a subscriber may be behind
 	feedRecent = 4096 // ids that are remembered, since events come by two ways
+
+	feedLinger = time.Minute // how long the bus is followed after the last listener has left
 )
 
 // Feed hands this process's live events to whoever listens. What it is given
@@ -20,7 +24,8 @@ type Feed struct {
 	subscribers map[*subscriber]bool
 	watchers    map[certctl.ID]map[chan struct{}]bool
 	recent      map[certctl.ID]bool
-	order       []certctl.ID // recent, oldest first
+	order       []certctl.ID  // recent, oldest first
+	changed     chan struct{} // somebody has begun or ceased to listen
 }
 
 type subscriber struct{ events chan certctl.Event }
@@ -29,6 +34,66 @@ type subscriber struct{ events chan certctl.Event }
 func NewFeed() *Feed {
 	return &Feed{
 		subscribers: map[*subscriber]bool{}, watchers: map[certctl.ID]map[chan struct{}]bool{}, recent: map[certctl.ID]bool{},
+		changed: make(chan struct{}, 1),
+	}
+}
+
+// Run has follow bring what other processes publish, while somebody listens and a
+// little longer: a replica at which nobody listens need not read every event of
+// the installation. follow works until its context ends; Run until ctx ends, or
+// follow fails.
+func (f *Feed) Run(ctx context.Context, follow func(context.Context) error) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-f.changed:
+		}
+		if !f.listened() {
+			continue
+		}
+		if err := f.followed(ctx, follow); err != nil {
+			return err
+		}
+	}
+}
+
+// followed runs follow until nobody has listened for feedLinger.
+func (f *Feed) followed(ctx context.Context, follow func(context.Context) error) error {
+	life, end := context.WithCancel(ctx)
+	defer end()
+	ended := make(chan error, 1)
+	go func() { ended <- follow(life) }()
+	idle := time.NewTimer(feedLinger)
+	defer idle.Stop()
+	for {
+		select {
+		case err := <-ended:
+			return err
+		case <-f.changed:
+			idle.Reset(feedLinger)
+		case <-idle.C:
+			if !f.listened() {
+				end()
+				<-ended
+				return ctx.Err()
+			}
+			idle.Reset(feedLinger)
+		}
+	}
+}
+
+func (f *Feed) listened() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.subscribers) > 0 || len(f.watchers) > 0
+}
+
+// tell says that somebody has begun or ceased to listen.
+func (f *Feed) tell() {
+	select {
+	case f.changed <- struct{}{}:
+	default: // it is known already
 	}
 }
 
@@ -74,10 +139,12 @@ func (f *Feed) Subscribe() (events <-chan certctl.Event, stop func()) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.subscribers[s] = true
+	f.tell()
 	return s.events, func() {
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		delete(f.subscribers, s)
+		f.tell()
 	}
 }
 
@@ -91,6 +158,7 @@ func (f *Feed) Watch(object certctl.ID) (changes <-chan struct{}, stop func()) {
 		f.watchers[object] = map[chan struct{}]bool{}
 	}
 	f.watchers[object][changed] = true
+	f.tell()
 	return changed, func() {
 		f.mu.Lock()
 		defer f.mu.Unlock()
@@ -98,5 +166,6 @@ func (f *Feed) Watch(object certctl.ID) (changes <-chan struct{}, stop func()) {
 		if len(f.watchers[object]) == 0 {
 			delete(f.watchers, object)
 		}
+		f.tell()
 	}
 }

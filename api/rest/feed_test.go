@@ -1,7 +1,9 @@
 package rest_test
 
 import (
+	"context"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/certctl/certctl"
@@ -56,4 +58,52 @@ func TestASlowListenerHoldsUpNobody(t *testing.T) {
 	if n == 0 || n >= many {
 		t.Errorf("the slow one was told %d events before it lost its place", n)
 	}
+}
+
+// The bus is followed while somebody listens, and for a minute after that.
+func TestTheBusIsFollowedWhileSomebodyListens(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := rest.NewFeed()
+		follows := 0
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() {
+			ended <- f.Run(ctx, func(ctx context.Context) error {
+				follows++
+				<-ctx.Done()
+				follows--
+				return ctx.Err()
+			})
+		}()
+		following := func(when string, want int) {
+			t.Helper()
+			synctest.Wait()
+			if follows != want {
+				t.Errorf("%s: followed %d times over", when, follows)
+			}
+		}
+		following("nobody listens", 0)
+		_, stop := f.Subscribe()
+		following("one listens", 1)
+		_, unwatch := f.Watch(someEvent(0).Object)
+		following("two listen", 1)
+		time.Sleep(10 * time.Minute)
+		following("two have listened for long", 1)
+		stop()
+		time.Sleep(10 * time.Minute)
+		following("one listens still", 1)
+		unwatch()
+		time.Sleep(59 * time.Second)
+		following("the last has just left", 1)
+		time.Sleep(2 * time.Second)
+		following("nobody has listened for a minute", 0)
+		_, stop = f.Subscribe()
+		defer stop()
+		following("one has come again", 1)
+		cancel()
+		if err := <-ended; err != context.Canceled { //nolint:errorlint // that one, bare
+			t.Errorf("ended with %v", err)
+		}
+	})
 }

@@ -86,7 +86,9 @@ func (s *server) startAPI(t *tasks, conn *bus.Conn) error {
 	})
 	t.run("api", s.serveHTTP(secure, pki.Beside(router, published)))
 	t.run("event feed", func(ctx context.Context) error {
-		return bus.Follow(ctx, conn, func(e certctl.Event) { feed.Publish([]certctl.Event{e}) })
+		return feed.Run(ctx, func(ctx context.Context) error {
+			return bus.Follow(ctx, conn, func(e certctl.Event) { feed.Publish([]certctl.Event{e}) })
+		})
 	})
 	if err := s.startChallenges(t); err != nil || s.config.PKIListen == "" {
 		return err
