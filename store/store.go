@@ -20,6 +20,7 @@ type Store struct {
 	statuses gathering[*statusCall]
 	counted  counted
 	agents   agentCache
+	profiles snapshots
 }
 
 // stoppedAfter is how long a transaction may wait for its process. One that was
@@ -101,7 +102,7 @@ func (s *Store) Now(ctx context.Context) (time.Time, error) {
 // write runs change in a transaction, appends its events, commits, and then
 // announces. Nothing is announced when anything fails.
 func (s *Store) write(ctx context.Context, actor certctl.Actor, change func(*tx) error) error {
-	t := &tx{actor: actor}
+	t := &tx{actor: actor, snapshots: &s.profiles}
 	err := transact(ctx, s.pool, beginWrite, t, func(t *tx) error {
 		if err := change(t); err != nil {
 			return err
@@ -117,7 +118,7 @@ func (s *Store) write(ctx context.Context, actor certctl.Actor, change func(*tx)
 
 // read runs query in a read-only transaction with one snapshot.
 func (s *Store) read(ctx context.Context, query func(*tx) error) error {
-	return failed(transact(ctx, s.pool, beginRead, &tx{}, query), "the data could not be read")
+	return failed(transact(ctx, s.pool, beginRead, &tx{snapshots: &s.profiles}, query), "the data could not be read")
 }
 
 // hint asks the announcer to tell workers to look.

@@ -25,6 +25,8 @@ type tx struct {
 	actor   certctl.Actor
 	effects certctl.Effects
 	pending []certctl.Event
+
+	snapshots *snapshots
 }
 
 // Ways to begin.
