@@ -128,6 +128,8 @@ func (t *tx) begin(ctx context.Context, mine []*starting, worker string, until t
 	orders, issuers, authorities := make([]certctl.ID, n), make([]certctl.ID, n), make([]certctl.ID, n)
 	numbers, serials, digests := make([]int32, n), make([]string, n), make([][]byte, n)
 	urls, states, started, rows := make([]string, n), make([][]byte, n), make([]time.Time, n), make([]dueRow, n)
+	var lost []certctl.ID // whose attempt before this one ran out of its lease
+	var before []int32
 	for i, s := range mine {
 		a := certctl.Attempt{
 			Order: s.start.Order, N: s.attempts + 1, Issuer: s.start.Issuer, Authority: s.start.Authority, Worker: worker,
@@ -135,6 +137,7 @@ func (t *tx) begin(ctx context.Context, mine []*starting, worker string, until t
 		}
 		if s.state == certctl.OrderProcessing {
 			a.ExternalURL, a.State = s.last.ExternalURL, s.last.State
+			lost, before = append(lost, a.Order), append(before, int32(s.attempts)) //nolint:gosec // a counter of attempts
 		}
 		begun[i] = a
 		orders[i], numbers[i], issuers[i], authorities[i] = a.Order, int32(a.N), a.Issuer, a.Authority //nolint:gosec // a counter of attempts
@@ -144,11 +147,13 @@ func (t *tx) begin(ctx context.Context, mine []*starting, worker string, until t
 		}
 		rows[i] = dueRow{kind: dueOrder, id: a.Order, verb: certctl.HintIssue, lane: a.Issuer.String(), at: until}
 	}
-	if err := t.put(ctx, `
-		update attempt a set outcome = 'abandoned', message = 'its worker gave no sign of life', finished_at = now()
-		from unnest($1::uuid[], $2::int[]) as new(id, n)
-		where a.order_id = new.id and a.n = new.n - 1 and a.outcome = ''`, orders, numbers); err != nil {
-		return nil, err
+	if len(lost) > 0 {
+		if err := t.put(ctx, `
+			update attempt a set outcome = 'abandoned', message = 'its worker gave no sign of life', finished_at = now()
+			from unnest($1::uuid[], $2::int[]) as lost(id, n)
+			where a.order_id = lost.id and a.n = lost.n and a.outcome = ''`, lost, before); err != nil {
+			return nil, err
+		}
 	}
 	if err := t.put(ctx, `
 		insert into attempt (order_id, n, issuer_id, authority_id, worker, serial, tbs_digest, external_url, state, lease_until, started_at, csr_spki)
