@@ -106,7 +106,7 @@ func nextOf(der []byte, agent certctl.ID) certctl.NextCSR {
 	if len(der) == 0 {
 		return certctl.NextCSR{}
 	}
-	csr, err := certctl.ParseCSR(der)
+	csr, err := certctl.RecordedCSR(der)
 	if err != nil { // it was read when it came
 		return certctl.NextCSR{}
 	}

@@ -91,6 +91,6 @@ func (t *tx) takeBackCSR(ctx context.Context, o liveOrder) error {
 
 // requestFor reports whether a request is for a key.
 func requestFor(der []byte, spki certctl.Digest) bool {
-	csr, err := certctl.ParseCSR(der)
+	csr, err := certctl.RecordedCSR(der)
 	return err == nil && csr.SPKI == spki
 }

@@ -112,7 +112,7 @@ func (t *tx) tryProfile(ctx context.Context, profile certctl.Profile) error {
 	certificates := map[certctl.ID]bool{}
 	for _, o := range waiting {
 		certificates[o.certificate] = true
-		if csr, err := certctl.ParseCSR(o.csr); err == nil && profile.CheckKey(csr.Algorithm) != nil {
+		if csr, err := certctl.RecordedCSR(o.csr); err == nil && profile.CheckKey(csr.Algorithm) != nil {
 			if err := t.takeBackCSR(ctx, o); err != nil {
 				return err
 			}

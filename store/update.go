@@ -251,7 +251,7 @@ func (t *tx) stillGood(ctx context.Context, h *held, der []byte) *certctl.CSR {
 	if der == nil {
 		return nil
 	}
-	csr, err := certctl.ParseCSR(der)
+	csr, err := certctl.RecordedCSR(der)
 	if err != nil {
 		return nil
 	}
