@@ -38,6 +38,7 @@ type Event struct {
 	RequestID string          `json:"request_id,omitempty"`
 	Trace     string          `json:"-"`
 	Data      json.RawMessage `json:"data"`
+	Encoded   []byte          `json:"-"` // what Canonical returns, where Seal has made it
 }
 
 // EventName is an event's stable name, past tense.
@@ -155,11 +156,22 @@ const (
 // Canonical returns the bytes that are stored, hashed and published: the
 // event's JSON with its fields in declaration order.
 func (e Event) Canonical() ([]byte, error) {
+	if e.Encoded != nil {
+		return e.Encoded, nil
+	}
 	b, err := json.Marshal(e)
 	if err != nil {
 		return nil, Wrap(Internal, err, "the event %s cannot be encoded", e.Name)
 	}
 	return b, nil
+}
+
+// Seal returns what Canonical does, and keeps it for whoever publishes the event:
+// it must not be changed any more.
+func (e *Event) Seal() ([]byte, error) {
+	b, err := e.Canonical()
+	e.Encoded = b
+	return b, err
 }
 
 // EventFilter selects events; zero fields select all.

@@ -47,7 +47,7 @@ func (t *tx) appendEvents(ctx context.Context) error {
 		if e.ID.IsZero() {
 			e.ID = certctl.NewID(t.now).WithOrder(i)
 		}
-		body, err := e.Canonical()
+		body, err := e.Seal()
 		if err != nil {
 			return err
 		}
