@@ -17,39 +17,45 @@ import (
 // kilobytes: only whether a row is still the one that was read before is asked
 // each time.
 func (s *Store) AgentsByID(ctx context.Context, ids []certctl.ID) (map[certctl.ID]certctl.Agent, error) {
-	known := make(map[certctl.ID]certctl.Agent, len(ids))
-	err := s.read(ctx, func(t *tx) error {
-		rows, err := t.Query(ctx, `
-			select a.id, concat(a.xmin, a.ctid, team.xmin, team.ctid), coalesce(contact.session, 0), contact.at
-			from agent a join team on team.id = a.team_id left join agent_contact contact on contact.agent_id = a.id
-			where a.id = any($1)`, ids)
-		if err != nil {
-			return err
-		}
-		var unknown []certctl.ID
-		states := map[certctl.ID]string{}
-		var id certctl.ID
-		var state string
-		var session int64
-		var contact time.Time
-		if _, err := pgx.ForEachRow(rows, []any{&id, &state, &session, &contact}, func() error {
-			a, ok := s.agents.get(id, state)
-			if !ok {
-				unknown, states[id] = append(unknown, id), state
-			}
-			a.Session, a.LastContact = session, contact
-			known[id] = a
-			return nil
-		}); err != nil {
-			return err
-		}
-		agents, err := t.agents(ctx, unknown)
-		for _, a := range agents {
-			known[a.ID] = a
-			s.agents.put(states[a.ID], a)
-		}
+	var known map[certctl.ID]certctl.Agent
+	err := s.read(ctx, func(t *tx) (err error) {
+		known, err = t.agentsByID(ctx, ids)
 		return err
 	})
+	return known, err
+}
+
+func (t *tx) agentsByID(ctx context.Context, ids []certctl.ID) (map[certctl.ID]certctl.Agent, error) {
+	rows, err := t.Query(ctx, `
+		select a.id, concat(a.xmin, a.ctid, team.xmin, team.ctid), coalesce(contact.session, 0), contact.at
+		from agent a join team on team.id = a.team_id left join agent_contact contact on contact.agent_id = a.id
+		where a.id = any($1)`, ids)
+	if err != nil {
+		return nil, err
+	}
+	known := make(map[certctl.ID]certctl.Agent, len(ids))
+	var unknown []certctl.ID
+	states := map[certctl.ID]string{}
+	var id certctl.ID
+	var state string
+	var session int64
+	var contact time.Time
+	if _, err := pgx.ForEachRow(rows, []any{&id, &state, &session, &contact}, func() error {
+		a, ok := t.kept.agents.get(id, state)
+		if !ok {
+			unknown, states[id] = append(unknown, id), state
+		}
+		a.Session, a.LastContact = session, contact
+		known[id] = a
+		return nil
+	}); err != nil {
+		return nil, err
+	}
+	agents, err := t.agents(ctx, unknown)
+	for _, a := range agents {
+		known[a.ID] = a
+		t.kept.agents.put(states[a.ID], a)
+	}
 	return known, err
 }
 

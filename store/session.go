@@ -120,13 +120,13 @@ func (t *tx) contacts(ctx context.Context, ids []certctl.ID) (map[certctl.ID]*co
 		return nil, err
 	}
 	// Read after the lock: what others have decided meanwhile counts.
-	agents, err := t.agents(ctx, ids)
+	agents, err := t.agentsByID(ctx, ids)
 	if err != nil {
 		return nil, err
 	}
 	known := make(map[certctl.ID]*contact, len(agents))
-	for _, a := range agents {
-		known[a.ID] = &contact{agent: a}
+	for id, a := range agents {
+		known[id] = &contact{agent: a}
 	}
 	rows, err := t.Query(ctx, `
 		select agent_id, session, session_id, session_began, superseded, alternated_by, alternated_at

@@ -78,7 +78,7 @@ func (t *tx) profiles(ctx context.Context, of []orderProfile) ([]certctl.Profile
 			}
 			continue
 		}
-		known, ok := t.snapshots.get(p.digest)
+		known, ok := t.kept.profiles.get(p.digest)
 		if !ok {
 			missing[p.digest] = true
 		}
@@ -121,7 +121,7 @@ func (t *tx) readSnapshots(ctx context.Context, digests map[certctl.Digest]bool)
 			return err
 		}
 		read[digest] = profile
-		t.snapshots.put(digest, profile)
+		t.kept.profiles.put(digest, profile)
 		return nil
 	})
 	return read, err

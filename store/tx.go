@@ -26,7 +26,7 @@ type tx struct {
 	effects certctl.Effects
 	pending []certctl.Event
 
-	snapshots *snapshots
+	kept *kept
 }
 
 // Ways to begin.
