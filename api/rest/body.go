@@ -84,6 +84,9 @@ func walkValue(decoder *json.Decoder, path string) error {
 	return nil
 }
 
+// pointerEscape writes a name as a JSON pointer has it (RFC 6901 section 3).
+var pointerEscape = strings.NewReplacer("~", "~0", "/", "~1")
+
 func walkObject(decoder *json.Decoder, path string) error {
 	seen := map[string]bool{}
 	for decoder.More() {
@@ -92,7 +95,7 @@ func walkObject(decoder *json.Decoder, path string) error {
 			return certctl.Wrap(certctl.Invalid, err, "the body is not valid JSON (at byte %d)", decoder.InputOffset())
 		}
 		key, _ := token.(string) // a key is a string, or Token has failed
-		pointer := path + "/" + strings.NewReplacer("~", "~0", "/", "~1").Replace(certctl.Clip(key, 80))
+		pointer := path + "/" + pointerEscape.Replace(certctl.Clip(key, 80))
 		if seen[key] {
 			return certctl.InvalidField(pointer, "this key stands here twice")
 		}
