@@ -41,11 +41,13 @@ func main() {
 
 // options are what the command line says.
 type options struct {
-	binaries string
-	scale    float64
-	report   string
-	profiles string
-	list     bool
+	binaries        string
+	scale           float64
+	report          string
+	profiles        string
+	targets, server string
+	count           int
+	list            bool
 }
 
 // scenario is one thing that is measured.
@@ -78,6 +80,9 @@ func run(ctx context.Context, args []string) (err error) {
 			fmt.Println(s.letter, s.title)
 		}
 		return nil
+	}
+	if o.targets != "" {
+		return writeTargets(o.targets, o.server, o.count)
 	}
 	if o.profiles != "" {
 		if err := os.MkdirAll(o.profiles, 0o755); err != nil {
@@ -117,9 +122,15 @@ func parse(args []string) (o options, chosen []string, err error) {
 	flags.Float64Var(&o.scale, "scale", 1, "size of every scenario, as a part of what it is specified with")
 	flags.StringVar(&o.report, "report", "", "file that gets the results, in Markdown")
 	flags.StringVar(&o.profiles, "profiles", "", "folder that gets CPU profiles of the servers")
+	flags.StringVar(&o.targets, "targets", "", "file that gets requests for vegeta and k6, instead of a run")
+	flags.StringVar(&o.server, "server", "https://127.0.0.1:8443", "with --targets: whom they are for")
+	flags.IntVar(&o.count, "count", 1000, "with --targets: how many")
 	flags.BoolVar(&o.list, "list", false, "list the scenarios")
 	if err := flags.Parse(args); err != nil {
 		return o, nil, err
+	}
+	if o.count < 1 {
+		return o, nil, errors.New("--count is at least 1")
 	}
 	if o.scale <= 0 || o.scale > 1 {
 		return o, nil, errors.New("--scale is above 0 and at most 1")
