@@ -71,10 +71,10 @@ func (t *tx) guardChange(ctx context.Context, h *held) (map[certctl.ID]bool, err
 	return waiting, t.due(ctx, later...)
 }
 
-// guardHolds reports whether the guard holds, by a count that is fresh: a small
-// fleet is counted each time, a large one every few seconds.
+// guardHolds reports whether the guard holds, by a count that is fresh: a fleet of a
+// thousand keys is counted each time, a large one every few seconds.
 func (t *tx) guardHolds(ctx context.Context) (bool, error) {
-	const stale = `(counted_at is null or counted_at < now() - least(fleet, 100000) * interval '100 microseconds')`
+	const stale = `(counted_at is null or counted_at < now() - least(greatest(fleet - 1000, 0), 100000) * interval '100 microseconds')`
 	var counted bool
 	var g certctl.Guard
 	if err := t.QueryRow(ctx, `select not `+stale+`, held_at from guard`).Scan(&counted, &g.HeldAt); err != nil || counted {
