@@ -11,12 +11,8 @@ import (
 // dueAlert is the kind of a holder whose served leaves approach their ends.
 const dueAlert = "alert"
 
-// watchExpiry makes the alerts of holders due that have got a new version: at its
-// first threshold, or before, if something older is still watched.
-func (t *tx) watchExpiry(ctx context.Context, versions []certctl.ID) error {
-	if len(versions) == 0 {
-		return nil
-	}
+// watchVersions is watchExpiry of versions that are stored.
+func (t *tx) watchVersions(ctx context.Context, versions ...certctl.ID) error {
 	rows, err := t.Query(ctx, `
 		select v.holder_id, v.not_before, v.not_after, v.renew_at, c.policy_id
 		from version v join certificate c on c.id = v.certificate_id join holder h on h.id = v.holder_id
@@ -29,6 +25,27 @@ func (t *tx) watchExpiry(ctx context.Context, versions []certctl.ID) error {
 	})
 	if err != nil {
 		return err
+	}
+	return t.watchExpiry(ctx, all)
+}
+
+// watchIssued is watchExpiry of leaves that were just issued.
+func (t *tx) watchIssued(ctx context.Context, issued []*finishing) error {
+	var all []servedLeaf
+	for _, f := range issued {
+		if !f.ended && !f.system {
+			all = append(all, servedLeaf{holder: f.order.Holder, policy: f.policy,
+				notBefore: f.leaf.NotBefore, notAfter: f.leaf.NotAfter, renewAt: f.end.RenewAt})
+		}
+	}
+	return t.watchExpiry(ctx, all)
+}
+
+// watchExpiry makes the alerts of holders due that have got a new version: at its
+// first threshold, or before, if something older is still watched.
+func (t *tx) watchExpiry(ctx context.Context, all []servedLeaf) error {
+	if len(all) == 0 {
+		return nil
 	}
 	policies, err := t.alertPolicies(ctx, all)
 	if err != nil {

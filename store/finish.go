@@ -20,6 +20,8 @@ type finishing struct {
 	revision int64      // of the certificate
 	replaces certctl.ID // the holder's version so far
 	ended    bool       // the holder has ended
+	policy   certctl.ID // the certificate's renewal policy
+	system   bool       // a certificate of the platform's own
 	external bool       // something may be under way at a CA that is not ours
 }
 
@@ -118,7 +120,7 @@ func (t *tx) finishings(ctx context.Context, ends []certctl.AttemptEnd) ([]*fini
 	}
 	rows, err := t.Query(ctx, `
 		select o.id, o.certificate_id, o.holder_id, o.revision, o.state, o.attempts, o.issuer_id, coalesce(a.worker, ''), coalesce(a.outcome, 'gone'),
-			team.name, c.name, c.revision, h.version_id, h.ended_at is not null, h.kind,
+			team.name, c.name, c.revision, c.policy_id, c.purpose = 'system', h.version_id, h.ended_at is not null, h.kind,
 			exists (select from external_order x where x.order_id = o.id and x.abandoned_at is null)
 		from cert_order o left join attempt a on a.order_id = o.id and a.n = o.attempts
 		join certificate c on c.id = o.certificate_id join team on team.id = c.team_id join holder h on h.id = o.holder_id
@@ -131,7 +133,7 @@ func (t *tx) finishings(ctx context.Context, ends []certctl.AttemptEnd) ([]*fini
 	var outcome certctl.AttemptOutcome
 	o := &f.order
 	_, err = pgx.ForEachRow(rows, []any{&o.ID, &o.Certificate, &o.Holder, &o.Revision, &o.State, &o.Attempts, &o.Issuer, &worker, &outcome,
-		&f.team, &f.name, &f.revision, &f.replaces, &f.ended, &o.HolderKind, &f.external}, func() error {
+		&f.team, &f.name, &f.revision, &f.policy, &f.system, &f.replaces, &f.ended, &o.HolderKind, &f.external}, func() error {
 		known := byOrder[o.ID]
 		f.end = known.end
 		f.current = o.State == certctl.OrderProcessing && o.Attempts == f.end.N && worker == f.end.Worker && outcome == certctl.AttemptRunning

@@ -59,7 +59,7 @@ func (t *tx) closeIssued(ctx context.Context, issued []*finishing) error {
 	if err := t.due(ctx, renewals...); err != nil {
 		return err
 	}
-	if err := t.watchExpiry(ctx, versions); err != nil {
+	if err := t.watchIssued(ctx, issued); err != nil {
 		return err
 	}
 	if err := t.askRenewalInfo(ctx, issued); err != nil {

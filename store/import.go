@@ -142,7 +142,7 @@ func (t *tx) importVersion(ctx context.Context, sub *submission, leaf certctl.Le
 			return err
 		}
 	}
-	if err := t.watchExpiry(ctx, []certctl.ID{version}); err != nil {
+	if err := t.watchVersions(ctx, version); err != nil {
 		return err
 	}
 	specs := make([]deploymentSpec, len(sub.bindings))

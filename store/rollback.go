@@ -171,7 +171,7 @@ func (t *tx) goBack(ctx context.Context, h *held, v certctl.Version) error {
 	t.event(h.team, certctl.AggregateCertificate, h.id, certctl.EventCertificateRolledBack, map[string]any{
 		"certificate": h.id, "name": h.name, "holder": v.Holder, "from": h.holders[i].version, "to": v.ID, "serial": v.Serial,
 	})
-	if err := t.watchExpiry(ctx, []certctl.ID{v.ID}); err != nil {
+	if err := t.watchVersions(ctx, v.ID); err != nil {
 		return err
 	}
 	at := t.now.Add(v.NotAfter.Sub(t.now) / 2)
