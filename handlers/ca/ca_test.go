@@ -287,17 +287,3 @@ func TestKeyOfAnotherAuthorityIsRefused(t *testing.T) {
 		t.Error("an authority takes a key that is not its own")
 	}
 }
-
-func BenchmarkPrepareAndSign(b *testing.B) {
-	_, authority := fixture(b, ca.Options{})
-	r := request(b, certctl.ECDSAP256, certctl.Names{DNS: []string{"a.example.com"}})
-	for b.Loop() {
-		p, err := authority.Prepare(r)
-		if err != nil {
-			b.Fatal(err)
-		}
-		if _, _, err := p.Sign(); err != nil {
-			b.Fatal(err)
-		}
-	}
-}

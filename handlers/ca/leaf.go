@@ -9,6 +9,7 @@ import (
 	"encoding/asn1"
 	"errors"
 	"fmt"
+	"io"
 	mathrand "math/rand/v2"
 	"net"
 	"net/url"
@@ -76,6 +77,21 @@ func (a *Authority) Prepare(r Request) (*Prepared, error) {
 	return p, nil
 }
 
+// errCaptured ends x509.CreateCertificate once the to-be-signed bytes are known.
+var errCaptured = errors.New("captured")
+
+// captor takes the to-be-signed bytes and signs nothing.
+type captor struct {
+	crypto.Signer
+	tbs  []byte
+	opts crypto.SignerOpts
+}
+
+func (c *captor) SignMessage(_ io.Reader, tbs []byte, opts crypto.SignerOpts) ([]byte, error) {
+	c.tbs, c.opts = tbs, opts
+	return nil, errCaptured
+}
+
 // Sign lints the prepared bytes and signs them: what was linted is what is signed,
 // with one signature. Lint errors are Invalid.
 //
@@ -83,7 +99,11 @@ func (a *Authority) Prepare(r Request) (*Prepared, error) {
 // key whose hardware has gone bad does not stay unnoticed, and what costs twice as
 // much as signing is not done for each leaf.
 func (p *Prepared) Sign() (der []byte, warnings int, err error) {
-	if warnings, err = lintBytes(p.tbs); err != nil {
+	linted, err := lintBytes(p.tbs)
+	if err == nil {
+		err = linted.err()
+	}
+	if err != nil {
 		return nil, 0, err
 	}
 	signature, err := crypto.SignMessage(p.authority.key, rand.Reader, p.tbs, p.opts)
@@ -96,7 +116,7 @@ func (p *Prepared) Sign() (der []byte, warnings int, err error) {
 	if err != nil {
 		return nil, 0, certctl.Wrap(certctl.Internal, err, "the certificate cannot be signed")
 	}
-	return der, warnings, nil
+	return der, linted.warnings, nil
 }
 
 // provedOneIn is how many leaves share one verification of a signature.

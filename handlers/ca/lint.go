@@ -1,15 +1,12 @@
 package ca
 
 import (
-	"crypto"
-	"errors"
-	"io"
 	"strings"
 	"sync"
 
 	"github.com/certctl/certctl"
 	"github.com/zmap/zcrypto/x509"
-	"github.com/zmap/zlint/v3"
+	_ "github.com/zmap/zlint/v3" // registers the rules
 	"github.com/zmap/zlint/v3/lint"
 	"golang.org/x/crypto/cryptobyte"
 	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
@@ -25,57 +22,81 @@ var exceptions = []string{
 	"e_rfc_dnsname_underscore_in_sld", "w_rfc_dnsname_underscore_in_trd", "e_ext_san_uri_host_not_fqdn_or_ip",
 }
 
-// rules builds the registry once; it cannot fail with the names above.
-var rules = sync.OnceValues(func() (lint.Registry, error) {
-	return lint.GlobalRegistry().Filter(lint.FilterOptions{IncludeSources: privateSources, ExcludeNames: exceptions})
-})
-
-// errCaptured ends x509.CreateCertificate once the to-be-signed bytes are known.
-var errCaptured = errors.New("captured")
-
-// captor takes the to-be-signed bytes and signs nothing.
-type captor struct {
-	crypto.Signer
-	tbs  []byte
-	opts crypto.SignerOpts
+// ruleset is what leaves are linted by.
+type ruleset struct {
+	rules         []*lint.CertificateLint
+	configuration lint.Configuration
 }
 
-func (c *captor) SignMessage(_ io.Reader, tbs []byte, opts crypto.SignerOpts) ([]byte, error) {
-	c.tbs, c.opts = tbs, opts
-	return nil, errCaptured
+// rules reads the registry once; it cannot fail with the names above.
+var rules = sync.OnceValues(func() (*ruleset, error) {
+	registry, err := lint.GlobalRegistry().Filter(lint.FilterOptions{IncludeSources: privateSources, ExcludeNames: exceptions})
+	if err != nil {
+		return nil, certctl.Wrap(certctl.Internal, err, "the lint rules cannot be read")
+	}
+	return &ruleset{rules: registry.CertificateLints().Lints(), configuration: registry.GetConfiguration()}, nil
+})
+
+// verdict is what rules say of a leaf.
+type verdict struct {
+	warnings int
+	broken   []string // names of rules, in the registry's order
+}
+
+// add lets one rule look at a leaf.
+func (v *verdict) add(rule *lint.CertificateLint, leaf *x509.Certificate, configuration lint.Configuration) {
+	switch rule.Execute(leaf, configuration).Status {
+	case lint.Error, lint.Fatal:
+		v.broken = append(v.broken, rule.Name)
+	case lint.Warn:
+		v.warnings++
+	}
+}
+
+// err refuses a leaf that breaks a rule.
+func (v verdict) err() error {
+	if len(v.broken) == 0 {
+		return nil
+	}
+	return certctl.Errorf(certctl.Invalid, "the certificate would break %s", strings.Join(v.broken, ", ")).
+		WithRemedy("see the rules of that name in zlint's documentation")
+}
+
+// judge lets all rules look at a leaf.
+func (s *ruleset) judge(leaf *x509.Certificate) (v verdict) {
+	for _, rule := range s.rules {
+		v.add(rule, leaf, s.configuration)
+	}
+	return v
 }
 
 // unsigned stands for the signature while a certificate is linted.
 var unsigned = []byte{0}
 
-// lintBytes lints to-be-signed bytes, with a dummy signature around them.
-func lintBytes(tbs []byte) (warnings int, err error) {
-	registry, err := rules()
-	if err != nil {
-		return 0, certctl.Wrap(certctl.Internal, err, "the lint rules cannot be read")
-	}
+// parse reads to-be-signed bytes as the rules need them.
+func parse(tbs []byte) (*x509.Certificate, error) {
 	der, err := wrap(tbs, unsigned)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	certificate, err := x509.ParseCertificate(der)
+	leaf, err := x509.ParseCertificate(der)
 	if err != nil {
-		return 0, certctl.Wrap(certctl.Invalid, err, "the certificate that would be signed cannot be parsed")
+		return nil, certctl.Wrap(certctl.Invalid, err, "the certificate that would be signed cannot be parsed")
 	}
-	var broken []string
-	for name, result := range zlint.LintCertificateEx(certificate, registry).Results {
-		switch result.Status {
-		case lint.Error, lint.Fatal:
-			broken = append(broken, name)
-		case lint.Warn:
-			warnings++
-		}
+	return leaf, nil
+}
+
+// lintBytes lints to-be-signed bytes.
+func lintBytes(tbs []byte) (verdict, error) {
+	set, err := rules()
+	if err != nil {
+		return verdict{}, err
 	}
-	if len(broken) > 0 {
-		return 0, certctl.Errorf(certctl.Invalid, "the certificate would break %s", strings.Join(broken, ", ")).
-			WithRemedy("see the rules of that name in zlint's documentation")
+	leaf, err := parse(tbs)
+	if err != nil {
+		return verdict{}, err
 	}
-	return warnings, nil
+	return set.judge(leaf), nil
 }
 
 // wrap puts a signature around to-be-signed bytes. Its algorithm is the one that the
