@@ -21,6 +21,8 @@ type AuthorityStore interface {
 // Authorities makes and opens the authorities of local issuers. Only the signer
 // has it.
 type Authorities struct {
+	Linter *ca.Linter // of all leaves; nil: one that takes nothing from one leaf to the next
+
 	store  AuthorityStore
 	sealer Sealer
 	pkiURL string
@@ -83,7 +85,12 @@ func (a *Authorities) Open(stored certctl.Authority) (*ca.Authority, error) {
 	if err != nil {
 		return nil, err
 	}
-	return ca.Load(stored, key)
+	opened, err := ca.Load(stored, key)
+	if err != nil {
+		return nil, err
+	}
+	opened.Linter = a.Linter
+	return opened, nil
 }
 
 func (a *Authorities) openKey(stored certctl.Authority) (crypto.Signer, error) {

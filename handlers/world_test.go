@@ -80,6 +80,7 @@ func newWorld(t testing.TB) *world {
 	w.platform, err = handlers.OpenPlatform(w.ctx, w.Store, w.sealer)
 	w.must(err)
 	w.authorities = handlers.NewAuthorities(w.Store, w.sealer, "http://pki.example.com")
+	w.authorities.Linter = ca.NewLinter(func(err error) { t.Errorf("lint: %v", err) })
 	w.issuer, err = w.CreateIssuer(w.ctx, w.admin, certctl.IssuerRequest{Name: "local", Kind: certctl.IssuerLocal})
 	w.must(err)
 	_, err = handlers.PublishTrust(w.ctx, w.Store, w.installation, w.platform.Fleet, handlers.TrustFacts{CommandKeys: w.platform.CommandKeys}, time.Now())

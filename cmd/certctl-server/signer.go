@@ -43,6 +43,9 @@ func newSigner(ctx context.Context, s *server) (*signer, error) {
 		return nil, err
 	}
 	g.authorities = handlers.NewAuthorities(s.store, s.keys.ca, s.config.PKIURL)
+	g.authorities.Linter = ca.NewLinter(func(err error) {
+		s.log.Error().Err(err).Msg("from now on all lint rules look at each leaf: look at those that were signed before with zlint, and report this")
+	})
 	if err := g.openIssuer(ctx); err != nil {
 		return nil, err
 	}

@@ -222,6 +222,7 @@ type Authority struct {
 	Chain       certctl.Chain // from this authority up to, without, the root
 	PKIURL      string
 	Shards      int
+	Linter      *Linter // of its leaves; nil: one that takes nothing from one leaf to the next
 	key         crypto.Signer
 	proved      atomic.Bool // a signature of its key has been verified
 }

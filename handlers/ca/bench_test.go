@@ -17,6 +17,7 @@ import (
 func benchAuthority(b *testing.B) (*ca.Authority, []ca.Request) {
 	b.Helper()
 	_, authority := fixture(b, ca.Options{})
+	authority.Linter = ca.NewLinter(func(err error) { b.Error(err) })
 	requests := make([]ca.Request, 100)
 	for i := range requests {
 		name := string(rune('a'+i%26)) + string(rune('a'+i/26)) + ".example.com"

@@ -99,7 +99,7 @@ func (c *captor) SignMessage(_ io.Reader, tbs []byte, opts crypto.SignerOpts) ([
 // key whose hardware has gone bad does not stay unnoticed, and what costs twice as
 // much as signing is not done for each leaf.
 func (p *Prepared) Sign() (der []byte, warnings int, err error) {
-	linted, err := lintBytes(p.tbs)
+	linted, err := p.authority.Linter.lint(p.tbs)
 	if err == nil {
 		err = linted.err()
 	}

@@ -1,8 +1,10 @@
 package ca
 
 import (
+	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/certctl/certctl"
 	"github.com/zmap/zcrypto/x509"
@@ -26,6 +28,8 @@ var exceptions = []string{
 type ruleset struct {
 	rules         []*lint.CertificateLint
 	configuration lint.Configuration
+	changes       []time.Time // when rules begin and cease to be in force, in order
+	unclassified  bool        // there is a rule of which nobody has said what it reads
 }
 
 // rules reads the registry once; it cannot fail with the names above.
@@ -34,13 +38,31 @@ var rules = sync.OnceValues(func() (*ruleset, error) {
 	if err != nil {
 		return nil, certctl.Wrap(certctl.Internal, err, "the lint rules cannot be read")
 	}
-	return &ruleset{rules: registry.CertificateLints().Lints(), configuration: registry.GetConfiguration()}, nil
+	set := &ruleset{rules: registry.CertificateLints().Lints(), configuration: registry.GetConfiguration()}
+	for _, rule := range set.rules {
+		_, classified := reads[rule.Name]
+		set.unclassified = set.unclassified || !classified
+		set.changes = append(set.changes, rule.EffectiveDate, rule.IneffectiveDate)
+	}
+	slices.SortFunc(set.changes, time.Time.Compare)
+	set.changes = slices.CompactFunc(set.changes, time.Time.Equal)
+	return set, nil
 })
+
+// era says which rules are in force for a leaf that begins then: the same ones for
+// all leaves of an era.
+func (s *ruleset) era(notBefore time.Time) uint16 {
+	n, begins := slices.BinarySearchFunc(s.changes, notBefore, time.Time.Compare)
+	if begins {
+		n++
+	}
+	return uint16(n) //nolint:gosec // there are some hundred rules
+}
 
 // verdict is what rules say of a leaf.
 type verdict struct {
 	warnings int
-	broken   []string // names of rules, in the registry's order
+	broken   []string // names of rules
 }
 
 // add lets one rule look at a leaf.
@@ -51,6 +73,12 @@ func (v *verdict) add(rule *lint.CertificateLint, leaf *x509.Certificate, config
 	case lint.Warn:
 		v.warnings++
 	}
+}
+
+// equal reports whether two verdicts say the same, in whichever order.
+func (v verdict) equal(other verdict) bool {
+	return v.warnings == other.warnings &&
+		slices.Equal(slices.Sorted(slices.Values(v.broken)), slices.Sorted(slices.Values(other.broken)))
 }
 
 // err refuses a leaf that breaks a rule.
@@ -86,17 +114,13 @@ func parse(tbs []byte) (*x509.Certificate, error) {
 	return leaf, nil
 }
 
-// lintBytes lints to-be-signed bytes.
-func lintBytes(tbs []byte) (verdict, error) {
-	set, err := rules()
-	if err != nil {
-		return verdict{}, err
-	}
+// lint lets all rules look at to-be-signed bytes.
+func (s *ruleset) lint(tbs []byte) (verdict, error) {
 	leaf, err := parse(tbs)
 	if err != nil {
 		return verdict{}, err
 	}
-	return set.judge(leaf), nil
+	return s.judge(leaf), nil
 }
 
 // wrap puts a signature around to-be-signed bytes. Its algorithm is the one that the
