@@ -224,6 +224,7 @@ type Authority struct {
 	Shards      int
 	Linter      *Linter // of its leaves; nil: one that takes nothing from one leaf to the next
 	key         crypto.Signer
+	signing     signing     // as the algorithm in the leaves demands
 	proved      atomic.Bool // a signature of its key has been verified
 }
 
@@ -243,5 +244,11 @@ func Load(a certctl.Authority, key crypto.Signer) (*Authority, error) {
 			return nil, certctl.Wrap(certctl.Internal, err, "the chain of authority %s is not that of its certificate", a.ID)
 		}
 	}
-	return &Authority{ID: a.ID, Certificate: certificate, Chain: a.Chain, PKIURL: a.PKIURL, Shards: a.Shards, key: key}, nil
+	how, err := signingOf(certificate.PublicKey)
+	if err != nil {
+		return nil, err
+	}
+	return &Authority{
+		ID: a.ID, Certificate: certificate, Chain: a.Chain, PKIURL: a.PKIURL, Shards: a.Shards, key: key, signing: how,
+	}, nil
 }

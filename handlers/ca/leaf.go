@@ -7,9 +7,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
-	"errors"
 	"fmt"
-	"io"
 	mathrand "math/rand/v2"
 	"net"
 	"net/url"
@@ -39,7 +37,6 @@ type Prepared struct {
 
 	authority *Authority
 	tbs       []byte
-	opts      crypto.SignerOpts // as the algorithm in the bytes demands
 }
 
 // Prepare checks a request against the profile and builds the bytes that Sign
@@ -69,27 +66,11 @@ func (a *Authority) Prepare(r Request) (*Prepared, error) {
 		wanted, p.Clamped = end, true
 	}
 	template.NotAfter = wanted
-	capture := &captor{Signer: a.key}
-	if _, err := x509.CreateCertificate(rand.Reader, template, a.Certificate, r.CSR.PublicKey, capture); !errors.Is(err, errCaptured) {
+	if p.tbs, err = a.tbs(template, r.CSR.PublicKey); err != nil {
 		return nil, certctl.Wrap(certctl.Invalid, err, "no certificate can be built from this request")
 	}
-	p.tbs, p.opts, p.Digest = capture.tbs, capture.opts, certctl.DigestOf(capture.tbs)
+	p.Digest = certctl.DigestOf(p.tbs)
 	return p, nil
-}
-
-// errCaptured ends x509.CreateCertificate once the to-be-signed bytes are known.
-var errCaptured = errors.New("captured")
-
-// captor takes the to-be-signed bytes and signs nothing.
-type captor struct {
-	crypto.Signer
-	tbs  []byte
-	opts crypto.SignerOpts
-}
-
-func (c *captor) SignMessage(_ io.Reader, tbs []byte, opts crypto.SignerOpts) ([]byte, error) {
-	c.tbs, c.opts = tbs, opts
-	return nil, errCaptured
 }
 
 // Sign lints the prepared bytes and signs them: what was linted is what is signed,
@@ -106,7 +87,7 @@ func (p *Prepared) Sign() (der []byte, warnings int, err error) {
 	if err != nil {
 		return nil, 0, err
 	}
-	signature, err := crypto.SignMessage(p.authority.key, rand.Reader, p.tbs, p.opts)
+	signature, err := crypto.SignMessage(p.authority.key, rand.Reader, p.tbs, p.authority.signing.opts)
 	if err == nil {
 		der, err = wrap(p.tbs, signature)
 	}

@@ -93,7 +93,7 @@ func octets(r *mathrand.Rand, n int) []byte {
 // hostile are texts for names of all types.
 var hostile = []string{
 	"", " ", "a b.example.com", "-a.example.com", "a-.example.com", "a..example.com", ".", "*.example.com", "a.*.b", "localhost", "com",
-	"xn--", "xn--bcher-kva.example.com", "xn--a.example", "xn--99zzzzz.example", "XN--BCHER-KVA.example", "xn--u-ccb.example.com",
+	"xn--", "xn--99999999999999.example", "xn---.example", "xn--bcher-kva.example.com", "xn--a.example", "xn--99zzzzz.example", "XN--BCHER-KVA.example", "xn--u-ccb.example.com",
 	"under_score.example.com", strings.Repeat("a", 64) + ".example.com", strings.Repeat("abcdefgh.", 40) + "example.com", "\xff\xfe", "\x00", "a\x7fb", "é.example.com",
 	"a@example.com", "<a@example.com", "a@example.com)", "a b@example.com", "https://example.com/x", "http://[::1", "relative/path", "//host/x", "urn:a:b", "spiffe://t/w", ":",
 	"mailto:", "http://x y", strings.Repeat("m", 65), "shop.example.com",
