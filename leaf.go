@@ -63,12 +63,12 @@ func (i Issued) Check(o Order) (Leaf, error) {
 	if err != nil {
 		return Leaf{}, wrongLeaf(err, "the CA's certificate cannot be used: %s", ErrorMessage(err))
 	}
-	csr, err := x509.ParseCertificateRequest(o.CSR)
+	key, err := KeyOfCSR(o.CSR)
 	if err != nil {
 		return Leaf{}, Wrap(Internal, err, "the order's CSR cannot be read")
 	}
 	switch {
-	case !bytes.Equal(leaf.RawSubjectPublicKeyInfo, csr.RawSubjectPublicKeyInfo):
+	case !bytes.Equal(leaf.RawSubjectPublicKeyInfo, key):
 		return Leaf{}, wrongLeaf(nil, "the CA's certificate is for another key than the one that was sent")
 	case !facts.Names.Equal(o.Names):
 		return Leaf{}, wrongLeaf(nil, "the CA's certificate is for %v, ordered were %v", facts.Names.Strings(), o.Names.Strings())

@@ -118,7 +118,7 @@ func (s *SystemCertificate) make(ctx context.Context, names certctl.Names, holde
 	profile := certctl.DefaultProfile()
 	profile.Validity = certctl.Duration(systemValidity)
 	prepared, err := s.authority.Prepare(ca.Request{
-		Names: names, CSR: csr, Profile: profile, Serial: certctl.SerialOf(ca.NewSerial()), At: now,
+		Names: names, SPKI: csr.RawSubjectPublicKeyInfo, Profile: profile, Serial: certctl.SerialOf(ca.NewSerial()), At: now,
 	})
 	if err != nil {
 		return err

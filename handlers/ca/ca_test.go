@@ -2,7 +2,6 @@ package ca_test
 
 import (
 	"crypto"
-	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
 	"io"
@@ -125,17 +124,13 @@ func request(t testing.TB, algorithm certctl.KeyAlgorithm, names certctl.Names) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{DNSNames: names.DNS}, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	csr, err := x509.ParseCertificateRequest(der)
+	spki, err := x509.MarshalPKIXPublicKey(key.Public())
 	if err != nil {
 		t.Fatal(err)
 	}
 	profile := certctl.DefaultProfile()
 	profile.KeyAlgorithms = certctl.KeyAlgorithms
-	return ca.Request{Names: names, CSR: csr, Profile: profile, Serial: certctl.SerialOf(ca.NewSerial()), At: now}
+	return ca.Request{Names: names, SPKI: spki, Profile: profile, Serial: certctl.SerialOf(ca.NewSerial()), At: now}
 }
 
 func TestLeafIsWhatWasPreparedAndVerifies(t *testing.T) {
@@ -184,6 +179,8 @@ func TestRefusals(t *testing.T) {
 		"a type not allowed": func(r *ca.Request) { r.Names.Email = []string{"a@example.com"} },
 		"a key not allowed":  func(r *ca.Request) { r.Profile.KeyAlgorithms = []certctl.KeyAlgorithm{certctl.RSA4096} },
 		"no serial":          func(r *ca.Request) { r.Serial = "" },
+		"no key":             func(r *ca.Request) { r.SPKI = nil },
+		"a cut-off key":      func(r *ca.Request) { r.SPKI = r.SPKI[:len(r.SPKI)-1] },
 		"far beyond the CA":  func(r *ca.Request) { r.Profile.Validity = certctl.Duration(365 * certctl.Day) },
 	} {
 		r := request(t, certctl.ECDSAP256, names)

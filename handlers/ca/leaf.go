@@ -3,6 +3,7 @@ package ca
 import (
 	"crypto"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/sha1" //nolint:gosec // the method of RFC 5280 section 4.2.1.2, an identifier only
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -20,7 +21,7 @@ import (
 // to-be-signed bytes.
 type Request struct {
 	Names   certctl.Names
-	CSR     *x509.CertificateRequest // its signature has been checked
+	SPKI    []byte // the key, of a certificate request whose signature has been checked
 	Profile certctl.Profile
 	Serial  certctl.Serial
 	At      time.Time // the attempt's start: the clock of the leaf
@@ -45,14 +46,18 @@ func (a *Authority) Prepare(r Request) (*Prepared, error) {
 	if err := r.Profile.CheckNames(r.Names); err != nil {
 		return nil, err
 	}
-	algorithm, err := certctl.AlgorithmOf(r.CSR.PublicKey)
+	public, err := x509.ParsePKIXPublicKey(r.SPKI)
+	if err != nil {
+		return nil, certctl.Wrap(certctl.Invalid, err, "the public key cannot be read")
+	}
+	algorithm, err := certctl.AlgorithmOf(public)
 	if err != nil {
 		return nil, err
 	}
 	if err := r.Profile.CheckKey(algorithm); err != nil {
 		return nil, err
 	}
-	template, err := a.template(r)
+	template, err := a.template(r, public)
 	if err != nil {
 		return nil, err
 	}
@@ -66,7 +71,7 @@ func (a *Authority) Prepare(r Request) (*Prepared, error) {
 		wanted, p.Clamped = end, true
 	}
 	template.NotAfter = wanted
-	if p.tbs, err = a.tbs(template, r.CSR.PublicKey); err != nil {
+	if p.tbs, err = a.tbs(template, public); err != nil {
 		return nil, certctl.Wrap(certctl.Invalid, err, "no certificate can be built from this request")
 	}
 	p.Digest = certctl.DigestOf(p.tbs)
@@ -127,18 +132,18 @@ var extendedKeyUsages = map[certctl.ExtendedKeyUsage]x509.ExtKeyUsage{
 }
 
 // template is everything of a leaf but its end.
-func (a *Authority) template(r Request) (*x509.Certificate, error) {
+func (a *Authority) template(r Request, public crypto.PublicKey) (*x509.Certificate, error) {
 	serial := r.Serial.Int()
 	if serial == nil || serial.Sign() <= 0 {
 		return nil, certctl.Errorf(certctl.Internal, "the attempt has no serial number")
 	}
-	keyID := sha1.Sum(r.CSR.RawSubjectPublicKeyInfo) //nolint:gosec // see the import
+	keyID := sha1.Sum(r.SPKI) //nolint:gosec // see the import
 	template := &x509.Certificate{
 		SerialNumber: serial, Subject: pkix.Name{CommonName: r.Names.CommonName()},
 		NotBefore: r.At.Add(-leafBackdate).UTC().Truncate(time.Second), KeyUsage: x509.KeyUsageDigitalSignature,
 		SubjectKeyId: keyID[:], BasicConstraintsValid: true, DNSNames: r.Names.DNS, EmailAddresses: r.Names.Email,
 	}
-	if r.CSR.PublicKeyAlgorithm == x509.RSA {
+	if _, ok := public.(*rsa.PublicKey); ok {
 		template.KeyUsage |= x509.KeyUsageKeyEncipherment
 	}
 	for _, usage := range r.Profile.EKUs {

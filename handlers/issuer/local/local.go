@@ -5,7 +5,6 @@ package local
 import (
 	"bytes"
 	"context"
-	"crypto/x509"
 	"encoding/json"
 	"time"
 
@@ -54,11 +53,11 @@ func New(authority *ca.Authority) *CA { return &CA{authority: authority} }
 // the same certificate, and otherwise a new serial number is drawn.
 func (c *CA) Prepare(_ context.Context, job certctl.IssueJob, at time.Time) (certctl.Asking, error) {
 	asking := certctl.Asking{Start: certctl.AttemptStart{Authority: c.authority.ID}}
-	csr, err := x509.ParseCertificateRequest(job.Order.CSR)
+	spki, err := certctl.KeyOfCSR(job.Order.CSR)
 	if err != nil {
 		return asking, certctl.Wrap(certctl.Internal, err, "the order's CSR cannot be read")
 	}
-	request := ca.Request{Names: job.Order.Names, CSR: csr, Profile: job.Order.Profile, At: at}
+	request := ca.Request{Names: job.Order.Names, SPKI: spki, Profile: job.Order.Profile, At: at}
 	prepared, err := c.resume(job.Previous, request)
 	if prepared != nil {
 		asking.Start.Serial, asking.Start.Resume = job.Previous.Serial, job.Previous.N
