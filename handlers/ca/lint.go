@@ -38,7 +38,11 @@ var rules = sync.OnceValues(func() (*ruleset, error) {
 	if err != nil {
 		return nil, certctl.Wrap(certctl.Internal, err, "the lint rules cannot be read")
 	}
-	set := &ruleset{rules: registry.CertificateLints().Lints(), configuration: registry.GetConfiguration()}
+	return newRuleset(registry.CertificateLints().Lints(), registry.GetConfiguration()), nil
+})
+
+func newRuleset(rules []*lint.CertificateLint, configuration lint.Configuration) *ruleset {
+	set := &ruleset{rules: rules, configuration: configuration}
 	for _, rule := range set.rules {
 		_, classified := reads[rule.Name]
 		set.unclassified = set.unclassified || !classified
@@ -46,8 +50,8 @@ var rules = sync.OnceValues(func() (*ruleset, error) {
 	}
 	slices.SortFunc(set.changes, time.Time.Compare)
 	set.changes = slices.CompactFunc(set.changes, time.Time.Equal)
-	return set, nil
-})
+	return set
+}
 
 // era says which rules are in force for a leaf that begins then: the same ones for
 // all leaves of an era.

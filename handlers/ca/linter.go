@@ -62,6 +62,10 @@ func (l *Linter) lint(tbs []byte) (verdict, error) {
 	if err != nil {
 		return verdict{}, err
 	}
+	return l.lintBy(set, tbs)
+}
+
+func (l *Linter) lintBy(set *ruleset, tbs []byte) (verdict, error) {
 	if l == nil || set.unclassified || l.off.Load() {
 		return set.lint(tbs)
 	}

@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/certctl/certctl"
+	"github.com/zmap/zcrypto/x509"
+	"github.com/zmap/zlint/v3/lint"
 )
 
 // linter is one that samples as said, with what it was told of.
@@ -162,6 +164,42 @@ func TestShapesAreBounded(t *testing.T) {
 			t.Errorf("%d shapes are known", len(l.shapes))
 		}
 	}
+}
+
+// A rule of which nobody has said what it reads is taken to read everything, and may
+// read what a leaf that was not parsed does not have.
+func TestUnclassifiedRuleSeesAllLeaves(t *testing.T) {
+	t.Parallel()
+	set, err := rules()
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	unknown := &lint.CertificateLint{
+		LintMetadata: lint.LintMetadata{Name: "e_new", Source: lint.RFC5280},
+		Lint:         func() lint.CertificateLintInterface { return newRule{seen} },
+	}
+	set = newRuleset(append(slices.Clone(set.rules), unknown), set.configuration)
+	l, _ := linter(false)
+	all := leaves(t, 3)
+	for _, tbs := range all {
+		if v, err := l.lintBy(set, tbs); err != nil || len(v.broken) > 0 {
+			t.Error(v, err)
+		}
+	}
+	if len(seen) != len(all) {
+		t.Errorf("it saw %d of %d leaves", len(seen), len(all))
+	}
+}
+
+// newRule notes what it is shown.
+type newRule struct{ seen map[string]bool }
+
+func (newRule) CheckApplies(*x509.Certificate) bool { return true }
+
+func (r newRule) Execute(leaf *x509.Certificate) *lint.LintResult {
+	r.seen[string(leaf.Raw)] = true
+	return &lint.LintResult{Status: lint.Pass}
 }
 
 // One linter serves all cores, and its hundredth leaf is seen by all rules.

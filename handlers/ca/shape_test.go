@@ -291,6 +291,9 @@ func random(r *mathrand.Rand) draft {
 			d.names = append(d.names, text{tag, value})
 		}
 	}
+	if r.IntN(20) == 0 {
+		d.names = nil
+	}
 	return d
 }
 
@@ -385,7 +388,9 @@ func FuzzShapes(f *testing.F) {
 		r := mathrand.New(mathrand.NewPCG(seed, 2))
 		one := random(r)
 		other := one
-		other.names = []text{{one.names[0].tag, name}}
+		if len(one.names) > 0 {
+			other.names = []text{{one.names[0].tag, name}}
+		}
 		other.name = []text{{cbasn1.UTF8String, name}}
 		switch seed % 4 {
 		case 0:
