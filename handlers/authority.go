@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto"
 	"crypto/x509"
+	"reflect"
+	"sync"
 	"time"
 
 	"github.com/certctl/certctl"
@@ -26,12 +28,22 @@ type Authorities struct {
 	store  AuthorityStore
 	sealer Sealer
 	pkiURL string
+
+	mutex   sync.Mutex
+	signing map[certctl.ID]signing // by issuer
+}
+
+// signing is an issuer's active authority with its key, as long as nothing of the
+// issuer's authorities changes.
+type signing struct {
+	authority *ca.Authority
+	rows      []certctl.Authority
 }
 
 // NewAuthorities returns the authorities of an installation. pkiURL is where
 // CA certificates and revocation lists are published; it stands in every leaf.
 func NewAuthorities(store AuthorityStore, sealer Sealer, pkiURL string) *Authorities {
-	return &Authorities{store: store, sealer: sealer, pkiURL: pkiURL}
+	return &Authorities{store: store, sealer: sealer, pkiURL: pkiURL, signing: map[certctl.ID]signing{}}
 }
 
 // crlShards is over how many lists an authority spreads its revocations.
@@ -39,37 +51,62 @@ const crlShards = 128
 
 // Active returns the authority that signs an issuer's leaves. An issuer without
 // one gets a root and an issuing CA; replicas that ask together make them once.
+//
+// It is asked for with each hint. Opening a key and proving that it is the right one
+// costs as much as some leaves, and what is opened here was opened to sign: it stays
+// open until a row of the issuer's authorities changes.
 func (a *Authorities) Active(ctx context.Context, issuer certctl.ID, options ca.Options) (*ca.Authority, error) {
-	stored, err := a.active(ctx, issuer)
+	all, err := a.store.Authorities(ctx, issuer)
 	if err != nil {
 		return nil, err
 	}
+	if authority := a.held(issuer, all); authority != nil {
+		return authority, nil
+	}
+	stored := active(all)
 	if stored == nil {
 		err := a.store.LockedOnce(ctx, "authority-"+issuer.String(), func(ctx context.Context) error {
-			if stored, err = a.active(ctx, issuer); stored != nil || err != nil {
+			if all, err = a.store.Authorities(ctx, issuer); err != nil {
 				return err
 			}
-			stored, err = a.make(ctx, issuer, options)
+			if stored = active(all); stored == nil {
+				stored, err = a.make(ctx, issuer, options)
+			}
 			return err
 		})
 		if err != nil {
 			return nil, err
 		}
 	}
-	return a.Open(*stored)
-}
-
-func (a *Authorities) active(ctx context.Context, issuer certctl.ID) (*certctl.Authority, error) {
-	all, err := a.store.Authorities(ctx, issuer)
+	authority, err := a.Open(*stored)
 	if err != nil {
 		return nil, err
 	}
+	a.mutex.Lock()
+	defer a.mutex.Unlock()
+	a.signing[issuer] = signing{authority, all}
+	return authority, nil
+}
+
+// held returns the authority that was opened, if its rows are those of then.
+func (a *Authorities) held(issuer certctl.ID, rows []certctl.Authority) *ca.Authority {
+	a.mutex.Lock()
+	defer a.mutex.Unlock()
+	held, ok := a.signing[issuer]
+	if !ok || !reflect.DeepEqual(held.rows, rows) {
+		delete(a.signing, issuer) // its key may have been taken from us
+		return nil
+	}
+	return held.authority
+}
+
+func active(all []certctl.Authority) *certctl.Authority {
 	for i := range all {
 		if all[i].State == certctl.AuthorityActive && !IsRoot(all[i]) {
-			return &all[i], nil
+			return &all[i]
 		}
 	}
-	return nil, nil
+	return nil
 }
 
 // IsRoot reports whether an authority is a root that this installation made:
@@ -85,12 +122,12 @@ func (a *Authorities) Open(stored certctl.Authority) (*ca.Authority, error) {
 	if err != nil {
 		return nil, err
 	}
-	opened, err := ca.Load(stored, key)
+	authority, err := ca.Load(stored, key)
 	if err != nil {
 		return nil, err
 	}
-	opened.Linter = a.Linter
-	return opened, nil
+	authority.Linter = a.Linter
+	return authority, nil
 }
 
 func (a *Authorities) openKey(stored certctl.Authority) (crypto.Signer, error) {
