@@ -108,11 +108,11 @@ var moments = []moment{
 
 // vary changes some of what varies, mostly for the worse, and keeps the shape as a rule.
 func (d *draft) vary(r *mathrand.Rand) {
-	any := func() string { return hostile[r.IntN(len(hostile))] }
+	bad := func() string { return hostile[r.IntN(len(hostile))] }
 	seldom := func() bool { return r.IntN(6) == 0 }
 	for i := range d.name {
 		if r.IntN(2) == 0 {
-			d.name[i].value = any()
+			d.name[i].value = bad()
 		}
 	}
 	for i, name := range d.names {
@@ -120,11 +120,11 @@ func (d *draft) vary(r *mathrand.Rand) {
 		case name.tag == tagIP && seldom():
 			d.names[i].value = string(octets(r, []int{4, 16, 5, 0}[r.IntN(4)]))
 		case name.tag != tagIP && r.IntN(2) == 0:
-			d.names[i].value = any()
+			d.names[i].value = bad()
 		}
 	}
 	for seldom() && len(d.names) > 0 {
-		d.names = append(d.names, text{d.names[0].tag, any()})
+		d.names = append(d.names, text{d.names[0].tag, bad()})
 	}
 	switch r.IntN(4) {
 	case 0:
@@ -144,7 +144,7 @@ func (d *draft) vary(r *mathrand.Rand) {
 		d.keyID = octets(r, len(d.keyID))
 	}
 	if seldom() {
-		d.list = any()
+		d.list = bad()
 	}
 	if d.ed25519 {
 		d.key = octets(r, ed25519.PublicKeySize)

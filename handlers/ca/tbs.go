@@ -8,7 +8,6 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/asn1"
-	"net"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -229,7 +228,7 @@ func (e encoder) names(leaf *x509.Certificate) {
 		for _, address := range leaf.IPAddresses {
 			octets := address
 			if four := address.To4(); four != nil {
-				octets = net.IP(four)
+				octets = four
 			}
 			e.text(context(7), string(octets))
 		}
