@@ -3,16 +3,12 @@ package remote
 import (
 	"context"
 	"errors"
-	"strings"
 
 	"github.com/certctl/certctl"
 	"github.com/certctl/certctl/agent/target"
 )
 
-const (
-	maxMessage = 2048 // of a receipt
-	maxTries   = 4    // to update what others update, too
-)
+const maxTries = 4 // to update what others update, too
 
 // Apply writes one Secret after the other, and returns a receipt for each command.
 func (s *secrets) Apply(ctx context.Context, batch []target.Install) []certctl.Receipt {
@@ -201,35 +197,14 @@ func (s *secrets) fault(point string) {
 	}
 }
 
-func installed(r certctl.Receipt, install target.Install, served []certctl.Served) certctl.Receipt {
-	r.Fingerprint, r.Outcome, r.VerifiedBy, r.Served = install.Command.Fingerprint, certctl.OutcomeVerified, "probe", served
-	if len(served) == 0 {
-		r.Outcome, r.VerifiedBy = certctl.OutcomeInstalled, "loaded"
-	}
-	return r
-}
-
-// unseen is the receipt of a Secret that Kubernetes has taken, and whose leaf not every
-// listener lets itself be asked for.
-func unseen(r certctl.Receipt, install target.Install, why error) certctl.Receipt {
-	r = installed(r, install, nil)
-	r.Message = target.UnseenMessage(why)
-	return r
-}
-
 // failed is the receipt of a command after which the Secret is as it was; have is
 // that, if it is known and holds something of ours.
 func failed(r certctl.Receipt, have *secret, code string, cause error) certctl.Receipt {
-	r.Outcome, r.Code = certctl.OutcomeFailed, code
-	r.Message = certctl.Clip(strings.ToValidUTF8(cause.Error(), "?"), maxMessage)
+	var there certctl.Digest
 	if have != nil {
 		if facts, _, _, err := have.leaf(); err == nil {
-			r.Outcome, r.Fingerprint = certctl.OutcomeRolledBack, facts.Fingerprint
+			there = facts.Fingerprint
 		}
 	}
-	var ours *certctl.Error
-	if errors.As(cause, &ours) {
-		r.Remedy = ours.Remedy
-	}
-	return r
+	return failure(r, there, code, cause)
 }
