@@ -33,6 +33,8 @@ type Descriptor struct {
 	Title string
 	// Check, Hitless, Rollback and Probe say what the kind can do.
 	Check, Hitless, Rollback, Probe bool
+	// Experimental is a kind that was proven against everything but the real thing.
+	Experimental bool
 
 	// Parse reads the settings of a kind of another package, and touches nothing.
 	Parse func(settings json.RawMessage) (Opener, error)

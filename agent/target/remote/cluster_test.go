@@ -65,9 +65,6 @@ func (c *cluster) call(method, path string, body, answer any) error {
 	return json.NewDecoder(response.Body).Decode(answer)
 }
 
-// object is one of Kubernetes'.
-type object map[string]any
-
 // namespace is one with an account that may what its rule says about Secrets.
 type namespace struct {
 	*testing.T

@@ -1,8 +1,9 @@
-//go:build daemons || kubernetes
-
 package remote_test
 
 import "testing"
+
+// object is one of JSON.
+type object = map[string]any
 
 // anything is the policy of a node whose owner allows all.
 type anything struct{}

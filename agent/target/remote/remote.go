@@ -3,7 +3,10 @@
 // linked by certctl-agent.
 //
 // The keys of such targets are made and kept on the proxy's node, and are on the
-// target: nowhere else. The package reaches no host, reads no file and runs no
+// target: nowhere else. Where the target is a store of a vendor, a depot, the vendor
+// gets them: that is what such a kind is for, and the node's policy must name it
+// and its host. What logs in to it is the node's, never the server's: otherwise a
+// server that was taken over could name an account of its own. The package reaches no host, reads no file and runs no
 // command that the policy of the proxy's node does not allow, and no host whose
 // identity it cannot check.
 package remote
@@ -17,7 +20,7 @@ import (
 
 // Kinds are all that a proxy serves: the agent's kinds, and those of this package.
 func Kinds() target.Table {
-	return slices.Concat(target.Kinds(), target.Table{sshKind, kubernetesSecretKind})
+	return slices.Concat(target.Kinds(), target.Table{sshKind, kubernetesSecretKind, awsACMKind})
 }
 
 // HostPolicy is a node's policy that knows of other hosts. One that does not
