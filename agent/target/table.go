@@ -45,6 +45,13 @@ func (t Table) Validate(kind string, settings json.RawMessage) error {
 	return err
 }
 
+// Experimental reports whether a kind was not proven against the real thing. An
+// unknown one is not.
+func (t Table) Experimental(kind string) bool {
+	d, err := t.find(kind)
+	return err == nil && d.Experimental
+}
+
 // Open returns a target by its description. Errors are Invalid for settings that
 // cannot work, and Denied for what this node's policy refuses.
 func (t Table) Open(spec certctl.TargetCommand, env Env) (Opened, error) {

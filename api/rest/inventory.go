@@ -23,9 +23,10 @@ type InventoryStore interface {
 	ArchiveIssuer(ctx context.Context, actor certctl.Actor, ref string) error
 }
 
-// TargetKinds knows which settings each kind of target has.
+// TargetKinds knows which settings each kind of target has, and how far it was proven.
 type TargetKinds interface {
 	Validate(kind string, settings json.RawMessage) error
+	Experimental(kind string) bool
 }
 
 // named filters a list by team.
@@ -71,10 +72,10 @@ func (s *Server) TestTarget(ctx context.Context, r gen.TestTargetRequestObject) 
 	return gen.TestTarget202JSONResponse(s.testOf(test)), err
 }
 
-func targetOf(t certctl.Target) gen.Target {
+func (s *Server) targetOf(t certctl.Target) gen.Target {
 	return gen.Target{
-		ID: t.ID, Name: t.Name, Team: t.Team, Agent: refOf(t.Agent), Kind: t.Kind, Settings: fields(t.Settings),
-		Revision: t.Revision, Labels: t.Labels, CreatedAt: t.CreatedAt, UpdatedAt: t.UpdatedAt,
+		ID: t.ID, Name: t.Name, Team: t.Team, Agent: refOf(t.Agent), Kind: t.Kind, Experimental: s.Targets.Experimental(t.Kind),
+		Settings: fields(t.Settings), Revision: t.Revision, Labels: t.Labels, CreatedAt: t.CreatedAt, UpdatedAt: t.UpdatedAt,
 	}
 }
 
@@ -96,14 +97,14 @@ func (s *Server) CreateTarget(ctx context.Context, r gen.CreateTargetRequestObje
 	}
 	target, err := s.store.CreateTarget(ctx, actorOf(ctx), request)
 	return gen.CreateTarget201JSONResponse{
-		Body: targetOf(target), Headers: gen.CreateTarget201ResponseHeaders{Location: "/api/v1/targets/" + target.ID.String()},
+		Body: s.targetOf(target), Headers: gen.CreateTarget201ResponseHeaders{Location: "/api/v1/targets/" + target.ID.String()},
 	}, err
 }
 
 // GetTarget shows one.
 func (s *Server) GetTarget(ctx context.Context, r gen.GetTargetRequestObject) (gen.GetTargetResponseObject, error) {
 	target, err := s.store.GetTarget(ctx, actorOf(ctx), r.Target)
-	out := targetOf(target)
+	out := s.targetOf(target)
 	out.Test = s.testOf(target.Test)
 	return gen.GetTarget200JSONResponse(out), err
 }
@@ -114,7 +115,7 @@ func (s *Server) ListTargets(ctx context.Context, r gen.ListTargetsRequestObject
 	page, err := s.store.ListTargets(ctx, actorOf(ctx), certctl.TargetFilter{
 		PageRequest: pageRequest(p.Cursor, p.Limit), Team: p.Team, Agent: p.Agent, Kind: p.Kind,
 	})
-	return gen.ListTargets200JSONResponse{Items: each(page.Items, targetOf), NextCursor: page.Next}, err
+	return gen.ListTargets200JSONResponse{Items: each(page.Items, s.targetOf), NextCursor: page.Next}, err
 }
 
 // UpdateTarget replaces one's settings; what it serves is then brought there anew.
@@ -124,7 +125,7 @@ func (s *Server) UpdateTarget(ctx context.Context, r gen.UpdateTargetRequestObje
 		return nil, err
 	}
 	target, err := s.store.UpdateTarget(ctx, actorOf(ctx), r.Target, request)
-	return gen.UpdateTarget200JSONResponse(targetOf(target)), err
+	return gen.UpdateTarget200JSONResponse(s.targetOf(target)), err
 }
 
 // ArchiveTarget ends one that nothing is bound to.

@@ -58,6 +58,39 @@ func TestTargetsAreTested(t *testing.T) {
 	}
 }
 
+// A kind that was not proven against the real thing is shown as such.
+func TestTargetsSayThatTheyAreExperimental(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.node("node-1")
+	type view struct {
+		Name         string `json:"name"`
+		Experimental bool   `json:"experimental"`
+	}
+	for name, body := range map[string]map[string]any{
+		"files": {"kind": "files", "settings": map[string]any{"directory": "/srv/tls"}}, "aws": {"kind": "aws-acm", "settings": map[string]any{"region": "eu-central-1"}},
+	} {
+		body["name"], body["agent"] = name, "node-1"
+		var made view
+		w.do(http.MethodPost, "/api/v1/targets", w.admin, body).want(http.StatusCreated).into(&made)
+		if made.Experimental != (name == "aws") {
+			t.Errorf("%s: %+v", name, made)
+		}
+	}
+	var list struct {
+		Items []view `json:"items"`
+	}
+	w.do(http.MethodGet, "/api/v1/targets", w.admin, nil).want(http.StatusOK).into(&list)
+	for _, item := range list.Items {
+		if item.Experimental != (item.Name == "aws") {
+			t.Errorf("listed %+v", item)
+		}
+	}
+	if len(list.Items) != 2 {
+		t.Errorf("%d are listed", len(list.Items))
+	}
+}
+
 // node is an active agent.
 type node struct {
 	w    *world

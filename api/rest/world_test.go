@@ -32,6 +32,8 @@ func (targets) Validate(kind string, settings json.RawMessage) error {
 	return remote.Kinds().Validate(kind, settings)
 }
 
+func (targets) Experimental(kind string) bool { return remote.Kinds().Experimental(kind) }
+
 // noSigner answers like a platform whose signer is away.
 type noSigner struct{}
 

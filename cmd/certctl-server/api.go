@@ -53,6 +53,8 @@ func (targetKinds) Validate(kind string, settings json.RawMessage) error {
 	return remote.Kinds().Validate(kind, settings)
 }
 
+func (targetKinds) Experimental(kind string) bool { return remote.Kinds().Experimental(kind) }
+
 // startAPI serves REST over HTTPS, and over HTTP what relying parties ask.
 func (s *server) startAPI(t *tasks, conn *bus.Conn) error {
 	feed := rest.NewFeed()
