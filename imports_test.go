@@ -51,6 +51,7 @@ var owned = []struct {
 	{"github.com/pkg/sftp", tree{"agent/target/remote"}},
 	{"golang.org/x/crypto/ssh", tree{"agent/target/remote"}},
 	{"github.com/aws", tree{"agent/target/remote"}},
+	{"cloud.google.com/go", tree{"agent/target/remote"}},
 	{"testing", tree{"store/storetest", "bus/bustest", "handlers/issuer/acme/acmetest", "handlers/issuer/issuertest", "agent/target/targettest"}},
 }
 

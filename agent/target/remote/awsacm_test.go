@@ -254,45 +254,23 @@ func (s *acmSuite) takesOver() {
 	}
 }
 
-// serve is a load balancer that serves what ACM has, unless it is stuck: then what
-// that had.
+// serve is a load balancer that serves what ACM has.
 func (s *acmSuite) serve(stuck *atomic.Bool) (address string) {
 	s.Helper()
-	var last atomic.Pointer[tls.Certificate]
-	listener, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-		if stuck.Load() {
-			return last.Load(), nil
-		}
+	return serveStored(s.T, stuck, func() (pair *tls.Certificate) {
 		s.server.mu.Lock()
 		defer s.server.mu.Unlock()
 		for _, c := range s.server.certs {
-			pair := c.pair
-			last.Store(&pair)
+			last := c.pair
+			pair = &last
 		}
-		return last.Load(), nil
-	}})
-	must(s.T, err)
-	s.Cleanup(func() { _ = listener.Close() }) // it ends what accepts
-	go func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer conn.Close()
-				_ = conn.(*tls.Conn).HandshakeContext(s.Context()) // the client sees how it ends
-			}()
-		}
-	}()
-	return listener.Addr().String()
+		return pair
+	})
 }
 
 func (s *acmSuite) handshake(address string) {
 	s.Helper()
-	conn, err := (&tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true}}).DialContext(s.Context(), "tcp", address)
-	must(s.T, err)
-	must(s.T, conn.Close())
+	handshake(s.T, address)
 }
 
 func (s *acmSuite) provesWhatIsServed() {

@@ -195,16 +195,24 @@ func (t *depotTarget) settle(ctx context.Context, id string, leaf certctl.Digest
 		if have, err = t.depot.get(ctx, id); err == nil && have.facts.Fingerprint == leaf {
 			return have, nil
 		}
-		timer := time.NewTimer(wait)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
+		if pause(ctx, wait) != nil {
 			if err == nil {
 				err = certctl.Errorf(certctl.Conflict, "%s took the certificate and still has %s after %s", id, have.facts.Fingerprint, t.probe.Patience)
 			}
 			return have, err
 		}
+	}
+}
+
+// pause waits, unless the context ends.
+func pause(ctx context.Context, wait time.Duration) error {
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 

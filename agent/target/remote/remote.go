@@ -20,7 +20,7 @@ import (
 
 // Kinds are all that a proxy serves: the agent's kinds, and those of this package.
 func Kinds() target.Table {
-	return slices.Concat(target.Kinds(), target.Table{sshKind, kubernetesSecretKind, awsACMKind})
+	return slices.Concat(target.Kinds(), target.Table{sshKind, kubernetesSecretKind, awsACMKind, gcpCertificateKind})
 }
 
 // HostPolicy is a node's policy that knows of other hosts. One that does not
