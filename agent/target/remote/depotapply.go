@@ -63,9 +63,13 @@ func (t *depotTarget) apply(ctx context.Context, r certctl.Receipt, install targ
 		return failure(r, fingerprintOf(have), "check_refused", err)
 	}
 	n.Next, n.Before = next, fingerprintOf(have)
+	before := n.Before
 	id, err := t.put(ctx, name, n, have)
+	if certctl.ErrorCode(err) == certctl.Unavailable {
+		before = certctl.Digest{} // nobody knows what is there now
+	}
 	if err != nil {
-		return failure(r, fingerprintOf(have), "write_failed", err)
+		return failure(r, before, "write_failed", err)
 	}
 	return t.prove(ctx, r, install, name, id, n)
 }

@@ -180,6 +180,18 @@ func (s *gcpSuite) losesAnAnswer() {
 	if s.called("certificates.create") != 1 || s.called("certificates.patch") != 0 {
 		s.Errorf("calls %v", s.server.calls)
 	}
+	// Of a renewal nobody claims then that the one before is in place.
+	s.server.mu.Lock()
+	s.server.lost = true
+	s.server.mu.Unlock()
+	second := s.next()
+	if r := s.apply(nil, second); r.Outcome != certctl.OutcomeFailed || !r.Fingerprint.IsZero() {
+		s.Fatalf("receipt %+v", r)
+	}
+	s.installed(second, s.apply(nil, second), "loaded")
+	if s.called("certificates.patch") != 1 {
+		s.Errorf("calls %v", s.server.calls)
+	}
 }
 
 func (s *gcpSuite) refuse(method string, answers ...*gcpAnswer) {
