@@ -31,8 +31,7 @@ func (p onlyHosts) AllowHost(address string) error {
 }
 
 // The proxy's container has a role, as ECS and EKS tell containers theirs.
-//
-//nolint:paralleltest // it sets variables of the environment
+// It sets variables of the environment, so that nothing may run beside it.
 func TestAWSRoleOfTheEnvironment(t *testing.T) {
 	var asked atomic.Int64
 	role := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

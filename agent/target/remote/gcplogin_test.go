@@ -18,8 +18,7 @@ import (
 )
 
 // The proxy's machine has an account, whose tokens its own host hands out.
-//
-//nolint:paralleltest // it sets a variable of the environment
+// It sets a variable of the environment, so that nothing may run beside it.
 func TestGCPAccountOfTheMachine(t *testing.T) {
 	var asked atomic.Int64
 	metadata := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
