@@ -16,6 +16,10 @@ const (
 	settleLongest = 5 * time.Second
 )
 
+// leastWayBack is how long what was put back may take to be served, however short
+// the settings make the way there: otherwise a slow answer would count as no way back.
+const leastWayBack = time.Minute
+
 // Apply puts one certificate after the other, and returns a receipt for each command.
 func (t *depotTarget) Apply(ctx context.Context, batch []target.Install) []certctl.Receipt {
 	receipts := make([]certctl.Receipt, len(batch))
@@ -162,7 +166,7 @@ func (t *depotTarget) put(ctx context.Context, name string, n *depotNote, have *
 // served, and puts back what was if not.
 func (t *depotTarget) prove(ctx context.Context, r certctl.Receipt, install target.Install, name, id string, n *depotNote) certctl.Receipt {
 	var served []certctl.Served
-	have, err := t.settle(ctx, id, install.Command.Fingerprint)
+	have, err := t.settle(ctx, t.probe.Patience, id, install.Command.Fingerprint)
 	if err == nil && t.probed(&have) {
 		served, err = t.probe.Await(ctx, target.ExpectInstalled(install.Command))
 	}
@@ -192,8 +196,8 @@ func (t *depotTarget) prove(ctx context.Context, r certctl.Receipt, install targ
 }
 
 // settle looks until the vendor tells the leaf that was put: some take their time.
-func (t *depotTarget) settle(ctx context.Context, id string, leaf certctl.Digest) (have held, err error) {
-	ctx, cancel := context.WithTimeout(ctx, t.probe.Patience)
+func (t *depotTarget) settle(ctx context.Context, patience time.Duration, id string, leaf certctl.Digest) (have held, err error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	for wait := settleFirst; ; wait = min(2*wait, settleLongest) {
 		if have, err = t.depot.get(ctx, id); err == nil && have.facts.Fingerprint == leaf {
@@ -201,7 +205,7 @@ func (t *depotTarget) settle(ctx context.Context, id string, leaf certctl.Digest
 		}
 		if pause(ctx, wait) != nil {
 			if err == nil {
-				err = certctl.Errorf(certctl.Conflict, "%s took the certificate and still has %s after %s", id, have.facts.Fingerprint, t.probe.Patience)
+				err = certctl.Errorf(certctl.Conflict, "%s took the certificate and still has %s after %s", id, have.facts.Fingerprint, patience)
 			}
 			return have, err
 		}
@@ -248,11 +252,13 @@ func (t *depotTarget) provePrevious(ctx context.Context, slot certctl.Slot, befo
 	if before.IsZero() {
 		return nil
 	}
-	have, err := t.settle(ctx, n.ID, before)
+	back := t.probe
+	back.Patience = max(back.Patience, leastWayBack)
+	have, err := t.settle(ctx, back.Patience, n.ID, before)
 	if err != nil || !t.probed(&have) {
 		return err
 	}
-	if _, err = t.probe.Await(ctx, target.Expect(slot, have.facts)); target.Unseen(err) {
+	if _, err = back.Await(ctx, target.Expect(slot, have.facts)); target.Unseen(err) {
 		return nil
 	}
 	return err
