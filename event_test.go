@@ -98,6 +98,8 @@ func eventRow(event certctl.EventType) string {
 	switch event.Name {
 	case certctl.EventCertificateExpiring:
 		severity = "warning; error in the last week; critical on the last day"
+	case certctl.EventRecordExpiring:
+		severity = "warning; error in the last week"
 	case certctl.EventOrderDelayed:
 		severity = "warning; info where it waits as it should"
 	}

@@ -20,7 +20,7 @@ const (
 
 // HintVerbs lists every verb that travels as an intent (the bell does not: it
 // is an empty message to one agent).
-var HintVerbs = []HintVerb{HintIssue, HintRevoke, HintRenew, HintCRL, HintExpire, HintSystem, HintReplace, HintRollout, HintAbandon, HintRenewalInfo, HintNotify, HintTrial}
+var HintVerbs = []HintVerb{HintIssue, HintRevoke, HintRenew, HintCRL, HintExpire, HintSystem, HintReplace, HintRollout, HintAbandon, HintRenewalInfo, HintNotify, HintTrial, HintRecords}
 
 // NoLane is the lane of work that no issuer's slowness can hold up.
 const NoLane = "-"

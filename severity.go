@@ -37,6 +37,7 @@ func ParseSeverity(text string) (Severity, error) {
 var severities = map[EventName]Severity{
 	EventOrderAwaitingCSR:    SeverityWarning,
 	EventTestFailed:          SeverityWarning,
+	EventRecordMissing:       SeverityWarning,
 	EventRevocationWaiting:   SeverityWarning,
 	EventDeploymentDrifted:   SeverityWarning,
 	EventReportDenied:        SeverityWarning,
@@ -55,7 +56,7 @@ var severities = map[EventName]Severity{
 	EventNotificationFailed:  SeverityError,
 }
 
-// What is left of a leaf when its end is an error, and when it is critical.
+// What is left of a leaf or a validation record when its end is an error, and when it is critical.
 const (
 	expiryError    = 7 * Day
 	expiryCritical = Day
@@ -66,6 +67,9 @@ const (
 func (e Event) Severity() Severity {
 	if e.Name == EventCertificateExpiring {
 		return expirySeverity(e)
+	}
+	if e.Name == EventRecordExpiring {
+		return recordSeverity(e)
 	}
 	if severity, ok := severities[e.Name]; ok {
 		return severity
@@ -87,6 +91,18 @@ func expirySeverity(e Event) Severity {
 	case left <= expiryCritical:
 		return SeverityCritical
 	case left <= expiryError:
+		return SeverityError
+	}
+	return SeverityWarning
+}
+
+// recordSeverity is that of a validation record that ends: what is served goes on
+// without it, and the next renewal does not.
+func recordSeverity(e Event) Severity {
+	var data struct {
+		Until time.Time `json:"until"`
+	}
+	if err := json.Unmarshal(e.Data, &data); err != nil || data.Until.Sub(e.Time) <= expiryError {
 		return SeverityError
 	}
 	return SeverityWarning

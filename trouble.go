@@ -15,6 +15,7 @@ type Trouble struct {
 // Topics of troubles.
 const (
 	troubleExpiry     = "expiry"
+	troubleRecord     = "record"
 	troubleOrder      = "order"
 	troubleDeployment = "deployment"
 	troubleDrift      = "drift"
@@ -31,6 +32,9 @@ var troubles = map[EventName]struct {
 	ends   []string
 }{
 	EventCertificateExpiring: {begins: troubleExpiry},
+	EventRecordMissing:       {begins: troubleRecord},
+	EventRecordExpiring:      {begins: troubleRecord},
+	EventRecordSettled:       {ends: []string{troubleRecord}},
 	EventOrderDelayed:        {begins: troubleOrder},
 	EventOrderAwaitingCSR:    {begins: troubleOrder},
 	EventOrderRefused:        {begins: troubleOrder},
@@ -61,8 +65,9 @@ var troubles = map[EventName]struct {
 }
 
 // Troubles returns what the event begins or ends, the beginning alone where it is
-// one. Those of deployments are told apart by target; the end of a leaf is averted
-// once a newer one is served somewhere or, where certctl installs nothing, issued.
+// one. Those of deployments are told apart by target, those of validation records by
+// issuer and record; the end of a leaf is averted once a newer one is served somewhere
+// or, where certctl installs nothing, issued.
 func (e Event) Troubles() []Trouble {
 	of, known := troubles[e.Name]
 	if !known {
@@ -71,6 +76,8 @@ func (e Event) Troubles() []Trouble {
 	var data struct {
 		Target     ID         `json:"target"`
 		HolderKind HolderKind `json:"holder_kind"`
+		Issuer     string     `json:"issuer"`
+		Record     string     `json:"record"`
 	}
 	if err := json.Unmarshal(e.Data, &data); err != nil {
 		return nil
@@ -79,6 +86,8 @@ func (e Event) Troubles() []Trouble {
 		switch topic {
 		case troubleDeployment, troubleDrift:
 			return topic + "/" + data.Target.String()
+		case troubleRecord:
+			return topic + "/" + data.Issuer + "/" + data.Record
 		}
 		return topic
 	}
@@ -86,7 +95,7 @@ func (e Event) Troubles() []Trouble {
 		if e.Name == EventOrderDelayed && e.Outcome != OutcomeFailure {
 			return nil // it waits for what it should wait for
 		}
-		return []Trouble{{Key: key(of.begins), Again: e.Name == EventCertificateExpiring}}
+		return []Trouble{{Key: key(of.begins), Again: e.Name == EventCertificateExpiring || e.Name == EventRecordExpiring}}
 	}
 	var out []Trouble
 	for _, topic := range of.ends {

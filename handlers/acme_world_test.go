@@ -114,6 +114,7 @@ type replica struct {
 	abandon *handlers.Abandon
 	revoke  *handlers.Revoke
 	info    *handlers.RenewalInfo
+	records *handlers.Records
 }
 
 // worker starts a replica that dies after so many steps.
@@ -130,6 +131,7 @@ func (w *acmeWorld) worker(name string, steps int64) *replica {
 	r.abandon = handlers.NewAbandon(w.Store, open, log)
 	r.revoke = handlers.NewRevoke(w.Store, open, log)
 	r.info = handlers.NewRenewalInfo(w.Store, open, log)
+	r.records = handlers.NewRecords(w.Store, open, log)
 	return r
 }
 

@@ -9,7 +9,7 @@
 //
 // Who runs what (the roles are sets of handlers, put together in cmd):
 //
-//	worker     Issue (foreign CAs), Revoke, Abandon, RenewalInfo, Reports
+//	worker     Issue (foreign CAs), Revoke, Abandon, RenewalInfo, Records, Reports
 //	signer     Issue and Revoke (own CAs), Mailboxes, Enrolments, Lists, Trust, System
 //	scheduler  Dispatcher, Renew, Replace, Rollouts
 //

@@ -27,7 +27,7 @@ type IssuerKinds interface {
 	// that is asked then.
 	Staging(issuer certctl.Issuer) (certctl.Issuer, string, error)
 	// Preflight looks at what an issuer's CA will look at before it issues.
-	Preflight(ctx context.Context, issuer certctl.Issuer, names certctl.Names) ([]certctl.PreflightCheck, error)
+	Preflight(ctx context.Context, issuer certctl.Issuer, names certctl.Names, records []certctl.ValidationRecord) ([]certctl.PreflightCheck, error)
 }
 
 func issuerOf(i certctl.Issuer) gen.Issuer {

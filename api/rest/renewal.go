@@ -81,6 +81,10 @@ func (s *Server) PreflightCertificate(ctx context.Context, r gen.PreflightCertif
 	if err := certctl.Authorize(actor.Principal, certctl.VerbIssue, own); err != nil {
 		return nil, err
 	}
+	records, err := s.store.ListValidationRecords(ctx, actor, c.ID.String())
+	if err != nil {
+		return nil, err
+	}
 	out := gen.Preflight{Certificate: gen.Ref{ID: c.ID, Name: c.Name}, Ok: true, Issuers: []gen.IssuerPreflight{}}
 	for _, ref := range c.Issuers {
 		// The certificate is theirs, its issuer may be the default team's.
@@ -88,7 +92,7 @@ func (s *Server) PreflightCertificate(ctx context.Context, r gen.PreflightCertif
 		if err != nil {
 			return nil, err
 		}
-		checks, err := s.Issuers.Preflight(ctx, i, c.Names)
+		checks, err := s.Issuers.Preflight(ctx, i, c.Names, records)
 		if err != nil {
 			return nil, err
 		}

@@ -93,6 +93,11 @@ func TestPreflights(t *testing.T) {
 		}
 	}
 	viewer := w.member("watcher", "", "viewer")
+	// Nothing is to be published for names that other challenges prove.
+	if records := w.do(http.MethodGet, "/api/v1/certificates/address/validation-records", viewer, nil).want(http.StatusOK); strings.TrimSpace(string(records.body)) != `{"items":[]}` {
+		t.Errorf("%s", records.body)
+	}
+	w.do(http.MethodGet, "/api/v1/certificates/none/validation-records", viewer, nil).want(http.StatusNotFound)
 	w.do(http.MethodGet, "/api/v1/certificates/own/preflight", viewer, nil).want(http.StatusForbidden)
 	w.as(http.MethodGet, "/api/v1/certificates/none/preflight", nil).want(http.StatusNotFound)
 }

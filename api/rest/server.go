@@ -26,6 +26,7 @@ type Store interface {
 	WorkStore
 	RenewalStore
 	TrialStore
+	RecordStore
 	RevocationStore
 	RolloutStore
 	GuardStore

@@ -34,6 +34,7 @@ type certificatesCmd struct {
 	Redeploy   certRedeployCmd   `cmd:"" help:"Install the current leaf once more."`
 	Rollback   certRollbackCmd   `cmd:"" help:"Go back to the leaf before, or to another earlier one."`
 	Test       certTestCmd       `cmd:"" help:"Try to have it issued at its ACME issuer's staging directory; nothing changes."`
+	Records    certRecordsCmd    `cmd:"" name:"validation-records" help:"Show the TXT records that are to stand for it (dns-persist-01, experimental)."`
 	Explain    certExplainCmd    `cmd:"" help:"Say why it is or is not renewed, and what happens next."`
 	Pause      certPauseCmd      `cmd:"" help:"Stop renewing and installing it."`
 	Resume     certResumeCmd     `cmd:"" help:"Go on after a pause."`

@@ -91,6 +91,14 @@ func (c certExplainCmd) Run(s *session) error {
 	return nil
 }
 
+type certRecordsCmd struct{ nameArg }
+
+func (c certRecordsCmd) Run(s *session) error {
+	return s.list(item(certificatesPath, c.Name)+"/validation-records", params(), 0, columns{
+		"ISSUER=issuer.name", "record", "state", "until", "FOUND=message", "value",
+	})
+}
+
 type planCmd struct {
 	Days   int               `help:"How far ahead." default:"90" env:"-"`
 	Team   string            `help:"Only of this team." env:"-"`

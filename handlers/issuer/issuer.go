@@ -38,7 +38,7 @@ type Descriptor struct {
 	Staging func(issuer certctl.Issuer) (certctl.Issuer, string, error)
 	// Preflight looks at what the CA will look at before it issues; nil: nothing
 	// but certctl itself decides.
-	Preflight func(ctx context.Context, installation string, issuer certctl.Issuer, names certctl.Names) ([]certctl.PreflightCheck, error)
+	Preflight func(ctx context.Context, installation string, issuer certctl.Issuer, names certctl.Names, records []certctl.ValidationRecord) ([]certctl.PreflightCheck, error)
 }
 
 // kinds is the table: a new kind is a package and one line here.
@@ -58,8 +58,8 @@ var kinds = []Descriptor{
 		// raised in its issuer.
 		Duplicates: certctl.Rate{Count: 5, Per: certctl.Duration(7 * certctl.Day)},
 		Accounts:   acme.Directory, Staging: acme.Staging, Budgets: acme.PlannedUses,
-		Preflight: func(ctx context.Context, installation string, issuer certctl.Issuer, names certctl.Names) ([]certctl.PreflightCheck, error) {
-			return acme.Preflight{Installation: installation}.Run(ctx, issuer, names)
+		Preflight: func(ctx context.Context, installation string, issuer certctl.Issuer, names certctl.Names, records []certctl.ValidationRecord) ([]certctl.PreflightCheck, error) {
+			return acme.Preflight{Installation: installation, Records: records}.Run(ctx, issuer, names)
 		},
 	},
 }
@@ -79,8 +79,9 @@ func (Kinds) Validate(kind string, settings json.RawMessage) error {
 	return descriptor.Validate(settings)
 }
 
-// Preflight looks at what an issuer's CA will look at before it issues for names.
-func (k Kinds) Preflight(ctx context.Context, issuer certctl.Issuer, names certctl.Names) ([]certctl.PreflightCheck, error) {
+// Preflight looks at what an issuer's CA will look at before it issues for names,
+// for which records are to be published.
+func (k Kinds) Preflight(ctx context.Context, issuer certctl.Issuer, names certctl.Names, records []certctl.ValidationRecord) ([]certctl.PreflightCheck, error) {
 	descriptor, err := find(issuer.Kind)
 	if err != nil || descriptor.Preflight == nil {
 		return nil, err
@@ -89,7 +90,7 @@ func (k Kinds) Preflight(ctx context.Context, issuer certctl.Issuer, names certc
 	if k.Installation != nil {
 		installation = k.Installation(ctx)
 	}
-	return descriptor.Preflight(ctx, installation, issuer, names)
+	return descriptor.Preflight(ctx, installation, issuer, names, records)
 }
 
 // Staging returns an issuer as certificates are tested with it, and the directory

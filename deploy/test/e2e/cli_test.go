@@ -105,6 +105,9 @@ func TestCommandLine(t *testing.T) {
 	if text := s.ok("", "doctor", "certificate", "shop"); !strings.Contains(text, "asks nobody before it issues") {
 		t.Errorf("preflight %s", text)
 	}
+	if text := s.ok("", "certificates", "validation-records", "shop"); !strings.HasPrefix(text, "ISSUER") {
+		t.Errorf("records %s", text)
+	}
 	s.ok("", "certificates", "archive", "mail")
 	if !strings.Contains(s.ok("", "completion", "bash"), "complete") {
 		t.Error("no completion")

@@ -40,10 +40,9 @@ func (s state) byAgents() []certctl.NodeProofs {
 	return groups
 }
 
-// shown is the step after the proofs that are not written into the DNS are in
-// place.
+// shown is the step after the proofs that do not stand in the DNS are in place.
 func (s state) shown() step {
-	if len(s.open(challengeDNS)) > 0 {
+	if len(s.open(challengeDNS)) > 0 || len(s.open(challengePersist)) > 0 {
 		return stepSpread
 	}
 	return stepAccept

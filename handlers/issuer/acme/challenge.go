@@ -51,6 +51,12 @@ func (a *attempt) proofOf(ctx context.Context, url string, authorization legoacm
 		if challenge.Type != rule.Type {
 			continue
 		}
+		if rule.Type == challengePersist {
+			var err error
+			p.Type, p.Challenge = challenge.Type, challenge.URL
+			p.Issuers, err = a.offered(a.session.transport.body)
+			return p, err
+		}
 		if !tokens.MatchString(challenge.Token) {
 			return p, misconfigured(nil, "the CA sent a token that RFC 8555 does not allow")
 		}

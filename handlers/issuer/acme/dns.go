@@ -135,29 +135,43 @@ func (a *attempt) spread(ctx context.Context) (step, error) {
 			return "", &certctl.Pause{After: after, Wait: certctl.WaitDNS, Message: "not all DNS servers show " + p.Record + " yet"}
 		}
 	}
+	if err := a.published(ctx, a.state.offered(a.session.meta().known())); err != nil {
+		return "", err
+	}
 	return stepAccept, nil
 }
 
 // shows reports whether all servers that count show a value.
 func (c *CA) shows(ctx context.Context, record, value string) (bool, error) {
+	all := true
+	err := c.eachServer(ctx, record, func(_ string, values []string) bool {
+		all = slices.Contains(values, value)
+		return all
+	})
+	return all && err == nil, err
+}
+
+// eachServer asks the servers that count for a TXT record, until look has seen
+// enough.
+func (c *CA) eachServer(ctx context.Context, record string, look func(server string, values []string) bool) error {
 	servers := c.settings.Servers
 	if len(servers) == 0 {
 		var err error
 		if servers, err = c.authoritative(ctx, record); err != nil {
-			return false, err
+			return err
 		}
 	}
 	for _, server := range servers {
 		values, err := c.resolver(server).LookupTXT(ctx, record+".")
 		var no *net.DNSError
 		if err != nil && (!errors.As(err, &no) || !no.IsNotFound) {
-			return false, certctl.Wrap(certctl.Unavailable, err, "%s does not answer", server)
+			return certctl.Wrap(certctl.Unavailable, err, "%s does not answer", server)
 		}
-		if !slices.Contains(values, value) {
-			return false, nil
+		if !look(server, values) {
+			return nil
 		}
 	}
-	return true, nil
+	return nil
 }
 
 // authoritative finds the servers of the zone that holds a record.

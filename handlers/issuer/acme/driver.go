@@ -64,6 +64,8 @@ type Driver struct {
 
 	mu      sync.Mutex // guards servers
 	servers map[string]server
+
+	confirmed *sync.Map // accounts that their CA has shown, see ownAccount
 }
 
 // server is what is shared by all conversations with one CA's server.
@@ -79,7 +81,7 @@ var quiet = sync.OnceFunc(func() { legolog.Logger = stdlog.New(io.Discard, "", 0
 // New returns the driver of one process.
 func New(c Config) *Driver {
 	quiet()
-	return &Driver{store: c.Store, secrets: c.Secrets, execDir: c.ExecDir, dnsCommand: c.DNSCommand, servers: map[string]server{}}
+	return &Driver{store: c.Store, secrets: c.Secrets, execDir: c.ExecDir, dnsCommand: c.DNSCommand, servers: map[string]server{}, confirmed: &sync.Map{}}
 }
 
 // CA is one issuer of this kind.

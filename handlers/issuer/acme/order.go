@@ -20,6 +20,9 @@ const twinPause = 5 * time.Second
 
 // order makes the CA's order, once no other of the account has the same names.
 func (a *attempt) order(ctx context.Context) (step, error) {
+	if err := a.published(ctx, a.session.meta().known()); err != nil {
+		return "", err
+	}
 	names := identifiers(a.job.Order.Names)
 	slices.Sort(names)
 	held, err := a.ca.store.HoldExternal(ctx, certctl.ExternalHold{

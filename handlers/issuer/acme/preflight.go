@@ -27,6 +27,8 @@ type Preflight struct {
 	Installation string
 	// Resolver is the DNS server to ask, as address:port; "": the machine's.
 	Resolver string
+	// Records are what is to be published for the certificate, of any issuer.
+	Records []certctl.ValidationRecord
 	// Port is where CAs look for proofs over HTTP; "": 80.
 	Port string
 }
@@ -42,6 +44,7 @@ const (
 // flight is one preflight under way.
 type flight struct {
 	Preflight
+	issuer     certctl.ID
 	settings   Settings
 	policy     egress.Policy
 	identities []string // of the CA, as CAA records name it; none: it does not say
@@ -59,7 +62,7 @@ func (p Preflight) Run(ctx context.Context, issuer certctl.Issuer, names certctl
 	}
 	ctx, cancel := context.WithTimeout(ctx, preflightTime)
 	defer cancel()
-	f := &flight{Preflight: p, settings: settings, policy: egress.Policy{Private: settings.Private}}
+	f := &flight{Preflight: p, issuer: issuer.ID, settings: settings, policy: egress.Policy{Private: settings.Private}}
 	checks := []certctl.PreflightCheck{f.directory(ctx)}
 	all := identifiers(names)
 	found := make([][]certctl.PreflightCheck, len(all))
@@ -124,10 +127,12 @@ func (f *flight) name(ctx context.Context, name string) []certctl.PreflightCheck
 	if _, err := netip.ParseAddr(name); err != nil {
 		checks = append(checks, f.caa(ctx, name))
 	}
-	if rule.Type == challengeDNS {
+	switch {
+	case rule.Type == challengeDNS:
 		return append(checks, f.zone(ctx, name, rule))
-	}
-	if rule.By != nil {
+	case rule.Type == challengePersist:
+		return append(checks, f.record(ctx, name))
+	case rule.By != nil:
 		return append(checks, f.agents(ctx, name, rule))
 	}
 	return append(checks, f.http(ctx, name)...)
@@ -211,11 +216,7 @@ func (f *flight) allowed(check certctl.PreflightCheck, at string, records []*dns
 // zone looks where a TXT record would stand.
 func (f *flight) zone(ctx context.Context, name string, rule Rule) certctl.PreflightCheck {
 	check := certctl.PreflightCheck{Name: name, Check: "dns"}
-	c := &CA{settings: f.settings, policy: f.policy}
-	if f.Resolver != "" && len(c.settings.Servers) == 0 {
-		c.settings.Servers = []string{f.Resolver}
-	}
-	record := recordOf(name)
+	c, record := f.asker(), recordOf(name)
 	target := c.delegated(ctx, record)
 	where := record
 	if target != record {
@@ -228,6 +229,15 @@ func (f *flight) zone(ctx context.Context, name string, rule Rule) certctl.Prefl
 	}
 	check.OK, check.Message = true, where+" is written by "+rule.Provider
 	return check
+}
+
+// asker asks about TXT records as a worker would.
+func (f *flight) asker() *CA {
+	c := &CA{settings: f.settings, policy: f.policy}
+	if f.Resolver != "" && len(c.settings.Servers) == 0 {
+		c.settings.Servers = []string{f.Resolver}
+	}
+	return c
 }
 
 // http fetches what a CA would, from every address of a name. There is no token:

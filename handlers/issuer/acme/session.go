@@ -39,6 +39,8 @@ type transport struct {
 
 	status     int    // of the last answer; 0: there was none
 	retryAfter string // its header
+	body       []byte // of that
+	listed     []byte // the directory
 	err        error  // of the last request, which lego's signer does not wrap
 }
 
@@ -52,6 +54,9 @@ func (c *CA) dial(ctx context.Context, kid string, key crypto.Signer) (*session,
 	}
 	return &session{Core: core, transport: t}, nil
 }
+
+// meta is what lego does not read of the CA's directory.
+func (s *session) meta() directoryMeta { return persistMeta(s.transport.listed) }
 
 // RoundTrip implements http.RoundTripper.
 func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -71,6 +76,7 @@ func (t *transport) roundTrip(r *http.Request) (*http.Response, error) {
 	isDirectory := r.Method == http.MethodGet && r.URL.String() == t.settings.Directory
 	if isDirectory {
 		if body := t.directory.get(); body != nil {
+			t.listed = body
 			return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: io.NopCloser(bytes.NewReader(body)), Request: r}, nil
 		}
 	}
@@ -87,7 +93,9 @@ func (t *transport) roundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
+	t.body = body
 	if isDirectory && response.StatusCode == http.StatusOK {
+		t.listed = body
 		t.directory.put(body)
 	}
 	response.Body = io.NopCloser(bytes.NewReader(body))

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/certctl/certctl"
 )
@@ -59,6 +60,8 @@ type Rule struct {
 	Config   map[string]string `json:"config,omitempty"`   // its settings
 	// By are the agents that answer on their nodes; none: our own listener does.
 	By *certctl.Answerers `json:"answered_by,omitempty"`
+	// Until is when records of dns-persist-01 that are published for it end; zero: never.
+	Until time.Time `json:"persist_until,omitzero"`
 }
 
 // Validate refuses settings that cannot work, with a field for each.
@@ -149,13 +152,19 @@ func (r Rule) check(bad *certctl.FieldErrors, field string) {
 	if r.By != nil && !r.By.Bound {
 		r.checkAgents(bad, field+"/answered_by")
 	}
+	if !r.Until.IsZero() && r.Type != challengePersist {
+		bad.Add(field+"/persist_until", "goes with dns-persist-01 only")
+	}
 	switch r.Type {
-	case challengeHTTP, challengeTLS:
+	case challengeHTTP, challengeTLS, challengePersist:
 		if r.Provider != "" || len(r.Config) > 0 {
 			bad.Add(field+"/provider", "goes with dns-01 only")
 		}
 		if r.Type == challengeTLS && r.By == nil {
 			bad.Add(field+"/answered_by", "is needed with tls-alpn-01: agents, or a list of names of agents")
+		}
+		if r.Type == challengePersist && r.By != nil {
+			bad.Add(field+"/answered_by", "goes with http-01 and tls-alpn-01 only: a record that stands answers for dns-persist-01")
 		}
 	case challengeDNS:
 		if r.By != nil {
@@ -172,7 +181,7 @@ func (r Rule) check(bad *certctl.FieldErrors, field string) {
 		}
 		kind.check(bad, field+"/config", r.Config)
 	default:
-		bad.Add(field+"/type", "must be http-01, dns-01 or tls-alpn-01")
+		bad.Add(field+"/type", "must be http-01, dns-01, tls-alpn-01 or dns-persist-01")
 	}
 }
 
@@ -198,7 +207,8 @@ func (r Rule) checkAgents(bad *certctl.FieldErrors, field string) {
 func (r Rule) covers(name string) bool {
 	base, wildcard := strings.CutPrefix(name, "*.")
 	isIP := net.ParseIP(name) != nil
-	if wildcard && r.Type != challengeDNS || isIP && r.Type == challengeDNS {
+	byDNS := r.Type == challengeDNS || r.Type == challengePersist
+	if wildcard && !byDNS || isIP && byDNS {
 		return false
 	}
 	if len(r.Names) == 0 {

@@ -52,6 +52,9 @@ type proof struct {
 	Record    string `json:"record,omitempty"` // dns-01: where the value stands, CNAMEs followed
 	Value     string `json:"value,omitempty"`
 	Answer    string `json:"answer,omitempty"` // the key authorization, which Value is the digest of; none: http-01 by ourselves
+	// Issuers are the names of the CA of which the record must have one:
+	// dns-persist-01, whose record is written by nobody here.
+	Issuers []string `json:"issuers,omitempty"`
 	// By are the agents that hold the proof; none: it is held by ourselves.
 	By *certctl.Answerers `json:"by,omitempty"`
 }

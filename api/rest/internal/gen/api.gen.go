@@ -2369,6 +2369,39 @@ type TestRequest struct {
 	Issuer string `json:"issuer,omitempty,omitzero"`
 }
 
+// ValidationRecord defines model for ValidationRecord.
+type ValidationRecord struct {
+	// CheckedAt The last answer of its servers
+	CheckedAt time.Time `json:"checked_at,omitempty,omitzero"`
+	Issuer    Ref       `json:"issuer"`
+
+	// Message What was found, or why it could not be looked at
+	Message string `json:"message,omitempty,omitzero"`
+
+	// Name That it proves, with its wildcard where the value says so
+	Name string `json:"name"`
+
+	// Record Where to publish it
+	Record string `json:"record"`
+
+	// State published, missing, wrong (there is one that does not prove the name) or ended
+	State string `json:"state"`
+
+	// Type TXT
+	Type string `json:"type"`
+
+	// Until The persistUntil of what was found
+	Until time.Time `json:"until,omitempty,omitzero"`
+
+	// Value What to publish
+	Value string `json:"value"`
+}
+
+// ValidationRecordItems defines model for ValidationRecordItems.
+type ValidationRecordItems struct {
+	Items []ValidationRecord `json:"items"`
+}
+
 // Version defines model for Version.
 type Version struct {
 	Authority         certctl.ID `json:"authority,omitempty,omitzero"`
@@ -3263,6 +3296,9 @@ type ServerInterface interface {
 	// ListCertificateTests The last tests of one, newest first
 	// (GET /api/v1/certificates/{certificate}/tests)
 	ListCertificateTests(w http.ResponseWriter, r *http.Request, certificate CertificatePath)
+	// ListValidationRecords The TXT records that are to stand for it (dns-persist-01, experimental)
+	// (GET /api/v1/certificates/{certificate}/validation-records)
+	ListValidationRecords(w http.ResponseWriter, r *http.Request, certificate CertificatePath)
 	// ListCertificateVersions Versions of one
 	// (GET /api/v1/certificates/{certificate}/versions)
 	ListCertificateVersions(w http.ResponseWriter, r *http.Request, certificate CertificatePath, params ListCertificateVersionsParams)
@@ -4994,6 +5030,32 @@ func (siw *ServerInterfaceWrapper) ListCertificateTests(w http.ResponseWriter, r
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.ListCertificateTests(w, r, certificate)
+	}))
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		handler = siw.HandlerMiddlewares[i](handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ListValidationRecords operation middleware
+func (siw *ServerInterfaceWrapper) ListValidationRecords(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "certificate" -------------
+	var certificate CertificatePath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "certificate", mux.Vars(r)["certificate"], &certificate, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "certificate", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListValidationRecords(w, r, certificate)
 	}))
 
 	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
@@ -7814,6 +7876,8 @@ func HandlerWithOptions(si ServerInterface, options GorillaServerOptions) http.H
 
 	r.HandleFunc(options.BaseURL+"/api/v1/certificates/{certificate}/preflight", wrapper.PreflightCertificate).Methods(http.MethodGet)
 
+	r.HandleFunc(options.BaseURL+"/api/v1/certificates/{certificate}/validation-records", wrapper.ListValidationRecords).Methods(http.MethodGet)
+
 	r.HandleFunc(options.BaseURL+"/api/v1/certificates/{certificate}/test", wrapper.TestCertificate).Methods(http.MethodPost)
 
 	r.HandleFunc(options.BaseURL+"/api/v1/certificates/{certificate}/tests", wrapper.ListCertificateTests).Methods(http.MethodGet)
@@ -9724,6 +9788,45 @@ type ListCertificateTestsdefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response ListCertificateTestsdefaultApplicationProblemPlusJSONResponse) VisitListCertificateTestsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListValidationRecordsRequestObject struct {
+	Certificate CertificatePath `json:"certificate"`
+}
+
+type ListValidationRecordsResponseObject interface {
+	VisitListValidationRecordsResponse(w http.ResponseWriter) error
+}
+
+type ListValidationRecords200JSONResponse ValidationRecordItems
+
+func (response ListValidationRecords200JSONResponse) VisitListValidationRecordsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListValidationRecordsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListValidationRecordsdefaultApplicationProblemPlusJSONResponse) VisitListValidationRecordsResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -12914,6 +13017,9 @@ type StrictServerInterface interface {
 	// ListCertificateTests The last tests of one, newest first
 	// (GET /api/v1/certificates/{certificate}/tests)
 	ListCertificateTests(ctx context.Context, request ListCertificateTestsRequestObject) (ListCertificateTestsResponseObject, error)
+	// ListValidationRecords The TXT records that are to stand for it (dns-persist-01, experimental)
+	// (GET /api/v1/certificates/{certificate}/validation-records)
+	ListValidationRecords(ctx context.Context, request ListValidationRecordsRequestObject) (ListValidationRecordsResponseObject, error)
 	// ListCertificateVersions Versions of one
 	// (GET /api/v1/certificates/{certificate}/versions)
 	ListCertificateVersions(ctx context.Context, request ListCertificateVersionsRequestObject) (ListCertificateVersionsResponseObject, error)
@@ -14386,6 +14492,32 @@ func (sh *strictHandler) ListCertificateTests(w http.ResponseWriter, r *http.Req
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(ListCertificateTestsResponseObject); ok {
 		if err := validResponse.VisitListCertificateTestsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListValidationRecords operation middleware
+func (sh *strictHandler) ListValidationRecords(w http.ResponseWriter, r *http.Request, certificate CertificatePath) {
+	var request ListValidationRecordsRequestObject
+
+	request.Certificate = certificate
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListValidationRecords(ctx, request.(ListValidationRecordsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListValidationRecords")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListValidationRecordsResponseObject); ok {
+		if err := validResponse.VisitListValidationRecordsResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {
@@ -16449,283 +16581,289 @@ func (sh *strictHandler) GetReadyz(w http.ResponseWriter, r *http.Request) {
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"7L17c9w28ij6VVBzblV+uYeW5OcmUp0/FMfZ6KxjO7Z2Xbd2UzKGxAyxIgEuAGo8cfm730I3+JoBXzOc",
-	"sbzJP4k8JPFodDf63Z9moUwzKZgwenb+aRYzGjEFf764pkv7/4jpUPHMcClm57PrmBE5/zcLzTeaKHbH",
-	"tf09mOkwZim175t1xmbnM20UF8vZ58/B7KUMKX6+Odr7mClGTDkm4bpzrM/BLKOKpsy4RV6GRqpffQNL",
-	"EvGIcDMLZtz+8p+cqfUsmAma2iGp/bAxV0o/vmRiaeLZ+cOzs8Czj8uFYWp7rtciWRN2Z0FIqH2FmJhr",
-	"IgVrmxvGqc+9kCqlZnY+y3MezbxzL5kwVz/6DwS+gZkyauLaRPajWTBT7D85VyyanRuVsx0mfmOH3Zr6",
-	"FU0ZkWqP6TdhnnJR/rt1Mb8OWckmyN1S9pz6naGG/dqCAnDq2r7RsojiWbUIJvJ0dv7PWcZEZCcKLF7y",
-	"O/tSKMUi4SHCzwD4fvOva6nY0r+sv3EREblwxNUKGjdAG3ie+IlBhTG/s4e6OWvxxFKAJlxowygsI+F3",
-	"DH5sW0kxZH0hEVvQPDGz8wVNNCtXMpcyYVTAUp4zZfiCh9Sw3RA1rAaYFF1rC9sFaZvL2mMZMRWCJTvC",
-	"Bj+eFi445k4wKZezx/QyzZRMufZh75XRJKVhzAUj3KIv0TJlcxmtCUs0+0aTmIpIn9vLT94ysoqpIdyQ",
-	"mGpyy9aaLKQKCBURUSxLaAjXm2bw8cpedyfkKs0SzuDNsI1XhLU1jiWHXGnpuacE+2huQnhoqdHeuhld",
-	"MjJnC6la14GDtYD7qf+i/JFliVynR2GYlr/QJMF/3DHFF5xF1e/wt5L2j5s5DW9nwWxBOf6s84wpzaI2",
-	"1vrC3ukvecqND01Y2sbHEvjEe2qIn/QjT+0+Hp45dHX/LBfBhWFLpqpVWLpoJRc8S5BAWlYE/2s5w2fe",
-	"I3zxMeOK6R8QN7YnZiumDbljysp/hIlId+MRw/Fuypc8MkhEDXtgOCx1e0U/AbVsrcSCh6xiJoi0OMUN",
-	"0UzdMQ1ka+ICSbZXVFDfKNr6WSYRU16EZiSGhy3TlQ/HCF9jBT74fR9p7ypiaSYNE+H6b2y9Pfkv9JZp",
-	"Qi1vY9Qwy+T+k1tMiKlKE6ZLkkBFolpZbeAHduQWZHw0hH9fLX6hJoxbuApf1BUKbXiSAHMGbgNKTdsS",
-	"Fw9w3FGEcqV1ztRudyuHbye9WnE5u9ys5WJ2n9zKm53M/paLtundoxES6Es698oQt2z9f+5okrMLQpOE",
-	"pLk2JHUH62XXdpzG1ByYe3MNjx9tLwJYOd4E57XHVCm6dkvUBvi3j5DfWvlgjQJEaE+npjw2mPkmotpR",
-	"H8CwD65+HMlRuq4zQkEgOMqt9tJqOX5MycWCC65jp0G0LuduNPduuUUviR0zsNRBSabYgn8kK25iQolR",
-	"lFvZgvy/O9ysD8+8VIJ3Z+uduuBKt97j+OnYbUunRnApOgUyLqaRySJmT0eBkFVKWxHXIVVO2Ool7tfA",
-	"vlsu2k59tnw4hixeq4ipI2j3K8oNF8sbmmVK3tGk/luo8SqgkR01UzJkWjv5xfJmvNsXOaoEIRUhA/nW",
-	"K7u+kQkP17tdSxl8O+m19EYxzUTYAV2m2wCbuW+9sJUi4WBok4uF+0uwO6ZaoKK4CHlGd9SFs+LziWHj",
-	"Rt3l1q4vaZ8lyAVP2K5QgY8nhclbuPL867mKgFVbIU84/UcKq2ZbRVwTIY3TzVvWq4rrdMrlptJ3n10m",
-	"WhIFD2G9Fk46QHXF/juiLJWCCEkSKZZMwYasqMrSlvPGwcbeAO8YVT6B+Zp9NJbrw7TuAtRMcZoQkafz",
-	"VmXmP63y+9PHPvi8gzE9+P2uPpldCRVrkuucJsQy7TZWC1+1reE774Xyjguf+vhKmm7FVfNN1jNQX7W3",
-	"Sa77bpNcd1wnue65T6rrIAKTy4YNOWJLRSN3cRQUkUrBjcTLubS4DrmSr6lash1dAQa+nZTmcDm78Mxy",
-	"MXtMzmjaKSkYRtuw1z3aZ3Jt2lhjC/hRatzHMvB3YXiyPeMPXbSTwzc70M576lNS7K8IXcstLYMg3JD/",
-	"oYakUhvy7Ex/27IQK2K1gzzw+RkV05kUmgEFv1FynrDU/hlKYaxudv5pRrMscWL1aYZv/O9/a/RzVlP9",
-	"P4otZuez/3VaeVpP8ak+LcaFGTc9mNSQFdVkpaRYwp2hGBqWQWM0kkSS/M/bn56T7588/cu3ADc3LnhG",
-	"31w5C06mZMaU4biVUIHh5oaaoecRlMa7Md/waABeBbOEanNjediowfFYP20/QO2t5VEhKfUcylu2mH0u",
-	"OeaIdX2uU9g/0RhXl8+crujWGNSPopJWnfryOXAn+BxfuvcHeYvI9ucB+w8YAdR+zC85mgSaZ1waoso/",
-	"uvblSP7zpiEqqLt+/CEajW3BXO1LfYsmX+CAUcQtv6LJm9q6nRza3EqBelxsmXw7zn/U1biBAmOv1ToM",
-	"tk7VC46luwg2CJNmdM4TXvx72yevwWcDUoh2eovRZJ7zJAIGb/+FSjihSSJX9lYrEGBrz5tnzYRzd42h",
-	"twWjJle+9b53/s2QCjJnhOpbFsHVO2eaR1Zr0HkYE6rJBytlfBi11sGXxJwluh3h2meqDgv4kL28aTgC",
-	"Ls4TfIMLHcWm0Gbhe6gYdVKC5xGEeow6O820dtFV5QdcmGdPZtuW18CZqbwgs3Kp74Hz8g3gHFHFBAsp",
-	"11nFakacOoK2ktXf2FqP5DDzfNNm//RZg+rtPz3Qo+A8rkNvvoY115nUkzMfm9J8Kfo/fvakj93MUdNz",
-	"o1WLagXPJNcFsK8D3hbGsDTzLJPmJpaKm/Ug4mdKSXUTysiPteyjYUrQ5CZXifeFBeVJ7vNhK2bUms4T",
-	"FhBFDbsBBweLApJyHUqx4MtcschqkpWavT26c1WME6nQ1TaI9TGq2U1eKF8DuRbTmi798KqTcY0tyNyE",
-	"Mm3jV0at3Qa34jfRkGVRhlA8cNBajCRzu7ahLAwMOr7JdXbLb3RMHz195veF37I13qHltMQFTvlPTBuq",
-	"xsrNK6lu2QBiELPy3cZEXvKoU0GTQBZcLJmyMoipbX1XyVxIc0OL0NWB4rc0RaTG4G/sObXRoI6pirQf",
-	"89ovJJ0jsIbdOziOD9I/cLSXbcEZ4rP8UyfS+C9JtB0N0TA2FllanXBWN0fHeneTs8s99cQzV3sszIqF",
-	"HTmYKU3tPR1Gmnr8KHUg7CNju1G8EMiT2yuDBpcN4boWE9lzCLXoSxTJShvOMJNMy7p2O5ZxV3Nt6cV0",
-	"jWADdLFvhRsMu5dxExpcBvtJEOUxfd5zMVYR3w2utNDBRmqKDRlkwyfBl4JFZL6uX19tzDWkgqp1W0CF",
-	"C80Dlz5Z0Tt2QSiJcxEpFpmY8AWhc42RHo3wid4IimCTEEZuP2I0AnfptkF3TVYxD2PC7phaQwAd4boI",
-	"Zo3sBiK6JgslUyLkqrGHYRdFpNY3KhdDXFfBbKnkqrB0u3efbJpKXy8Io2EMACbyjqFvUIpaaGu1MpnP",
-	"E7YBby+snQOsENei0RdiJeVtoAYMh/g18tj6FeEeXxzMWP+iZn2p6cqMFgEqDuaPNmH+E4R1ECBsMmeJ",
-	"XDm0ERJxJqaJ0QHJRcK0hkAsRwxwSrH9TxkaMhb37RkrHjGfQLp2xgohLcVxA7YKiI/FXAhKFoqx39kW",
-	"8H1XZEYNZ16/4c9yhV4IihviGmZD28iFM9HHjBSEhoYcHZDCW0EFiWWugk0m0GkWK1zt4wm+sjmUZzrL",
-	"hc5YWAjKhRjQ/PWWratw+Vkwo4sFTzj4PJ7HVCw3A6ktY9Ianr9evM6YwswvMM3d8YQt2Xtu4kjRlfCK",
-	"Fo7PeFzpEC8PVO3sERcFU0ox9UoxklkWRbiAM9G1TZWMoMi9EtI7PSoiui0I8LvuGEDftVzZVUaemIkV",
-	"07FMosahnZ083CTFd7Hdulw4enI0CagOqAnKEZAjYKSSSSJz08MUayR4dnJ25mOLq9hz7/0kFcmYzJIh",
-	"BOYTsZ6/e7ubJBBqtRmw+/Tp42fjZFI7iE9Med68bTdkEOdFH6VSzlHIHyFsOS3GY7DZxRUUCX0DYR+N",
-	"BfRbl1PKkxsaRYppPfbjgQorz3aeAK7c4TB1nqDNYW7Z+iZtMzhNYYxutRvvoKvLlfCaJuztlbsUp225",
-	"qnaTDHKVCbaiyY2LDBzsX+NjDNMxVU5L99lsXCzNQK3JBd90WbXzLBpNNLniozCy3z5eS6EukDdoRNQ1",
-	"AF9DzaCKEGq4GWvb6mFkU9iQN3TsA1mSmwmeGMjWeTNsiA4gXpEFZ0kEUVdrAvkgbG2Fhgsi8iQhLM3s",
-	"EBB7dzLbvFz83LIhbD/tTg94ehbM7ETU3rQu/mYMc23M9WT/uVqZbD0ObII9+VjySEmomvG7/vmmV5Ge",
-	"PWmdtULRkgtvJjO1fLmDTN870jaX3nPAGktuUlTG1A1YXohUxL7FIiSj80rzcTGdVg5dooAuInjgMIJQ",
-	"fWtF+hNySUJQJTCN0L6CyXL63PkWVphKvmQGU2ztSAmzIr5TKrkiciVq0VFcYxpgBOSuCThQ7JtiW8vq",
-	"BcMW12+e8dm+RPK5m+UNFYebR/QBwfwBQBFLhYqw+1V/wAQXq03ZXV3gPwXjJmYqALDXDEx2jDJs9IR8",
-	"cKELH8gcghngW1R2QUshmPdsD0Mn0lyQD4Ww+4FoexqpVGybx+4qEQ+2kAbtOsJA8Xgswz8kgz8UQ/cz",
-	"8B3Y9tScv0tKL/T8os5HU487pAGt5tzflu9Hbrf1EpnUEDTukhh+KbyPmeUeEL3kWD6Y+Si4aBkN46C8",
-	"LiznOSEomJ27G8Rl7ioGphzN7piiCXARKtylQcBHr0mUY+StvQAUCaU2wKDYOoA6C6S8n2omoPpvOGGH",
-	"b2sirJ3UILT/NdSpnLSGuW2rVV4//CqWCbM3ORcBkYJoLpZJkaunL0jC7SnpWK4wjc7VyKBaYuq+R+gu",
-	"y0gMvxOq0hNe6wUEIbaoxPCwqYHWnjqRxF9qyj7UgPhWPqmHwHWtFYsJQKSTZ61SRWNMGZDB+JKLW99Y",
-	"HRFnbe73Dexo967X0OOa+TTKES5bZznYyZ7FFQuN9Pni/v72ZeF80IYuuViS6u0JTWMiGhuO3R3adCRz",
-	"2cBDqQUVeX0uK8oN5pDFVDtb9Ga+wqhQ71pI0kbgVi4EF8uAZFRrjNAqXUke/GaZl2NRQ1b2spmzZS6G",
-	"kuwGsr8zLPMBttXotPIntrgYWwAhyOkCgn5HR1uWNRzq+F3AsYBFb+LBxiavCsBMZCi6dsL6jhEDviPY",
-	"NsmPiZ91IzTPBNhvQDIl75j9H7OiSgCcPiA6U4xa7A5DlpmA3NGE2zkCEtr7IiALLmjCf4c8tEiuRCJp",
-	"1HugsJBg1nYqrvLVJIkgZYb+SB67dBy+8wrGt6rQSw/5/YjzcygQRyhRcoV+qk1CrhmIhyaicOEP1u5k",
-	"YPZySKg2oBK3c5NWZqXyhI2gBjzLt3niNZtqZkyhCfv1lBYr1ITG7n5m4yq24M77mQpueRKjs6OEAxqc",
-	"3fns5IgcSyUFwjaREkwFAdEJDW8DSCfVAUmpMUylUpuARFyHUkX2WcKWiqYBVG9RUW7WAZGZXjLBgQGt",
-	"2DyW8na2lePbo3DsqMWWpOC/5LgmRibROcSEAM1TsXbyWUo0S1BdoE43XFFlL3s0+q2kwjIROxBZpQs9",
-	"fuQjuVA5tW+AZaDNatQbXBPMVoob9lokayTiEdS+MXg9qHObA+wTmOnIHPCyizpyNECMMEq+w9N11XIv",
-	"SlttwhaGyNwUx29xY0sdxI/aNOBnvaEZB/EVbEWibZhOZ8MMRqXlZ9h43cYhMJ14QxsvDYHYri3yArmd",
-	"i4XEPOOynLHCGhv1+CD7lsVj/HDmtBi4ALjhIU38ZhWHl979IRwuXAU/QVyRzzJ+srAr20ECF2cmTczU",
-	"imtGYkbRzQA401/GeRufFYuYMEXgjz9vcYyc9O+VaUmkEGw1aiSj8v6rBOoWocljg5LtQhpZv7U1FIP7",
-	"KPxHRqOXzLg4hAnEzaL20yEyj3nUZAq9H2yzAcHGSYzXMSPuIaEaIw5TVgX3PQrOzs4sGisaGvTpj8sC",
-	"zBK6HgmtO6bmA1Ml4NVyBb2iW4UNU0hvNdw6nACHZsD3EAU47or6Wa6gvqVgKwZexoXT9nQVWlyk7kKM",
-	"XY05F2wVVHgr3lCrT4Rs6yprixq/rgZuxo1vB8n2xchC8I+vXodZMSYasYGVs7Rw0dpTGBCOCmZ0L1cH",
-	"2Q43E9jdQHz2IlfgIMBA+DMoN+SuoUoWVAykgRHhiVuhiZsxfQjsdjRJvWncZWZBfw5A08DZ//4uHDRn",
-	"h+CdXZmCOxiNR+VH2QuoGTFXQ99dorOK6s9jP9oKUmuDVmG9G8BimyJbmftVzFYlRvfy3gJDJzHDdblH",
-	"RjLXdKI05G6PzVT3QamTj4kbK5gSVGfNMwK1wJqmIqfNFpweRABKLLJZthfR9Rbv9+XR/vzz+S+/NBmu",
-	"z1P/u/Rl7FzbyeyjqhTDi9xOefoDUwkXlbD/9+vnG5npZ326YBtalg7YHa7X1Cr8Ln6njB3RFsZY/o4b",
-	"suR3rG4EKGpkWJ0UYkhOyHv7JW4Y3cJB5TNG7zN6mtH97PJQNgNbIByl9AxvuyBxlU4THJWjkvn0uUsS",
-	"5ZgRYbHjIeQrP372LOq9azdOxS0LZ/GdzwuosbCb/erWlV7orR1QeC6PFFTRrMUxqmj4zrYsI2+Z2GG6",
-	"2q3Sr5A2kmJhwtLUWttzgAfTftq+IlHDhZhFwpi5cVWcNotZbIsX2F2hbOvUn4TeZjjvECX2030bSwzK",
-	"yKCiYLO7fqttd+nDUGzbA11oIuVbOzy5aXVFVD13fE8jauho0//QYgCt3tYy1753jO5aEcBy2grmaPvY",
-	"JdQNyAlo9WeANLeHJ6N4Ez0Z9RZIVfnoYqklzhQ9wyqHKpxUK8JMIR0h5h1OMHrxMUuoKOl4dy/q+CgP",
-	"zMMcDoqfMG/TA4tabM6IwJv61vcNjuhKtdkpeabKeOlJWGv2iCpSQgqI+I78J86S6AUYbT2VR1jicUb9",
-	"33evX5FMWspUWHPy2fdnD78dp1FurBynqj7wLhWPfBIbZPHN3F+ncIfoHRGNMwvHVLWgyBHroLV7sDvV",
-	"fWX0NM5jAEJ9yMbJtCPBFMy0nYNMxE1xgh0LJO6KTpsKVhJpQhMtUWuKqUa/CiWGCRNbxcNqUglflJa2",
-	"bYTcAdOay6hF6ehCiVZqXSsEkF4QIQU7x0ITGz6uqSKqK6TuT/bfF8tbA2j/mruT2mBiLn++xSuWBiTK",
-	"GZqSiwQZqEX2AOtRlOnwVoXmojJLxDJXXmkKZF1PRUq2rtWkX2NUHIwUylyYlmicmCXj2KW9klqja2sV",
-	"Jxr+4pQmCVMEVu7ckdKQZY6NRNrSSFmrpxEGCgidyzvmHIklcCH6zmt33k59x5YdflgW1ci4aYbx1dvf",
-	"NMK+YMUFDIpjCkr8qEBXTdyKZm8ZVIzbxjaFDyKfuXVjQeWrvll+ZjTBgizN8VsFlhH1I90Y3mm3RDa/",
-	"rrt37neUs64A8H1D0CwGab/LpEiDuGXrc7KKJbBubGA8ZD+/wNgdBYBbyvdhSE4i5S0DM6bz/QwvFDc2",
-	"X11F/WJ1I5q9XrvEE3jMtWWUEMGw4klC5uycCHnjsC4omoHYP0LoCBmUjasDsA0CV6284l1e+62aJBzr",
-	"DkJBk6qvB7gN7e9l455hsClUBYix6MVfePfKvgqatTBWXR0ZAt5RebEjVrnIdyBzGt6ekxUXkVwFrrKO",
-	"hafTh/quzLIpoosltMRX30o7Jyjqwx6CBexA6U0YwTKCgp6lImHC0fp0fzhCjSlvxzaUfcb6+0K0H6fv",
-	"8K7STCqzm4B8jPzQphGjCZg3L34JkLKLFm11o/CzRw+fPGnLgrS6zU1bPbDrMicazxelO26CsnQVDUES",
-	"K0qFw2sxU+zcsT8syo3cRyIvg+/BMwVagKuUpOFnTLyyTNFhk0ch3TXp878mwZJqvZIq2prk0dYh+2I6",
-	"s9tQP3zkwaG/PX/3vx4+IlyQOdXs2ZOg3iAdYktWEsXTDXfgoyePvvtu0NSK31HDClP+Fg5jrrfMAZO6",
-	"Er03XIW+kFf//F8sNfW+5m4OVRSvSqrzF8zmI6ylVXlhX8EoKcJcKSbCtT/8YqcQFbkSN9rfZut9zBNm",
-	"ES6SDFu0UaFXcFcMjX+pO5w74wmqN0FNLdSVbYUUHt102L32zThpbw/QWZmJhz6rwAsaxnj91PKdvcxb",
-	"DbHBu4o906ealG67Yyah4KTlcfeG1SClTWFTdDR7OJuiazCt2CLhy9iXXxuz8Fb7WtuJwnz0/BK6JOZQ",
-	"JmWo+FhO+dxOsLeLRN768H0TDEUCI6SruJ21Q2XHSoFN7teM7PBGFtY4466MqGASR0nBGcVDusJsJuAv",
-	"U+TVeBpnhywiVBPq6g7M14QKghymqHipCRXrE3IpyOXzX144GfsbXYjTVkKC+C3XREAu7BAbsra2tAND",
-	"JUVn3q80yafGmcuSGPk84eGslBn9TXPHpAb9X8nFdREzsyHEQMtj/314rF5mLRbwK0NSui6UJFS5MIQM",
-	"hHKu0W5cRSjLxYIkXLh+fEJiNoreqw/eNK69keYfwcxKqtuRX3U0YavV7/V5wsd2XOtKadVM34ADq9+i",
-	"jTBHiaHszlYNsJEiU2BqrxRRYntrk75OpKc3tUYff9LFn3QxCV2UIYsTUIwLRmxQxwbadtLFFAJ2daUc",
-	"TsYu59ixCUVF5VV1dZobWUubdP9MqchbUiSbHRKrgR7GA1Jxjmh3m86+MpDu6mawHbJ8GyXl+/pN7Fqb",
-	"Sxcp726ChyMTtnx8q7Lft8f1DlC8vIbAmOoLohlNWFRYkaUAeXdF1xfoCz9H7VEAEyfoqSBGwmeEm4ui",
-	"L9p55VoHQbq08dzJPIwrK/bS6wPZTDhwb7W1S31FU/a2qDAwhkahkeaOxRyf+vAqYmI97YBCt1QmSylP",
-	"WiLHMv/vueL+ByueROFGN666Nr4NcOksevvnRQu5Gfrrjy/fVDpcDmVtSi9mSGfG9kYHhFX5nENVINut",
-	"ps7IxD4mopYCfJCzjzV0KTEKgldQNAMrP+7fdclLIiIXXuWe3Q3NGBifYthRdseo9YCyO96YHlhxmXor",
-	"ixQtBAdHTnTLMqwzkmIbkH3C3+vlFcakM3CTtCU6tKRBehMLHR4XJ1Vbz+CkwjqlTCGiNSjvcFLa6yJy",
-	"ZDNKHdpOjnCNuMakn3sdwP2pvInUO8YhH5RJdBcWHBHgMLQGw/COpim93aXmoCeOiC+5X9Hp7Q9lmWDV",
-	"yTrK7Yf1zlAe9W1cL4tWLrBjXvPoFOWuEo1YDN3hVDA+m7kM8yjYTa2JhTuVXhYEtDxJSjNyhd2zmatQ",
-	"s07O0hYkU3S9xToHWLS1MojYu6eMARvLnGoVq7xxil+g1mgXQXYgveqOMBuAgXaIrh6v7hT3v8ta0Gmy",
-	"S+xNQsWP1KPSRZt3TkRNT1/BtgiKIcKEG710uJWfti36p7Yuut6F71uYYkgVx3FiYj3MRSpSbrz7IJ1/",
-	"uZg1wN16YdThoR2dGze2kdWmk9hXT/rWE8CaJASdrITW5eI292zzHgAfbbHSTpCgB9nvud5eVVm8NiAq",
-	"T1hAQkoD4mocByQ2JoO6qkKPbn7uRZBrVwQHm4eDKa9WNMHizvNLwo1mycKrOty2WXVTFq0HpPABFBw4",
-	"u7Lh3iguQp5RTw3YiGs6Tw5TX2t8eIuSyViDe4s5uyMApCg/CnN1gmuKa6GC/QGvhmKOYU2u/Bhg/25p",
-	"N1PHza0TKuzUd5xhXJaE5p2Q8EyjFGQ6mkfc/bJkwjxgWHfA32qjZuzapQFOCYwdi1iUgdmFGV0zdcfR",
-	"jlR0OtUoxboHv01YAvXI4D1YlGI3fZUN1Tfja3yq1ztjEeCccAHVsgMrG98sZC6igIRSLBIemoBETHAW",
-	"BWQJ9WxyQe8oB8wJiKKG3UClF/sC5CILmvgtcaZpMN0Qg0dkjFa50r74J6ENFWFbPm0L+/ckd9dLHrSb",
-	"ieCHPvaC39e7A9rTaDm/IlDX586iLRbn3UyjNUzYcOiceV1hBvOxb9n6JrcXop+aoGyduqE5xvxBlkX5",
-	"LxmxG82XRZVSaL2UKWlYCOvoJqonO3cvtUumyVIqbuLUv2wWRpo+yB49fWYXhv94/N0TS22aPnh09uQ7",
-	"9+fjs788cn8+Ofse3o4ePX368Pue1T/z3FG7cTL72U1Z0bnTCFg6ZsDSf6PYnayM8T7xKNdllPp0jrhd",
-	"7CuWHzmD7qgyTL541Obp1wb3Y3UDwh1UOo0MgwR/SAkGZtjHi97Gdv4rWMifvOFL8oad6bzQOCanbYi/",
-	"LOqob1RiUTIdzsJS+vGmvr1tkUPmKhxSlcVOuzFe+bVvD2+dUWNkDUC5MJh7nNK11brBGh9AGG+SQMQZ",
-	"D8FTuYSmcluF+YaX13sYDQifcWWrdqj0t5U77wZqr833ltFoqsLaOwX78cRs2pamat3eXl6stUv5hMFv",
-	"HddzT+wAnklHGCe/6QjuC6XQedqyvx1rFdUr0v957IXepFqjHlvDhFUyVcv2Zhhk7YhqGBDUcaUd06YQ",
-	"5xwfOZw0hxPsKMwVJfU8zrO/QddguSh6Q2LSMo0IncvcBCTht4zovGgc2WxNDNWCTIwSmbfHbU8jzLO2",
-	"tpDbkZffnw25Ow6ei1yAoqUYwwb0qG64OspS9PZp/Qm2Tq3+fVL7+2ajxFARanKgqM+DJtW+hbSdjqy5",
-	"3QPLhxbp66hr85Zhl9PdqKyqtr6R+kdTdHJFF3D4fOHcGbs1SHlrmdAWs9rramhls34gCbbaDUIjQl16",
-	"o0ZCKoR0lZ2KoFYmImwDgbEjF0QbarmbK8iFxW6C3upjn9t27Qq8tFA+uqagiLVcbBSAgDKN3//lL4+/",
-	"LWPj5mwhFSsqSMyhD4SVu7f7U1jiKC/n7dAHCNkbmcHNqtpNN20BAX2xgopB6I4A47BUZIUHUwYcQ+qe",
-	"b3IsKeDdz/uiaA++Q2gCRdVknkRlKY0RBXywxFD3TM8vYRtg/LYHtqICqjGoMrGx7BsybFoswHPDRDRc",
-	"mHLfQNW7EfnYbWj6JqHCFxuwHmGfcqERHolmMbb2Sz1iwTfeKO26qIi+ba3vCrho7YT3EpuYywXBBEzy",
-	"/LKokShTRrgw0vKXkJGUUbGKeTK4513NouDZNQR+7Zh77wwDOIQDSW3/AR517aR+68CVssDHZow+U+YG",
-	"uVR7p/Me+WJ72zQ38gZW6jcnVRP2zbOb78Pe7zeropFAfy8MbFtU+xQodTjuv4f3vcXtRhpRI8UX/szE",
-	"BeWJBMNpUf1t+xVFw6368GN7+YyLQJ0QVP/mZqus3dbaz04e9ax+174Dx/J+9Hs0atRTQqWXtqfRb+vM",
-	"4pBqbm2eHbXdYzCuUi9tC+oYzscm5UkeIWdVds0p+ro6M69rysCiovgvTVZ4b4wk126Ffmc+52tZq0kE",
-	"EiEUyyzWTxY8YViRFsU4V631wgpxlKuGylX4dvARXJuZVMbrqNlmrNvG80SKJaGiqBqX5trK9tBovJDx",
-	"NyIev9FQ1xOUeUNvGTazu7CDxDJXbQqiF3mm4uubDNuDR1JFXFC1JoWcUeAR6FWHxqLqCihJ7+zk7Gnw",
-	"9dwIw20kyAIVu+PIbLYanXhrRcIxnJMUMUqwCxLnSq3PMQvN4qArWFxUt5OZPVX7IrQwOm/8CKUMUatt",
-	"i84Njl/ic1SRo33q4fb3LfWUtxtnzS4zN9yB1uK/q5X3I8gkeRsbOLd7AsdbpmVyt2PQwR5NpTYWWBvJ",
-	"v8q6y3vf+PBjJJHtRCOH6jipZJLI3LQEb5dpN6ywoaR4lw1I5mytf1zmszQnLDja/xQmwNqM3wbEOYBZ",
-	"FBANVYBDKRZcpfYHTHDFyEedZ1YGcPWBqQhZ0pL8On2XzIHZZBsIXvWu3Gg6gyCs9RMemIZakcQ06kJJ",
-	"YIfUFe7kLTu4Kbpe8bxwRuVCZyyEBqf1GObGr7ds/VymmZIp19CxarHgCQegPC+7Ceg8Y0ozbKAQWnK0",
-	"z18vXkNEMp5wpvgdT9iSvecmhuLmXmG1UVqjTiQohZ4XtderrGzBVliArmw6fEHg2qneFXIVNN/FPshc",
-	"QG0hK/M1Xj4hl0UXYTsQmOYbgAgKodg+qXYflAWKVgitAqZOj7LgM+5u9FdG20YPmSRzGt7uhiBg8/Ml",
-	"6WhJjETZ3WkkbvveDP4Kz7aTfepyfi8WdpYIt6up6xpQUNGMmaANgI7Nb1yRx0m07mkSFTEaWRw8dN/m",
-	"jYNzTcWVTAklWULFkNPr9KWACygxrNcR5ildazhri3nPMCWgJWHWkbFlrkWJxjtWVX0YxuURQYrcAw+n",
-	"V95b+211SetC6x3W66Wt+4RLK6xCGUs3G1gKhIQgBS+xdpUF23rW1SAoLrrpUlXKIVF3RnpzJJULwcUy",
-	"INrILGMR+Z/52uIYU1qKbwOHJPArJsB9awWaNEvYIMmlvUaZQaGruZp/IMPRVdUSzRKMtQWPJVhavNvb",
-	"RRCCvvqtvK3gtLmIoGX9OkACfOidv7SktfhK7YiF6WJB7hr7hMJ5IlnX8GQMKby32/DQwSpeD4tMAODA",
-	"gdRwrthSjef91s6vJ5HfHOs/oPDW5B0TqGEjRLrBfRGbwnVXPqjbz64BWq7Oz0g7FC3rym9nePGlYBGZ",
-	"r4dcTyEVVK19NSft9eDMRXhjWEy8IJTEuYgUi0y8aa4c1Zh745RHbr8uATQX/sPaNRSrItSQ+SNF2Q1E",
-	"dI1MRMiVX1LqliXU+kblYlghu6WSKyx8X777JNi+RxgNYwAwGITRHFdKdrNOU+fDFlhvmHijml9koAzU",
-	"0ijlCoPS5mtPFNPR25I88hVmrrWxczB/tAnzn0DccVLQnCVy5dCmEBjslQtFWqBhfdUvEU+pKTKNxf0p",
-	"QpwGRDM1pcQ2/wVuiGuYDYMNL9BzZGctCI1A4T4dEGpIKiHsCIS3YJTPYvemJGjdaC1I+d3ZsZqIBDMT",
-	"K6btlbPhkni4iWPvYizG6xDFIRucIcDcCd+JcSYzd/MGg905J2dnPnp3IscGwktFMiazhO0aB1eTc7YD",
-	"jKRgftuYIxKPJgBFKyF+DNvmQxcz+08HLikIJWhsvwCpTRueJCRm9Wzj2kybxvg6waGfyiPCl8U2zwtn",
-	"FqwIymYyBQYdvElWEPa2ZsY7d8bERlfNutB/y61Q72sNATSIDF9hLN1my7bWKnSw22rmapMBnkYJ+moB",
-	"Puml6tw/LnvonUwZckpNOVqWAqJR9IBQcSrIC8yEI7dsfTJrlXx6ZZS5xMjhzXKVjWjzMz8HjGRKuRjf",
-	"8cF5mKkZWvHLZcnVuyg86ajiMbL/BNL2sKpnY2oo8qWgJlesB7z+gPg9uv+7Y9mAc9VHhheZfjN3/PW1",
-	"+tD4ugzB3r1C746ZX0xxSz8+TdoqntDEg2tinDtinhvsvLSkdvPOekETAtRUFbyBasD+rnB7Fow5cP/y",
-	"cSX6pm985JSwrgNHbLl27QgPEq5V1E9GhC632ajS1+OYwVVOodQ76jicTo8THFcF3o2V3u/OiF++P40/",
-	"57oNndtx4Zpp01mw0dJp3VaLHoxGagG1nFOQhLtM3qabhguu48PU2mrEj2zJbAAMMmdLLqD7Lry5gmLe",
-	"IxIUGM9aAATjf6MLaUoXEhoklXGM6KvP5K/eXWZTjwRRnYF7Te0oklet6uEkm7Vc66sbUJ61OY2TaAOS",
-	"Ua3r/nqpCKYIulL3eA4xrXcyZIAx7ZmrLBvLNS0ivzMsG5aj6qnF2jiGvgifjTm3+H533EZnqSMPqOUt",
-	"QlcDcJ2acF6zQMyZ617repUWXfrbgLs9RSjTlIoocHk9AamVFcyUXCqaBgRscwHWQAyIYomk4NawlM+E",
-	"PwLNpWMOMa6zbFa9X51Rl1HXnsBu11mb2ey1KMJwmxGhUG1B1DIFnUnhvDK9jjW0+QS2f1ReZH9X0/Ww",
-	"SttjK3PHlLcnmu0icde63tzomD56+uz+FddulCjxF20cH6FoPxlrwx0e1dhRxzvLVSY1ay91O/J+wR7Y",
-	"AyNwRmkTlRe4q5/sTjUPOgLUslvejon9dbzLwC0PZjdOvY41vcqDo/dJYkQL3rF7cKgbYQpdpnUxkykz",
-	"LjB9ZDdT5ROZIHyeG4it1uck5SI3DGP9I7p+IBcPUilMTPC/7qcVY7ce+0uN5X/vDXFR1JNp8ajNcnPz",
-	"u/T5z64uX13CdXRB/n79vM26/6y3WBPAo7aqbUBjW9LcXj3v7NkiHOeMKm/YlCCXb64ImoQAF8Aqgm+X",
-	"Y8fGZLPPn8GA58vXBt9VgHkMQZFGEqCpdw36BjKHZoUG7N4LnZVO/iX+JS5JRk1MMqpoygyYb6kBoEFQ",
-	"C27QJXhwo6vb3WjCoxNyzVNMWvmXsDCGFPHHjx9//+1FWTkJc1oM+2iIzsPYSv4fvj+LPthhPjx+Fn84",
-	"IVAP0w3jIn4IltzULuv8ydO/fHtCLNHpIqeVZHTJoKVUksgV+VAjmQ8n/7InlvCQCeT2qMTOLjMaxuzB",
-	"o5MzVwEe4azPT09Xq9UJhccnUi1P3bf69OXV8xev3r2Ab6pqmsD4QmN5XRnUNnt4coYvWRqhGZ+dzx6f",
-	"nJ08noH7KgakOKUZP717eFplHThjnyyCJa8iyOjV5hJfsR+709Gz83/6WUr1yulz5Bqfg943IW14yIuw",
-	"EjCv/zrk9TeKaSbCYS+/pHOWDHrzmtH019nn3yx16kwK1yHt0dmZ68FsCtt/hn2SuRSn/3ZXJ/Lc3l4J",
-	"dqPA2oHyNouBWYxDn71zlflHK5d3WkaVgZSfphCgAIfr+l5aeqdLXfYp07Pf7LtNLDnFur1w3UifLcK1",
-	"5tfgywZh+9/S6o7yFjLM4Je5jNYnxCrl2tIwPrNs4patNVkyFx5ln6H+iWbdk7KycIGaL2Axl86M4lTC",
-	"H5xjY5JTwBkKneVzkx+79scbKPBw4slZ5MOA97Eka5kDQ7OgW8UyxSLvCWd3e6CGuzxm5//8rY4oPzDg",
-	"dVRUre76kcUe/QM43m72UraovBcs5gjE3WwienACr0jQS+VBScvNo8GScVWP0sOQ2FZ/0iNT2VajY89x",
-	"WF4F8AuIjuVKYINgKGOy/xH9Qm8ZobVDGk1cp5949Bl5ccLQhtA8SUztqJ/kOCq7+tFHD0+22f+PVvzd",
-	"HyS43h2A8gn+/7mV2/yVmeK6GAcB+OoNNfERbv02DETOOwV0aUQwmmE4SE9rjYD97OISX/gTvi8ZVDzi",
-	"43D2dKMw5lD5qnThF4ZQtOCXIY/QYfSEPHl4VjkX8BWI4DSWy26LVq/YCmD1vFEKcoczLVnH9DdHFWUz",
-	"6MqYDovqQPHg0t+hB52J2dq5ViaXxl6xFZnnmjQLde6Ga6dl51o/WReY8MpV7doHBw50Hrg0z0m840t3",
-	"V6+4ibkg1FmLJj+RS6QzaCHNlyMpX2GWd/sZuDRwpEjXT2RvFjs9QW5kqx+ZKo/C29/RIhTe5cRXIUVj",
-	"ztty3a7jts/3vkj7VZ2fICtzwItVwmn0XyEAWfgSFwe+lDLqO7+MPygK5bUbyd5c/Q0rx31xFbZsMHVo",
-	"IxVs+ThKrDNUN0gtDJnu12BxlQdSX3HwL6S74uQ9iustWx9Mbd3QIorz8JDOQB21PKuvQkHt3/48T25P",
-	"636Pdq6Px/i8/u5hUPaHPLn9Qnc0Tq0t5D3Y+lowouApyZiC1I6AcOEqDU9weefzlBuSZ1ZMexicnZ01",
-	"XFK1o2z8vH2g6M9qP0rcJrwzGpMjlmbSMBGuLSEcSlSrVviFMKFMifXZtqlxRYrnrMgcvqhlnVtUeHT2",
-	"6Bhrua5yiNAhicvRgfNrYtgFpnaBJOji9YycBbMYmgwA6F7WCiT5luJePS3fc2uZgkvVkjYxKbuWer7g",
-	"IqojvtvrBtLXyOGBKXrJ+A0UADBEKQsNV20bgiwX0KedKWiAkHJjmqdKUhqxbUvENdPmFVs9b4R3HIIk",
-	"ajOMoolHh1jBNdOt+AjB+F8eu67V2vJRyNrECneQwloUFxDSwIkW6V29nHULyU4/2f91GnM3ITaW29qP",
-	"Dm91HHOuE9xysVxhmQeEyCjId6s4G8LJF9dz3mHziQFvYhPxXweHGAwLA4C44oljC17RlI0JQuh/8QW2",
-	"gPkBA96GgJVRFQ4yIFyqMOZ3hzYK1NDuOLrmMKkwaLPRF0HzYBFEqSCUKd54J+SVrN3FS2nv40cfP9qX",
-	"EqnN9gW4pRfcV5ly1wv04SFW4EOStyy0qkR0AUFjrrAiVawqhNO8Vl9c02XflQrvfA6+zBXsFBpKmsGv",
-	"4zj+KU+hYnOrNnMFzw8vgOE89xt1vjIEuaa3EKDYwBDkPOyjywAbiS2fav/qNOi4u2EfxlX7tk1K89h4",
-	"ikvpYqukuTZ0DfGaUJhsf/C6mTbsQFvXxADp9RCgOTsWcVw30292pZHPBwlt2L60qQljT+0MyjUr6uxi",
-	"ggQ6zFeoM0O1TgtNyoV2GVv6giRw/kWNXlfyzOo+a2ZI1ceqXsRu+4r/OyRLT4oOA0TixS8AiSOIA29w",
-	"oiN76QcgLRaOvSfIi2Vsu9F3EFc+nddaSrVYKLmIXAL7NJznACZK3MQXsk9+NSzvCu84SIjBVgMpFK4t",
-	"DncSRDr9hON1Xvh/F/MJsWqo+j307bcslXfsz3sSFQcjs0I6AuurwToB++ILZKaeZFiBcoDY8zzGijUH",
-	"x5X3dJhF6WfIcB3tNv/4IGPpg6IMW4Usm+lcWyjx5sUvQa0QuJVJn5x93zGTS0r63+MQs8KC7RgpdscU",
-	"TQjm9uoLl1g1iZv0pd0YxQ5CXBQBiq5WRVVzfz+U06r9mkMF+fm7t/f2lnv+7u0X8ja8Rq+qn02BROts",
-	"+Qar2et74HN4x0SEIvW7txU6fTQkXIfJ3twL+3+lvelwNdz4sfbJEdjYaBv6IW+7au8Ht8rWwAzN1fcX",
-	"kaFlL+bme8/5BT7/alT0F1UL4jaaZvVX9j4SV1WVQ6915++DFGAWBS4lDSpxZhkT2KFt3yNDLXsoZb7G",
-	"t/9oRAnbPjg9InAdKQauNqUxLM32NimeQrHO9iv9jX38X2U5c0aIqlbCFMI9kCKHXopRU9Lf+3wUWyR8",
-	"GZsaJW6gmb7VzvD1ja7XJvrx1TuUJZQmUL8IS5TFxmQPzh4SyB/ShIIIGpBMKkO+O7NYxo0mNIoU05pp",
-	"163ATnD55uobXYRin5CfoKyz1IysYgnlbSE6AdiUzn2WtzfFZr4ajCpX3B46VbaTmECCl/KW2DFREtTQ",
-	"z3vFk4Qk7knVKGeNUN4XvxRDOawrPh7fmP7MDpETgWutCfmHFOorQQmL1LTwnLqkO50Jqt4sCXRacICn",
-	"Uk2AE65RcBtCiM0IscObz4/jVIetHQl54FbvxBsngk3hqBFsRYRcTYIZ9k4qu7v6pQZ8wTXmvMfcou+0",
-	"z6ada6PvaUtQNjcshZDsW7aeRHUAj5prfOxCfSMZlBURIzmNqKKYztPuvLo8/VOY7Dqrv0roGQDdBykW",
-	"0t//VLqj5zFs+eu43EdH0E/HrRvF6NpkwVqLtunKMiQJyYWrGls2/NobK1x/yQ68kEnyAw1vvwrM2OiW",
-	"+d8o9v1VYncRIwkVhFGVcKZA8NsXF4py8/74yr9Khs2DsHPQGs0PWzVgsXZcYFlikjCxhDpykat2FRRu",
-	"Cfi9SEIATfOEvI95gjHtKhc6QDN40cTdBXf6ExW+BtSsV+E9MFp+vQkNpckAmjNZxffy+S8vXO/+byCS",
-	"bGkxpjRuTIHyg22b10xP4W84Ys5DK1u6dK2vDJvCKF02pQRwlvZJ53Es6j7vdVDlfTfwrP5R3Y/3zxJ9",
-	"MIf4TqLMwc3WZRPWMT6kmArhulu0n3fx0h+jfp3b7pGSMSrYlqdV/NSX+u8WeqiMQRz9S0Wsu715DqCo",
-	"CPDl71RcySaxVcfnIbTTT+6vQdHl5QGPpDv8bkRU+USVA2oh4xdl2nDRbmPOmMDeEFyTiOuQupwDL+K3",
-	"xlcdBiZnx8BcMDJOZbvwRYM3OEfuAaCLxZ4MhveD7Rzt8CY3QLnu9vYcrdztmiRh+n2eML0DX9nSLz2K",
-	"3GFo6NGENc+cvNIR8CEa7+wvXDMXZrwg1HWaMhuzQJ0ZDb37QWleNWsF+w8oYjR6kDBj+qI7fmQ0eune",
-	"O7igddjIqWIjBxeh3kt1686CAvkQqnlUZ4klnDuOpbd6z494WVUbu/clfNyKm16GwbA4hWSeTh+1ff4V",
-	"weNaQTwXlFofBJFhsZJ7BUhOrxxVyxneRKCmiE9dFmBErYHDa3VHjOcExS5qoEaBcPVf2zCuIEGjOinQ",
-	"qHW1p4kI8BA2+35z/UT0DcS94XVvhTe76yXuF3c70TV8NrzlB/RmGlRjw63IntwQ2lsqthxK1K9Bnh1W",
-	"b8OuYXAZj8vQyGGFSd5xMaxaJxQgHlRrBOyi94T9OKzQ2MXIsI8GUfCBNso1XR2RWIOoeYG+ocswZJkh",
-	"W2MSivm77l8gJoGRGHN1166wVwitSMAFbnHsAYz9ALBsCoM1zSNuSCKX0DCysaQanTpy9JDoqaqMPK2k",
-	"+ta981XLzbiJ49xOCNSWEtvlYXSbH3G9s0MFH9jBv5DxESfvqTxag93BKpBuHxMU9YU+Q7keRT+nn/CP",
-	"AWVKy4MdR0z42fGNji5wYxhK1+CzUIz93lMT7Cf3zhYsNvFBalZVSID2BFSTFUuSWTDj9pX/5Az8qK5D",
-	"GoUnWyy/7Nn/tWVmIKAOzrzceSCoY5lEVt6zF8uKA0DLSo8YffcAWghz1s/McOADMTMc/AsxM7eze+1I",
-	"+YEtoY4PkmRQHGpC0bbQcarb9Hz6Cf/oZHQvRFSeeCdlvyrbLBeEnFkGV9Lxoo431YHWSXtcI+Zjcs4X",
-	"YtOD0A3hZU5V1JX8/ld44YBsBidouZFxeVNE8DITQ0Qo2vvJinJjL3nuSt5hTC+E0hgpSZqHMVHsgasR",
-	"CuFUIeutOwvLPVUsYVR3BozCC8cBrZvMB+Gf5YqkVKyxkaG95qKcgbo9TVOhWiHfpSyMutxUEs/SQaAb",
-	"qhjE1H2rX7l3/hjxDLjb4+gVvIRscUrFL30XMK7yUMX3YPAvdAG7nX19kQzV0W3T1+kn/GNIGEN5tCNN",
-	"lPDZFw1iaMHjtuvvIBs9OwIiHjowocEE2uMSpoLfvWAgxzq3I8UkjOULgzLdv2qCmRzwl/q2aNvkYvZH",
-	"A31YTtifYPeAHd1HbblgXvDXg0O6Jc5XjTfvj9wZDI35GVbdvbbLwgN92NaI1XyHjzUBZ4mL8QH9x8gk",
-	"ag+/90YDNTBmaNxJIxrqa4k8gR4NRWTOkt8xQfKMIGvDKNCN1hlDgj8PAImzowatHSn6sxPjBkb3fFVY",
-	"B9F7FuWQi28hXi+YZMYEzfjJmqZJl4XrdcbE5ZurcYaYYtARHl6IkJBhvl98REs/1+uY62r0/nCoAbWp",
-	"di1INf3NBis5XPzTS37H7olh5zjVsMCuI4vjLVEFf/CgSXmrtZKQiiaLGDw7YsHICbm2KyoGhZ+2C4v1",
-	"wPY0pCJkSUevRXj+BwYzAmDjevRBNStayXYztzfVa191hEm5j+MwjawOtpFtbculHsgiXI7/hYzC1f6+",
-	"PruwrxVsddann8q/4RooO1L4LH71Yx5HWOWXB7X71Wc5fpOHTiSp20Ky6sWpGjUomTANMXsR13Se9COA",
-	"hDY0PYzUvfTH8Ly57R6L25awLc6p/Kmf28KLB+O1MPoX47S4t6+Pz9aOz0Nols/CX0NccNUBj+Wy8N19",
-	"ccI1ELpNvzjQXs+OgZGHthE1OUK7J246GN4PdnK0wzu+N87PJcpAroSKLmW8qJNoX+sJhftZrsiCKkIt",
-	"B2wJa43oWjfiWsvdf38WzFL6kad5CnFwGAjn/lmGwXFh2BIUxODTVqnGZI1dEbgmBtMHfEtwj9rj7zZt",
-	"b90z8cJX5purfLjvbK7IF9ckoXOWBOSWrf/PHU1ydkG062GS5tpAZbAFZHX61gMfN5bDoTRRc12PH22v",
-	"Cw4H6xid1x5TpejaG5U4fanOhLaazQGLJ6gdztM8wR6RrCjQqYmRJJTp8CjIrafdmSm4ueLdP4bgW9/1",
-	"+lgZLVhvNasgvXMweGP5swMWwy3m+GJ5LvV9fn0C8jg6Pf0Ef62HyMubGDBSCoLP7ovQ7EX/PnngEBs/",
-	"Ox7iHlqO9rOUdnl6YrDeJ3Z05FM9voDdx2Xu5JAIoLe19+6BEDC67EMZL+SRXkFw1Qbrwvrk0uJZhQdM",
-	"WMH/n7MV5QYD3RxWw22j0S8dSrHgKoWfFpQn8IeQ5kbnWSYVvoveMPvstyHZNGeT1sc+UuxRDXlc9ylW",
-	"dCXRhop6VkRZwbMNS8f4EKt5+zMgWVEs+xvdmi3Fo85MqYVUKTWz81mew5tf5jTbOI+qvTGhi9KX6uKa",
-	"aadMmKJB0HZDyZaTLrJiOplR8dK9ikSclrOoXAjkLNrILEMpliaOacg0swLgl2UgeArH0Y9SqsvG7s2g",
-	"xaozhYkZV2RF75rqU5Vn1aM24YvjYw6O1GwGl/elhBsHnA4Lx0VZqp1rMmfLHBjNpApf+yJ+gPm+vKJX",
-	"iGO1dEDMqyeaJSyEOnwLLiJN5mtCScRolHDRn21Z/NobnrQzFh84cqYHgVTxeH8rWSxXcDGBUTJ2Vl9G",
-	"wxhYA+F6HLCHyhp/dLi7bGwQApZSRkUFXY1xUSwiS8k0acgAQ8A/LCfkDw/+nylaTsgSmgJVVSVReiBS",
-	"QSXjUoQYcwR2jI4+3kZmf4JfJoj+uTA8cc13EXX3oAQD1Qq7heFr9849kIWHV0z8GxfRfSmtiAA8jhhr",
-	"ysMqDr74pU86xVUeyJqPg38hM77b2ddnv6+ObptkTz/hH0Os9eXRjiNg/Oy+mOnreNwmmx5ko2dHQMRD",
-	"2+MbTKDdDD8V/O4FAznWuR3f4j6IL/T0UXtVdD0Tro57VOxEnxAoTGnv2m+KnmdWuOD4Ko7/jSYf7Awf",
-	"AieRwCjsY9UrTd+yyArrJ+RS4GgoNFoxZbEgVisFifHhU5JykRs7cfkmlJl3Fjz8LKRCSEMiWcSdEEpC",
-	"KRYJD42/H9tBuMGjibGqrzVaQDImIheDMoUID0k1eBpqXTcj6Fgqg3E9jOgVN2Hci3Mq1+2d4KELARrS",
-	"4MUypS4gmi8Fi8h8DZMtEsYMuWVrZ8qAJn1YPyrjQrBoE4Ws3kGh+R8068Nu8yUhLpgJY6ahW8Ed1qmS",
-	"QjjbiHFdVxw63THFF+uiISALXe96uz5qcsWgez6jno5/9rqB7R+Q8UCaXleRaAfHg2VCvo9lWpyHjqGs",
-	"15wlnN01wt2X28UjBzVK27072vSqxTumOE1+PaBv8L+hh9pPXFRNXy35agBbr9el+LXXuviP0o1zv/T8",
-	"Yl0tdFh4nw4ivA0A6WkYUy5OMpYOAO7zGLs8HBrCHx9kLH0A0cDjkrvfvPglgFayrmrE/lC9MhoHdI1f",
-	"uRgJ32Ftq/fG3j+7VE9T7HgIAa1iSVPeSi/vY3mZXs2+VPra/yfzSYqyOHHZCldzlkix1MTItly1mNHE",
-	"xF0s5Gd844BQcTN4QHJlJUimDyDkYD1TAFSmpAUI1OHXXbUfEFa/9wPr9/8uaF0mnEIP1QJbOmBkgdgJ",
-	"oZfwwh8WPikzioe6C0K/uFd6YQT9LbLEXm3jbttihv25zRslU0tKuSZpuezWzStG8Z7zKo9vpDZLxd79",
-	"+jIguBm4u+VKkIRrwwRTmkQs5BG7IJTMc11aF0Az5No1HaD2taWiEYtgBHvoWGSJ3qLqePnmisgcVF/N",
-	"1B0PmVfbewvrPXCDi3ULqoaY4PH07PGxphPSHIzTov4N0Ga9KPJ7d34WvPHnqUzCsZRDcf+BNIf4NJsz",
-	"qpiyo1nhFQ7Tibu5Smbns1MQat1Yn3yinzMpsI8c7CguZq3Rjns78A1KP+UG2vUvGdobrWxfDeBKmWx/",
-	"+pLRu6I7wsakpYy4/VXVOFyUIWAwe+VsK9L7au20tsfBygEAaSgUXt9nrSq6G6t02G4P9EpGrDars79s",
-	"v/cjZWkREquNVOATBlNv7etiE571llYzTAKrlktobmKpuOH1kYoakNsjwWGn1IqgmDAYVV+V+Zm+z5go",
-	"Pd2CreqfbUWdb39elaUBCFg2f8vWdcCh7OubWJKIR+BWr153TVL8r3ONVfsgHLWGy0U1NT8eZwk1C6lS",
-	"wo1mSR2FK8r7/Nvn/z8AAP//",
+	"7L37c9w28i/6r6Dm3Kps7qEl+bmJVOcHxXE2OuvYXlu7/t7aTckYEjPEigS4AKjxxOX//Ra6wdcM+Jrh",
+	"jOVNfknkIYlHo9Fo9OPTn2ahTDMpmDB6dv5pFjMaMQV/vrimS/v/iOlQ8cxwKWbns+uYETn/NwvNN5oo",
+	"dse1/T2Y6TBmKbXvm3XGZuczbRQXy9nnz8HspQwpfr7Z2vuYKUZM2SbhurOtz8Eso4qmzLhBXoZGqr/5",
+	"GpYk4hHhZhbMuP3lPzlT61kwEzS1TVL7YaOvlH58ycTSxLPzh2dngWcelwvD1HZfr0WyJuzOkpBQ+wox",
+	"MddECtbWN7RT73shVUrN7HyW5zyaefteMmGufvQvCHwDPWXUxLWO7EezYKbYf3KuWDQ7NypnO3T8xja7",
+	"1fUrmjIi1R7db9I85aL8d+tg/jZkJJskd0PZs+t3hhr2txYWgFXX9o2WQRTPqkEwkaez83/OMiYi21Fg",
+	"+ZLf2ZdCKRYJD5F+Bsj3q39cS8WW/mH9lYuIyIXbXK2kcQ20keeJfzOoMOZ3dlE3ey2e2B2gCRfaMArD",
+	"SPgdgx/bRlI0WR9IxBY0T8zsfEETzcqRzKVMGBUwlOdMGb7gITVsN0YNqwYmZdfawHZh2uaw9hhGTIVg",
+	"yY60wY+npQu2uRNNyuHs0b1MMyVTrn3ce2U0SWkYc8EIt+xLtEzZXEZrwhLNvtEkpiLS5/bwk7eMrGJq",
+	"CDckpprcsrUmC6kCQkVEFMsSGsLxphl8vLLH3Qm5SrOEM3gzbJMVYW2MY7dDrrT0nFOCfTQ3ITy0u9Ge",
+	"uhldMjJnC6lax4GNtZD7qf+g/JFliVynRxGYVr7QJMF/3DHFF5xF1e/wt5L2j5s5DW9nwWxBOf6s84wp",
+	"zaI20frCnukvecqNj01Y2ibHEvjEu2rIn/QjT+08Hp45dnX/LAfBhWFLpqpR2H3Rul1wLUEDaRkR/K9l",
+	"DZ95l/DFx4wrpn9A3tjumK2YNuSOKav/ESYi3c1HDNu7KV/y6CARNeyB4TDU7RH9BLtlaySWPGQVM0Gk",
+	"5SluiGbqjmnYtiYumGR7RMXuG7W3fpZJxJSXoRmJ4WFLd+XDMcrXWIUPft9H27uKWJpJw0S4/itbb3f+",
+	"C71lmlAr2xg1zAq5/+SWE2Kq0oTpckvgRaIaWa3hB7blFmZ8NER+Xy1+oSaMW6QKX9QvFNrwJAHhDNIG",
+	"LjVtQ1w8wHZHbZQrrXOmdjtbOXw76dGKw9nlZC0Hs3vnVt/sFPa3XLR17x6N0EBf0rlXh7hl6/9zR5Oc",
+	"XRCaJCTNtSGpW1ivuLbtNLrmINybY3j8aHsQIMrxJDivPaZK0bUbojYgv30b+a3VD9aoQIR2dWqXx4Yw",
+	"32RU2+oDaPbB1Y8jJUrXcUYoKARHOdVe2luOn1NyseCC69jdIFqHczdaerecopfEthnY3UFJptiCfyQr",
+	"bmJCiVGUW92C/L87nKwPz7y7BM/O1jN1wZVuPcfx07HTlu4awaXoVMi4mEYni5hdHQVKVqltRVyHVDll",
+	"q3dzvwbx3XLQdt5ny4djtsVrFTF1hNv9inLDxfKGZpmSdzSp/xZqPApoZFvNlAyZ1k5/sbIZz/ZFjleC",
+	"kIqQgX7r1V3fyISH692OpQy+nfRYeqOYZiLsoC7TbYTN3Lde2kqRcDC0ycXC/SXYHVMtVFFchDyjO96F",
+	"s+LziWnjWt3l1K4PaZ8hyAVP2K5UgY8npclbOPL847mKQFRbJU+4+48U9pptL+KaCGnc3bxlvKo4Tqcc",
+	"bip959lloiVR8BDGa+mkA7yu2H9HlKVSECFJIsWSKZiQVVVZ2rLe2NjYE+Ado8qnMF+zj8ZKfejWHYCa",
+	"KU4TIvJ03nqZ+U+r/v70sY8+76BND3+/q3dmR0LFmuQ6pwmxQrtN1MJXbWP4znugvOPCd318JU33xVXz",
+	"TdEz8L5qT5Nc950mue44TnLdc55Ux0EEJpcNG3LElopG7uAodkQqBTcSD+fS4jrkSL6masl2dAUY+HbS",
+	"PYfD2UVmloPZo3NG005NwTDaxr3u0T6da9MmGlvIj1rjPpaBvwvDk+0ef+jaOzl8s8PeeU99lxT7K1LX",
+	"SksrIAg35E/UkFRqQ56d6W9bBmJVrHaSBz4/o2I6k0Iz2MFvlJwnLLV/hlIYezc7/zSjWZY4tfo0wzf+",
+	"9781+jmrrv4fxRaz89n/Oq08raf4VJ8W7UKPmx5MasiKarJSUizhzFAMDctwYzSSRJL86e1Pz8n3T57+",
+	"+Vugm2sXPKNvrpwFJ1MyY8pwnEqowHBzQ83Q9QhK492Yb3g0gK+CWUK1ubEybFTjuKyfth/g7a3lUaEp",
+	"9SzKW7aYfS4l5ohxfa7vsH+iMa6un7m7ohtjUF+KSlt115fPgVvB5/jSvV/IW2S2PxbYv8BIoPZlfsnR",
+	"JNBc49IQVf7RNS+35T9vGqKCuuvHH6LRmBb01T7Ut2jyBQkYRdzKK5q8qY3b6aHNqRSsx8WWybdj/Ucd",
+	"jRssMPZYrdNga1W95Fi6g2BjY9KMznnCi39v++Q1+GxAC9Hu3mI0mec8iUDA23/hJZzQJJEre6oVDLA1",
+	"5821ZsK5u8bstwWjJle+8b53/s2QCjJnhOpbFsHRO2eaR/bWoPMwJlSTD1bL+DBqrIMPiTlLdDvDtfdU",
+	"LRbIIXt403AEXZwn+AYHOkpMoc3C91Ax6rQEzyMI9Ri1dppp7aKryg+4MM+ezLYtr4EzU3lJZvVS3wPn",
+	"5RsgOaJKCBZarrOK1Yw4dQZt3VZ/ZWs9UsLM802b/dNnjV1v/+mhHgXncZ168zWMuS6knpz5xJTmS9H/",
+	"8bMnfeJmjjc911o1qFbyTHJcgPg64GlhDEszzzBpbmKpuFkP2vxMKaluQhn5uZZ9NEwJmtzkKvG+sKA8",
+	"yX0+bMWMWtN5wgKiqGE34OBgUUBSrkMpFnyZKxbZm2R1zd5u3bkqxqlU6GobJPoY1ewmLy5fA6UW05ou",
+	"/fSqb+OaWJC5CWXaJq+MWrsJbsVvoiHLsgyhuOBwazGSzO3YhoowMOj4OtfZLb/RMX309JnfF37L1niG",
+	"lt0SFzjlXzFtqBqrN6+kumUDNoOYle82OvJuj/ouaG6QBRdLpqwOYmpT31UzF9Lc0CJ0daD6LU0RqTH4",
+	"G7tObXtQx1RF2s957QeSzpFYw84dbMdH6R842su26AzxWf6uE2n8hyTajobcMDYGWVqdsFfXR8d4d9Oz",
+	"yzn1xDNXcyzMioUdOZgpTe05HUaaevwodSLso2O7VrwUyJPbK4MGlw3luhYT2bMItehLVMlKG84wk0zL",
+	"uHZblnFHc23oRXeNYAN0sW+FGww7l3ESGlwG+2kQ5TJ93nMw9iK+G11pcQcbeVNs6CAbPgm+FCwi83X9",
+	"+GoTriEVVK3bAipcaB649MmK3rELQkmci0ixyMSELwida4z0aIRP9EZQBJsbYeT0I0YjcJduG3TXZBXz",
+	"MCbsjqk1BNARrotg1shOIKJrslAyJUKuGnMYdlBEan2jcjHEdRXMlkquCku3e/fJpqn09YIwGsZAYCLv",
+	"GPoGpaiFtlYjk/k8YRv09tLaOcAKdS0afSBWWt4Ga0BzyF8jl63/Itzji4Me61/UrC+1uzKjRYCKo/mj",
+	"TZr/BGEdBDY2mbNErhzbCIk8E9PE6IDkImFaQyCW2wywSrH9TxkaMpb37RorHjGfQrp2xgoh7Y7jBmwV",
+	"EB+LuRCULBRjv7Et4vuOyIwazrx+w5/lCr0QFCfENfSGtpELZ6KPGSk2GhpydEAKbwUVJJa5CjaFQKdZ",
+	"rHC1j9/wlc2hXNNZLnTGwkJRLtSA5q+3bF2Fy8+CGV0seMLB5/E8pmK5GUhtBZPW8Pz14nXGFGZ+gWnu",
+	"jidsyd5zE0eKroRXtXByxuNKh3h52NXOHnFRCKUUU68UI5kVUYQLWBNdm1QpCIrcKyG93eNFRLcFAX7X",
+	"HQPoO5Yru8rIFTOxYjqWSdRYtLOTh5tb8V1spy4Xbj+5PQmsDqwJlyPYjsCRSiaJzE2PUKxtwbOTszOf",
+	"WFzFnnPvJ6lIxmSWDNlgPhXr+bu3u2kCoVabAbtPnz5+Nk4ntY341JTnzdN2QwdxXvRRV8o5KvkjlC13",
+	"i/EYbHZxBUVC30DYR2MA/dbllPLkhkaRYlqP/XjghZVnO3cAR+5wmjpP0GYzt2x9k7YZnKYwRrfajXe4",
+	"q8uV8Jom7OmVuxSnbb2qdpIMcpUJtqLJjYsMHOxf42MM0zFV7pbus9m4WJqBtyYXfNNl1c6zaPSmyRUf",
+	"xZH99vFaCnXBvEEjoq5B+BprBlWEUMPNWJtWjyCbwoa8ccc+kCW5meCJgWydJ8OG6gDqFVlwlkQQdbUm",
+	"kA/C1lZpuCAiTxLC0sw2AbF3J7PNw8UvLRvK9tPu9ICnZ8HMdkTtSevib8YI10ZfT/bvq1XI1uPAJpiT",
+	"TySP1ISqHr/r72/6K9KzJ629VixaSuHNZKaWL3fQ6Xtb2pbSezZYE8nNHZUxdQOWFyIVsW+xCLfReXXz",
+	"cTGdVg9dooIuInjgOIJQfWtV+hNySUK4SmAaoX0Fk+X0ufMtrDCVfMkMptjalhJmVXx3qeSKyJWoRUdx",
+	"jWmAEWx3TcCBYt8U27esXjJsSf3mGp/tu0k+d4u8oepwc4k+IJk/ACliqfAi7H7VHzDBxd6m7Kwu8J+C",
+	"cRMzFQDZawYm20YZNnpCPrjQhQ9kDsEM8C1eduGWQjDv2S6GTqS5IB8KZfcD0XY1UqnYtozdVSMebCEN",
+	"2u8IA9XjsQL/kAL+UALdL8B3ENtTS/4uLb245xc4H8173CENaDXn/rZ+P3K6rYfIpIagcYfE8EPhfcys",
+	"9IDoJSfywcxHwUXLaBgH5XFhJc8JQcXs3J0gLnNXMTDlaHbHFE1AilDhDg0CPnpNohwjb+0BoEgotQEB",
+	"xdYB4CyQ8nyqmYDqv2GHHb6tibh2UoPQ/sdQ5+WkNcxt+1rl9cOvYpkwe5JzERApiOZimRS5evqCJNyu",
+	"ko7lCtPoHEYG1RJT9z1KdwkjMfxMqKAnvNYLCEJsuRLDw+YNtPbUqSR+qCn7UAPjW/2kHgLXNVYEE4BI",
+	"J89YpYrGmDIgg/ElF7e+tjoiztrc7xvc0e5dr7HHNfPdKEe4bJ3lYCd7FlcsNNLni/v725eF80EbuuRi",
+	"Saq3JzSNiWhsOHZ3aNORzGUDF6UWVOT1uawoN5hDFlPtbNGb+QqjQr1rIUkbgVu5EFwsA5JRrTFCq3Ql",
+	"efibZV6JRQ1Z2cNmzpa5GLplN5j9nWGZj7CtRqeVP7HFxdgCCUFPFxD0OzrassRwqPN3QceCFr2JBxuT",
+	"vCoIM5Gh6Nop6ztGDPiWYNskPyZ+1rXQXBMQvwHJlLxj9n/MqioBSPqA6Ewxark7DFlmAnJHE277CEho",
+	"z4uALLigCf8N8tAiuRKJpFHvgsJAglnbqjjkq0kSQcoM/ZEydukkfOcRjG9VoZee7fcj9s8BII5QouQK",
+	"/VSbG7lmIB6aiMKFP1i7U4DZwyGh2sCVuF2atAorlSdsxG7AtXybJ16zqWbGFDdh/z2lxQo1obG7X9g4",
+	"xBaceb9QwSlPYnR2O+GABme3Pjs5IsfukoJhm0wJpoKA6ISGtwGkk+qApNQYplKpTUAirkOpIvssYUtF",
+	"0wDQW1SUm3VAZKaXTHAQQCs2j6W8nW3l+PZcOHa8xZZbwX/IcU2MTKJziAmBPU/F2ulnKdEswesCdXfD",
+	"FVX2sEej30oqhInYYZNVd6HHj3xbLlTu2jfAMtBmNeoNrglmK8UNey2SNW7iEbt9o/F6UOe2BNgnMNNt",
+	"c+DLrt2RowFihFHyHa6uQ8u9KG21CVsYInNTLL/lja3rIH7UdgN+1huacRBfwVYk2obpdDbMYFRafoa1",
+	"120cAtOJN7Tx0hCI7draXqC3c7GQmGdcwhkrxNioxwfZtywf44czd4uBA4AbHtLEb1ZxfOmdH9LhwiH4",
+	"CeJAPsv4ycKubBsJXJyZNDFTK64ZiRlFNwPwTD+M8zY/KxYxYYrAH3/e4hg96d8r05JIIdhqVEtG5f1H",
+	"CeAWocljYyfbgTSyfmtjKBr37fAfGY1eMuPiECZQNwvsp0NkHvOoKRR6P9gWA4KN0xivY0bcQ0I1Rhym",
+	"rAruexScnZ1ZNlY0NOjTH5cFmCV0PZJad0zNB6ZKwKvlCHpVt4obptDearx1OAUOzYDvIQpw3BH1s1wB",
+	"vqVgKwZexoW77ekqtLhI3YUYu5pwLsQqXOGtekPtfSJkW0dZW9T4ddVwM258O0i2L0YWgn98eB1mxZho",
+	"xAZWztLCRWtXYUA4KpjRvVIddDucTGBnA/HZi1yBgwAD4c8AbsgdQ5UuqBhoAyPCE7dCEzdj+pDY7WyS",
+	"etO4y8yC/hyApoGz//1dJGjODiE7uzIFdzAaj8qPsgdQM2Kuxr67RGcV6M9jP9oKUmujVmG9GyBimypb",
+	"mftV9FYlRvfK3oJDJzHDdblHRgrXdKI05G6PzVTnQXknHxM3VgglQGfNMwJYYE1TkbvNFpIeVABKLLNZ",
+	"sRfR9Zbs9+XR/vzz+S+/NAWuz1P/m/Rl7FzbzuyjCorhRW67PP2BqYSLStn/+/Xzjcz0s767YBtblg7Y",
+	"HY7X1F74XfxOGTuiLY0R/o4bsuR3rG4EKDAy7J0UYkhOyHv7JU4Y3cJB5TNG7zN6mtH97PJQNgNbIByl",
+	"9AxvuyBxlO4mOCpHJfPd5y5JlGNGhOWOh5Cv/PjZs6j3rN1YFTcs7MW3Pi8AY2E3+9Wtg17oxQ4oPJdH",
+	"CqpoYnGMAg3f2ZZl5C0TO3RXO1X6L6SNpFjosDS11uYc4MK0r7YPJGq4ErNIGDM3DsVpE8xiW73A6gpl",
+	"Waf+JPQ2w3mHKrHf3bcxxKCMDCoAm93xW0276z4MYNse6kIRKd/Y4clNqyuiqrnjexpRQ0eb/oeCAbR6",
+	"W8tc+942urEiQOS0AeZo+9gl1A3ICWj1Z4A2t4cno3gTPRn1EkgVfHQx1JJnipphlUMVVqqVYabQjpDz",
+	"DqcYvfiYJVSU+3h3L+r4KA/MwxxOip8wb9NDi1pszojAm/rU9w2O6Eq12Sl5psp46UlYa9aIKlJCCor4",
+	"lvwnzpLoBRhtPcgjLPE4o/7vu9evSCbtzlSIOfns+7OH3467UW6MHLuqPvAOFZd8Ehtk8c3cj1O4Q/SO",
+	"iMaZhWOqWljkiDho7R7szuu+Mnoa5zEQod5kY2XamWAKYdouQSaSptjBjgCJu7LT5gUriTShiZZ4a4qp",
+	"Rr8KJYYJE9uLh71JJXxRWtq2GXIHTmsOoxalo4tLtFLrGhBAekGEFOwcgSY2fFxTRVRXTN2f7L8vl7cG",
+	"0P4ldyu1IcRc/nyLVywNSJQzNCUXCTKARfYA8SjKdHh7heaiMkvEMldebQp0XQ8iJVvXMOnXGBUHLYUy",
+	"F6YlGidmyThxaY+k1ujaGuJEw1+c0iRhisDInTtSGrLMsZBIWxopa/U0QkMBoXN5x5wjsSQuRN957c7b",
+	"qe9YssNPywKNjJtmGF+9/E0j7AtGXNCgWKag5I+KdFXHrWz2lgFi3Da3KXwQ+cytGwMqX/X18jOjCQKy",
+	"NNtvVVhG4Ee6Nrzdbqls/rvu3rnfUc66AsD3DUGzHKT9LpMiDeKWrc/JKpYgurGA8ZD5/AJtdwAAt8D3",
+	"YUhOIuUtAzOm8/0MB4obm6+uon61uhHNXscu8QQec20FJUQwrHiSkDk7J0LeOK4LimIg9o8QKkIGZeHq",
+	"AGyDIFUrr3iX134Lk4Qj7iAAmlR1PcBtaH8vC/cMo01xVYAYi17+hXev7KtwsxbGXldHhoB3IC92xCoX",
+	"+Q5kTsPbc7LiIpKrwCHrWHq6+1DfkVkWRXSxhHbz1afSLgkKfNhDiIAddnqTRjCMoNjPUpEw4Wh9uj8S",
+	"oSaUt2Mbyjpj/XUh2pfTt3hXaSaV2U1BPkZ+aNOI0STMmxe/BLizixJtdaPws0cPnzxpy4K0d5ubNjyw",
+	"6zInGtcXtTtughK6ioagiRVQ4fBazBQ7d+IPQblR+kiUZfA9eKbgFuCQkjT8jIlXVig6bvJcSHdN+vyv",
+	"SbCkWq+kirY6ebS1yL6Yzuw21A8feXjor8/f/a+HjwgXZE41e/YkqBdIh9iSlUT1dMMd+OjJo+++G9S1",
+	"4nfUsMKUv8XDmOstc+CkrkTvDVehL+TV3/8XS029r7mbQy+KV+Wu8wNm8xHW0gpe2AcYJUWYK8VEuPaH",
+	"X+wUoiJX4kb7y2y9j3nCLMNFkmGJNir0Cs6KofEvdYdzZzxB9SZcU4vryvaFFB7ddNi99s04aS8P0InM",
+	"xEOfVeAFDWM8fmr5zl7hrYbY4B1iz/SpJqXb7phJKNhpudy9YTW406awKbo9eziboiswrdgi4cvYl18b",
+	"s/BW+0rbicJ89PwSqiTmAJMyVH0su3xuO9jbRSJvffy+SYYigRHSVdzM2qmyI1JgU/o1Izu8kYU1ybir",
+	"ICqExFFScEbJkK4wmwnkyxR5NZ7C2SGLCNWEOtyB+ZpQQVDCFIiXmlCxPiGXglw+/+WF07G/0YU6bTUk",
+	"iN9yRQTkwjaxoWtru3egqaSozPuVJvnUJHMJiZHPEx7OSp3RXzR3TGrQ/5VcXBcxMxtKDJQ89p+Hx6pl",
+	"1mIBvzIkpevikoRXLgwhA6Wca7QbVxHKcrEgCReuHp+QmI2i96qDN41rb6T5RzCzkup25FcdRdhq+L0+",
+	"T/jYimtdKa2a6RtwYPVbtJHmqDGU1dmqBjZSZApO7dUiSm5vLdLXyfT0plbo44998ce+mGRflCGLE+wY",
+	"F4zY2B0bbNu5L6ZQsKsj5XA6dtnHjkUoql1eoavT3Mha2qT7Z0pF3pIi2ayQWDX0MB6QinNEu9t09pWB",
+	"+65uBtshy7cBKd9Xb2JXbC5dpLy7Dh6OTNjyya3Kft8e1zvg4uU1BMZUXxDNaMKiwoosBei7K7q+QF/4",
+	"Od4eBQhxgp4KYiR8Rri5KOqinVeudVCkSxvPnczDuLJiL70+kM2EA/dWW7nUVzRlbwuEgTF7FApp7gjm",
+	"+NTHVxET62kbFLoFmSylPGmJHMv8v+eK+x+seBKFG9W46rfxbYJLZ9HbPy9ayM3QX398+ealw+VQ1rr0",
+	"coZ0ZmxvdEBYweccCoFsN0ydkYl9TEQtAHyQs48YupQYBcErqJqBlR/n76rkJRGRC+/lnt0NzRgYn2LY",
+	"Abtj1HoA7I43pgdGXKbeyiJFC8nBURLdsgxxRlIsA7JP+HsdXmFMOgM3SVuiQ0sapDex0PFxsVK18QxO",
+	"KqzvlClUtMbOO5yW9rqIHNmMUoeykyNcI64w6edeB3B/Km8i9Y5xyAcVEt3AgiMCHIZiMAyvaJrS210w",
+	"Bz1xRHzJ/Red3vpQVghWlayj3H5Yrwzlub6Nq2XRKgV2zGsenaLcBdGIYOiOp4Lx2cxlmEchbmpFLNyq",
+	"9Iog2MuTpDSjVNg9m7kKNeuULG1BMkXVW8Q5QNDWyiBiz54yBmyscKohVnnjFL8A1mjXhuxgetUdYTaA",
+	"A20TXTVe3Sruf5a1sNNkh9ibhIofqedKF22eORE1PXUF2yIohigTrvXS4VZ+2jbon9qq6HoHvi8wxRAU",
+	"x3FqYj3MRSpSTrx7IZ1/ueg1wNl6adThoR2dGze2kNWmk9iHJ33rCWBNEoJOVkLrenGbe7Z5DoCPthhp",
+	"J0nQg+z3XG+PqgSvDYjKExaQkNKAOIzjgMTGZICrKvTo4udeBrl2IDhYPBxMeTXQBMs7zy8JN5olC+/V",
+	"4bbNqpuyaD0ghQ+o4MjZlQ33RnER8ox6MGAjruk8OQy+1vjwFiWTsQb3FnN2RwBIAT8KfXWSa4pjoaL9",
+	"AY+Goo9hRa78HGD/bik3U+fNrRUq7NR3nGFcloTinZDwTKMUdDqaR9z9smTCPGCIO+AvtVEzdu1SAKck",
+	"xo4gFmVgdmFG10zdcbQjFZVONWqx7sGvE0KgHpm8B4tS7N5fZUH1zfga39XrnbEMcE64ALTswOrGNwuZ",
+	"iyggoRSLhIcmIBETnEUBWQKeTS7oHeXAOQFR1LAbQHqxL0AusqCJ3xJnmgbTDTV4RMZolSvti38S2lAR",
+	"tuXTtoh/T3J3HfKg3UwEP/SJF/y+Xh3QrkbL+hWBuj53Fm2xOO9mGq1xwoZD58zrCjOYj33L1je5PRD9",
+	"uwlg69QNzTHmD7Isyn/JiN1ovixQSqH0UqakYSGMo3tTPdm5eqkdMk2WUnETp/5hszDS9EH26OkzOzD8",
+	"x+PvntjdpumDR2dPvnN/Pj778yP355Oz7+Ht6NHTpw+/7xn9M88ZtZsks5/dlIjOnUbA0jEDlv4bxe5k",
+	"ZYz3qUe5LqPUp3PE7WJfsfLIGXRHwTD54lGbq19r3M/VDQp37NJpdBjc8IfUYKCHfbzobWLnv0KE/CEb",
+	"vqRs2HmfFzeOyfc2xF8WOOobSCxKpsNFWEo/3tSnt61yyFyFQ1BZbLcb7ZVf++bw1hk1RmIAyoXB3OOU",
+	"ru2tG6zxAYTxJglEnPEQPJVLKCq3Bcw3HF7vYTQgfMbBVu2A9LeVO+8aasfme8toNBWw9k7Bfjwxm7al",
+	"qUq3t8OLtVYpnzD4reN47okdwDXpCOPkNx3BfaEUOk9b5rcjVlEdkf6PZS/uTao16rE1TFglU5Vsb4ZB",
+	"1paoxgFBnVfaOW0Kdc7JkcNpc9jBjspcAanncZ79FaoGy0VRGxKTlmlE6FzmJiAJv2VE50XhyGZpYkAL",
+	"MjFqZN4atz2FMM/aykJuR15+fzbk7Dh4LnJBihYwhg3qUd1wdZRQ9PZp/QmWTq3+fVL7+2YDYqgINTlQ",
+	"1OdBk2rfQtpOR9bc7oHlQ0H6OnBt3jKscrrbLqvQ1jdS/2iKTq7oAhafL5w7Y7cCKW+tENoSVnsdDa1i",
+	"1k8kwVa7UWhEqEtv1EhIhZAO2akIamUiwjIQGDtyQbShVro5QC4Euwl60cc+t83aAby07Hx0TQGItVxs",
+	"AEAATOP3f/7z42/L2Lg5W0jFCgSJOdSBsHr3dn0KuznKw3k79AFC9kZmcLMKu+mmLSCgL1ZQMQjdEWAc",
+	"loqscGHKgGNI3fN1jpAC3vm8L0B78B1CEwBVk3kSlVAaIwB8EGKou6fnlzANMH7bBVtRAWgMqkxsLOuG",
+	"DOsWAXhumIiGK1PuG0C9G5GP3cambxIqfLEB6xH2KRca4dFoFmOxX+oRC772Rt2uC0T0bWt9V8BFayW8",
+	"l1jEXC4IJmCS55cFRqJMGeHCSCtfQkZSRsUq5sngmnc1i4Jn1hD4tWPuvTMMYBOOJLX5B7jUtZX6tYNX",
+	"SoCPzRh9pswNSqn2Suc9+sX2tGlu5A2M1G9Oqjrs62c334c9329WRSGB/loYWLao9ins1OG8/x7e94Lb",
+	"jTSiRoov/JmJC8oTCYbTAv1t+xVFwy18+LG1fMZFoE5Iqn9zswVrtzX2s5NHPaPfte7Asbwf/R6N2u4p",
+	"qdK7t6e539aFxSGvubV+drztHkNwlffStqCO4XJsUpnkUXJWZdWcoq6rM/O6ogwsKsB/abLCc2Pkdu2+",
+	"0O8s53wlazWJQCMEsMxi/GTBE4aItKjGObTWC6vEUa4aV67Ct4OP4NjMpDJeR822YN02nidSLAkVBWpc",
+	"mmur20Oh8ULH34h4/EYDridc5g29ZVjM7sI2EstctV0QvcwzlVzfFNgePpIq4oKqNSn0jIKP4F51aC6q",
+	"joBy652dnD0Nvp4TYbiNBEWgYncchc1WoRMvViQswzlJkaMEuyBxrtT6HLPQLA86wOIC3U5mdlXti1DC",
+	"6LzxI0AZ4q22LTo3OD7E5yiQo33wcPvrlnrg7cZZs8vMDbegtfjvauT9DDJJ3sYGz+2ewPGWaZnc7Rh0",
+	"sEdRqY0B1lryj7Lu8t43PvwYSWQ77ZFDVZxUMklkblqCt8u0G1bYUFI8ywYkc7biH5f5LM0OC4n2p8IE",
+	"WOvx24A4BzCLAqIBBTiUYsFVan/ABFeMfNR5ZnUAhw9MRciSluTX6atkDswm22DwqnblRtEZJGGtnvDA",
+	"NNRqS0xzXSg32CHvCnfylh3cFF1HPC+cUbnQGQuhwGk9hrnx6y1bP5dppmTKNVSsWix4woEoz8tqAjrP",
+	"mNIMCyiEdjva568XryEiGVc4U/yOJ2zJ3nMTA7i5V1ltQGvUNwlqoecF9nqVlS3YCgHoyqLDFwSOnepd",
+	"IVdB812sg8wFYAtZna/x8gm5LKoI24bANN8gRFAoxfZJNfugBChaIbUKmrp7lCWfcWejHxltmz1kksxp",
+	"eLsbg4DNz5ekoyUxEnV3dyNx0/dm8Fd8tp3sU9fze7mwEyLcjqZ+1wBARTOmgzYCOjG/cUQeJ9G6p0hU",
+	"xGhkefDQdZs3Fs4VFVcyJZRkCRVDVq/TlwIuoMSwXkeYB7rWcNYW855hSkBLwqzbxla4FhCNd6xCfRgm",
+	"5ZFBitwDj6RX3lP7bXVI6+LWO6zWS1v1CZdWWIUylm42sBQICUEK3s3aBQu29ayrQFBcVNOlqtRDou6M",
+	"9GZLKheCi2VAtJFZxiLyp/na8hhTWopvA8ck8CsmwH1rFZo0S9ggzaUdo8yg0tUczT9Q4OgKtUSzBGNt",
+	"wWMJlhbv9HZRhKCufqtsKyRtLiIoWb8OcAM+9PZfWtJafKW2xcJ0sSB3jXkCcJ5I1jU+GbMV3ttpePbB",
+	"Kl4Pi0wA4sCC1HiumFJN5v3aLq8n0d+c6D+g8taUHRNcw0aodIPrIjaV6658UDefXQO0HM7PSDsULXHl",
+	"tzO8+FKwiMzXQ46nkAqq1j7MSXs8OHMRnhiWEy8IJXEuIsUiE2+aK0cV5t5Y5ZHTr2sAzYH/sHYFxaoI",
+	"NRT+uKPsBCK6RiEi5MqvKXXrEmp9o3IxDMhuqeQKge/Ld58E2+cIo2EMBAaDMJrjSs1u1mnqfNhC6w0T",
+	"b1TziwzUgVoKpVxhUNp87YliOnpZkkc+YOZaGTtH80ebNP8J1B2nBc1ZIleObQqFwR65ANICBeureom4",
+	"Sk2VaSzvTxHiNCCaqakltvkvcEJcQ28YbHiBniPba7HRCAD36YBQQ1IJYUegvAWjfBa7FyVB60YrIOV3",
+	"Z8cqIhLMTKyYtkfOhkvi4SaPvYsRjNcximM2WEOguVO+E+NMZu7kDQa7c07Oznz73akcGwwvFcmYzBK2",
+	"axxcTc/ZDjCSgvltY26TeG4CAFoJ8WNYNh+qmNl/OnJJQShBY/sFaG3a8CQhMatnG9d62jTG1zcc+qk8",
+	"KnwJtnleOLNgRACbyRQYdPAkWUHY25oZb98ZExtVNetK/y23Sr2vNATsQRT4CmPpNku2taLQwWyrnqtJ",
+	"BrgaJemrAfi0l6py/7jsoXcyZSgpNeVoWQqIRtUDQsWpIC8wE47csvXJrFXz6dVR5hIjhzfhKhvR5md+",
+	"CRjJlHIxvuKD8zBTMxTxy2XJ1asoPOlA8RhZfwL39jDUszEYinwpqMkV6yGvPyB+j+r/blk26FzVkeFF",
+	"pt/MLX99rD42vi5DsHdH6N0x84spbveP7yZtL55QxINrYpw7Yp4brLy0pHbyznpBEwK7qQK8ATRgf1W4",
+	"PQFjDly/fBxE3/SFj9wlrGvBkVuuXTnCg4RrFfjJyNDlNBsofT2OGRzlFJd6tzsOd6fHDo57Bd5NlN7v",
+	"yohfvj6NP+e6jZ3beeGaadMJ2Gj3ad1Wix6MRmoBtZJTkIS7TN6mm4YLruPDYG014ke2dDYgBpmzJRdQ",
+	"fRfeXAGY94gEBcazFgJB+9/oQpvShYYGSWUcI/rqPfnRu8ts6pEkqgtwr6kdVfKqVD2sZBPLtT66AfCs",
+	"zW6cRhuQjGpd99dLRTBF0EHd4zrEtF7JkAHHtGeusmys1LSM/M6wbFiOqgeLtbEMfRE+G31uyf3uuI1O",
+	"qCMPqeUtUlcDcd014bxmgZgzV73W1SotqvS3EXe7i1CmKRVR4PJ6AlKDFcyUXCqaBgRscwFiIAZEsURS",
+	"cGvYnc+EPwLNpWMOMa6zbFa9X61Rl1HXrsBux1mb2ey1KMJwmxGhgLYgapmCzqRwXplexxrafArbP2jC",
+	"I1Cz37LQVdTdOdvMTsTemxG1ZbjYGxXE1+E5pabK3KpnoIWQLuYYt6ylPxzK/tpVdgbwSR3gRRYMBK5c",
+	"Q3VQkTua5AyT/rRskfGOzlshtbYJiWlHOm4Uf+7dsu4jKw9TrjUIypWSYkn+hMcnlBBxxqUyIw8mhNEc",
+	"NGXfgigVUYu70AGcbZDmf659L5e5TNv8kjGluTZ/B5hryIusL9tgngE6t+dcO3r06+hlhKUD1MPVcZ8V",
+	"3XRhG2/uoEnCL7e25e4BmP+o4kT8dYvXw7D0x2Lvx5S3p5Lucqeu1bW60TF99PTZ/YPPb4AQ+WFZx8cg",
+	"20/GemmGxy13IPVnucqkZu1g1iM1SKxyPzDGbpS9oIrz6KoYvROqSUcIanbL2zmxH6m/DM30cHZj1etc",
+	"02secPt9GjHkZMfe0mcKa0XrYCYzV7jUk5H1ipXvUgQJMtxA9oQ+JykXuWGYzRPR9QO5eJBKYWKC/3U/",
+	"rRi79VhYa0rd994gNkU9uVSP2myzN79Jn4f86vLVJagBF+Tv18/b/HfPeuHYgB61UW0TGgsP5/boeWfX",
+	"Fuk4Z1R5AyMFuXxzRdDoC7wAdk98u2w7Niabff4MJnofIgN4pwPMVAqKRLEAnTlrsCigcGhisGB9bqid",
+	"dvIv8S9xSTJqYpJRRVNmwEFDDRANwtZwgi6Fy+qHpf5uNOHRCbnmKaal/UtYGgMIxOPHj7//9qLERsOs",
+	"NcM+GqLzMLZ3+w/fn0UfbDMfHj+LP5wQQLx1zbiYPoKgutrhSjx5+udvT4jddLrIWicZXTIoGpckckU+",
+	"1LbMh5N/2RVLeMgESntUg2eXGQ1j9uDRyZmr8YB01uenp6vV6oTC4xOplqfuW3368ur5i1fvXsA3FV4u",
+	"CL7QWFlXhq3OHp6c4Ut2j9CMz85nj0/OTh7PwEEdA1Oc0oyf3j08rfKKnDlfFuHQVxHk7Gtzia/Yj93q",
+	"6Nn5P/0ipXrl9DlKjc9B75sADDDkRRgJOND+NuT1N4ppJsJhL7+kc5YMevOa0fRvs8+/2t2pMylcDcRH",
+	"Z2euyropvHsZVkLnUpz+2x2dKHN7q6HYiYJoh523CfdnOQ6jcpwz3N9aObzTMm4U7vFpCiFIsLiusq3d",
+	"73Spy0qEevarfbfJJaeIzA3HjfRZGy9R8dUQrQK3n39LLgjUUy2gYeYyWp8Qe1/Rdg/jMysmbtlakyVz",
+	"AZD2mbv7guPmpMQOL1jzBQzm0hlKndHnB+e6nGQVsIfCKvG5KY9dgfMNFng4cecs8nHA+1iStcxBoFnS",
+	"rWKZYhmHhLO7PVjDHR6z83/+WmeUHxjIOiqqYpb9zGKX/gEsb7d4KYvQ3gsRc4TN3SwTfPANXm1B7y4P",
+	"yr3cXBoEhayqEB9mi21VID7yLtsqZe5ZDiurgH4B0bFcCSwBDkBF+y/RL/SWEVpbpNGb6/QTjz6jLE4Y",
+	"2hCaK4nJW/WVHLfLrn707Ycn2+L/R6v+7k8SHO8ORPkE///cKm3+wkxxXIyjAHz1hpr4CKd+Gwei5J2C",
+	"ujQiGK80nKSntVLffnFxiS/8Qd+XDCzafBzPnm5A3w7Vr8ogncLVgT66MqgZagifkCcPzyr3Ib4CMdrG",
+	"Stlt1eoVWwGtnjfAXndY01J0TH9yVHF0g46M6bioThQPL6H53cRs7Zynk2tjr9iKzHNNmlC8u/HaaVmb",
+	"2r+tC0545XD59uGBA60HDs2zEu/40p3VK25iLgh11qLJV+QS9xkUiefLkTtfIY5D+xo4oAfcka5i0N4i",
+	"dvoNuYFHceRdeRTZ/o4WyS4O9aIKGhyz3lbqdi23fb73Qdp/1fkJ8q4HvFillEf/FQqQpS9xmR5LKaO+",
+	"9cv4gwIKs91I9ubqr4gN+cWvsGUJuUMbqWDKx7nEOkN1Y6uFIdP9N1gc5YGur9j4F7q7Yuc9F9dbtj7Y",
+	"tXXjFlGsh2frDLyjlmv1VVxQ+6c/z5Pb07rfo13q4zI+r797GJb9IU9uv9AZjV1rS3kPt74WjCh4SjKm",
+	"IHkrIFw4LPEJDu98nnJD8syqaQ+Ds7OzhkuqtpSNn7cXFP1Z7UuJ04R3RnNyxNJMGibCtd0Ih1LVqhF+",
+	"IU4ok959tm1qHAz5nBXYABc1XAnLCo/OHh1jLNdVliA6JHE4OnB+TQy7wEAr0ARdRK6Rs2AWQxkRIN3L",
+	"GgSabyju1dPyPTeWKaRULS0bYRdq4BILLqI647u5bjB9bTs8MEW1KL+BAgiGLGWp4SIcIYx6YSm0YgpK",
+	"nKTcmOaqkpRGbNsScc20ecVWzxvhHYfYErUeRu2JR4cYwTXTrfwI6TZfnruu1drKUcjLRgxLSFIv4EOE",
+	"NLCiRQJnr2TdYrLTT/Z/ncbcTYqNlbb2o8NbHces6wSnXCxXGI+KFBlF+e4rzoZy8sXvOe+wvMyANyFG",
+	"Rf1tcIjBsDAAyByYOLbgFU3ZmCCE/hdfYJGnHzDgbQhZGVXhIAPCpQpjfndoo0CN7Y5z1xymFQZtNvoi",
+	"LQYsgqgVhDLFE++EvJK1s3gp7Xn86ONH+1Iitdk+ALfuBfdVp9z1AH14iBH4mATjva3WAVVIEDqVKlZB",
+	"XTWP1RfXdNl3pMI7n4MvcwS7Cw0lzeDXcRL/lKeAyd56m7mC54dXwLCf+806XxmDXNNbCFBscAhKHvbR",
+	"5XiO5JZPtX91GnTc2bCP4Kp926aleWw8xaF0sVW0QBu6hnhNgB7cn7yupw070NYxMUB7PQRpzo61Oa6b",
+	"CXa77pHPBwlt2D60qQljDzoO5ZoVSNqYIIEO8xXemQGP11KTcqFdTqa+IAmsf4HC7UAN7d1nzQypKtXV",
+	"YSq3j/i/AxzCpOwwQCVe/AKUOII68AY7OrKXfgDTIjT0PWFeBKruZt9BUvl0Xisa12Kh5CJyEBXTSJ4D",
+	"mChxEl/IPvnViLwrPOMgIQaLiaQATV0s7iSMdPoJ2+s88P8u5hNy1dDr99C337JU3rE/zkm8OBiZFdoR",
+	"WF8NIoHsyy+QmXqSIcbsALXneYyYVAfnlfd0mEXpZ8hwHe02//ggY+mDAmixYpbNdK4tlnjz4pegBvVv",
+	"ddInZ9939OSSkv73OMasuGA7RordMUUTgrm9+sIlVk3iJn1pJ0axRhgXRYCiQ6Opqmrsx3JatR9zeEF+",
+	"/u7tvT3lnr97+4W8Da/Rq+oXU6DROlu+QdAJfQ98Du+YiFClfve2YqePhoTrMNlbemGFv7Q3Ha7GGz/W",
+	"PjmCGBttQz/kaVfN/eBW2RqZ7bJPoCJDUW7Mzfeu8wt8/tVc0V9URcbb9jSrv7L3kjjcZK4hCRf9fZAC",
+	"zKLApaQB1m6WMYE1GPddMrxlD92Zr/Ht39umhGkffD8icd1WdKA91BiWZnubFE8Bjrf9SH9jH/9XWc6c",
+	"EaLCSphCuYetyKFaatTU9PdeH8UWCV/GprYTN9hM32pn+PpG19HHfnz1rgCwIoBQhthOsTHZg7OHDgOK",
+	"UFBBA5JJZch3ZwXyFY0ixbRm2tUjsR1cvrn6Rheh2CfkJwBul5qRVSwBwBqiE0BM6dxneXtTTOar4ahy",
+	"xO2hUyXg0wQavJS3xLaJmqCGiv0rniSA9WWfVKWw1kjlfflLMdTDuuLj8Y3p1+wQORE41pqSf0ilvlKU",
+	"EKSmRebUNd3pTFD1cmhwpwUHeCrVBDzhSoG3MYTYjBA7vPn8OE51mNqRmAdO9U6+cSrYFI4awVZEyNUk",
+	"nGHPpLJ+s19rwBdc6d17LC36Vvts2r42Khu3BGVzw1IIyb5l60muDuBRc6XNXahvJIMS8zSS06gqiuk8",
+	"7c6ry9M/lMmutfqLhKogUF+UYqmM/VelO3oew5a/jsN9dAT9dNK6AUbXpgvWijBOB8uQJCQXDhe6LOm3",
+	"N1e4CrIdfCGT5Aca3n4VnLFRD/e/Ue37i8T6QUYSKgijKuFMgeK3Ly8UBSX88ZV/kQzLg2FtsDWaH7ZQ",
+	"nhE7LrAiMUmYWAKOXOTQroLCLQG/F0kIcNM8Ie9jnmBMu8qFDtAMjiHuJea5P1Hha2DNOs72gdny601o",
+	"KE0GUH7NXnwvn//yAn9T30Ak2dJyTGncmILlB9s2r5mewt9wxJyHVrF06YrbGTaFUboETQdylvZJ53Es",
+	"kN33Wqi7Ej76AQJa61Y7mFWdF1JhqUlnxUJAS4wUE3WmKqxfUIYYW3ZIA1qmbC6jdQG8zTCH94LcCrly",
+	"QWq2aawZip67mGoyZ8tcnJBLEim6wPJGKV07obctvyyPbWJj33Mm8+ODd+hCgJBHaoDupaNiSqOZ5cLr",
+	"/7l2q1iLCzTSCg4BBTvscvwpEvqBA21/cPYwIPXaVt/uzamFZjZQqvyj0uTun8/kYKEbOyndB3ewlAXB",
+	"x3g7YyqEq7TUvt7FS78PpEU33SOlDVW0LVer+KkPpMIN9FC5rdj6l8qtcHPzLECBXfHltT8cyeZmq5bP",
+	"s9FOP7m/BuVBlAs8ct/hdyPyHybCuKglN1yUCe5F6ac5YwLrFHFNIq5D6rJjvIzfGgl4GJqcHYNzwRw+",
+	"lZXNl7fQkBy5h4Aua2AyGt4PsXO0xZvcVPoW8zvsOtoboivYh0ARecL0DnJlyxLiMTkcZg89mhCdz+kr",
+	"HaFJovHO/go4cwHxC0Jd1UOz0QsgImkSyxWq56smqrV/gSJGowcJM6YvDulHRqOX7r2DK1qHjfErJnJw",
+	"Feq9VLduLShsH0I1j+oisaRzx7L04kz9iIdVNbF7DzblRtz0hw2mxSmknXVGU9jnXxE9rhVEHkJRgEEU",
+	"GRbVu1co7/SXo2o4w8td1C7iUwNYjEDFOPyt7oiRx3CxixqsUTBc/dc2jiu2oFGdO9CodTWniTbgIbxL",
+	"/Y6lifY3bO6N+JBWerO73s394m6nfQ2fDS9OA1XEBqHBuBHZlRuy95aKLYdu6tegzw5DhrFjGAw4cxka",
+	"OQxC5x0Xw3BlASp7ECoOWPDvifhxXKGx3pZhHw2y4ANtlCsAPiIFDFnzAr2Yl2HIMkO22iQUM83dv0BN",
+	"Qns/Hu8Ogi6EojkQrGF57AG0/QC4bAqjNs0jbkgil1ABtjGk2j5129GzRU9VZeRp3apv3Ttftd6MkzjO",
+	"6YREbQGDLxej2/yI450dKkzGNv6FjI/YeQ9Gbo12B8PK3V4mcANBRaxcj9o/p5/wjwGAuuXCjttM+Nnx",
+	"jY4uxGgYS9fos1CM/daDXveTe2eLFpv8IDWrfHZQSINqsmJJMgtm3L7yn5yBx9/V8qPwZEvkz6VMGBV2",
+	"hl+X8EJCHVx4ufVAUscSyoivoLQ4B4KWmKQYJ/oAytlz1i/MsOEDCTNs/AsJMzeze+1I+YEtAXEKt2RQ",
+	"LGpC0bbQsarb+/n0E/7RKeheiKhc8c6d/aos+V9s5MwKuHIfL+p8Uy1ofWvXyrU+3Kgf+3C7eusxJecL",
+	"selB6KbwMqdYKr/NOfMXeOGAYgY7aDmRcXhTxJozE0PsMtr7yYpyYw957sAZMfocgr6MlCTNw5go9sCh",
+	"2ULgX8h6EZJhuKeKJYzqztBmeOE4pHWd+Sj8s1yRlIo1lty0x1yUM7huT1P+qgY5vZSFURdilJzGs3QU",
+	"6KYqRkZ1n+pX7p3fRzwDzvY49wpeUrZYpeKXvgMYR3komEho/AsdwG5mX18kQ7V02/vr9BP+MSSMoVza",
+	"kSZK+OyLBjG08HHb8XeQiZ4dgREPHZjQEALtcQlT0e9eCJBjrduRYhLGyoVBmAxf9YaZnPCX+rYoMOay",
+	"S0YTfVj24h9k95Ad3UdtWYte8teDQ7o1zleNN++P3hkMjfkZVoegNsvCA33YIp5Vf4ePNQFniYvxcaH5",
+	"SdSeKOKNBmpwzNC4k0Y01NcSeQLVRIrInCW/Y4LkGUHRhlGgG0VehgR/HoASZ0cNWjtS9Gcnxw2M7vmq",
+	"uA6i9yzLoRTfYrxeMsmMCZrxkzVNky4L1+uMics3V+MMMUWjIzy8ECEhw3y/+IiWysPXMddV6/3hUANQ",
+	"1HaFTpv+ZIORHC7+6SW/Y/fEsHMc3Daw68hieUtWwR88bFKeaq1bSEWTRQyeHRHadEKp7eDvAKJsGwKv",
+	"h7anIRUhSzqqgsLz3zGZkQAbx6OPqllR9LhbuL2pXvuqI0zKeRxHaGR1so0swFwO9UAW4bL9L2QUrub3",
+	"9dmFfUWLq7U+/VT+DcdAWTvFZ/GrL/O4jVV+eVC7X72X45cj6WSSui0kq16cqqSIkgnTELMXcU3nST8D",
+	"SCiY1CNI3Uu/D8+bm+6xpG1J22Kdyp/6pS28eDBZC61/MUmLc/v65Gxt+TwbzcpZ+GuIC65a4LFSFr67",
+	"L064BkO33S8ONNezY3DkoW1ETYnQ7ombjob3Q5wcbfGO743zS4kykCuhousyXiB62td6QuF+liuyoIpQ",
+	"KwFbwlojutaNuNZy9t+fBbOUfuRpnkIcHAbCuX+WYXBcGLaEC2KwjYyUrLF+B9fEYPqAbwjuUXv83abt",
+	"rbsnXvjKfH2VD/ftzcHRcU0SOmdJQG7Z+v/c0SRnF0S7ajtprg1g2C0gq9M3Hvi4MRwO8EbNcT1+tD0u",
+	"WBzEQjqvPaZK0bU3KnF6UNmEtprNgYsnQLnnaZ5gNVNWQMkCwFMo0+FRkFtPuzNTcHLFu78Pxbc+6/Wx",
+	"MloQGTirKL1zMHhj+LMDwjYXfXyxPJf6PL8+BXncPj39BH+th+jLmxwwUguCz+6L0uxl/z594BATPzse",
+	"4x5aj/aLlHZ9emKy3idxdORVPb6C3Sdl7uSQCKC3tffugRIwGvahjBfyaK+guGqDCMY+vbR4VvEBE1bx",
+	"/+dsRbnBQDfH1XDaaPRLh1IsuErhpwXlCfwhpLnReZZJhe+iN8w++3VINs3ZpEjuR4o9qjGPgx9lRf0c",
+	"AAetcWuJ4NnGpWN8iFW//RmQrIB1/0a3ZkvxqDNTaiFVSs3sfJbn8OaXWc02yaNqb0zoovSluriy7ykT",
+	"pgAB3i592rLSRVZMpzAqXrpXkYjTShaVC4GSRRuZZajF0sQJDZlmVgH8sgIEV+E496OUal2A1zeDFqsa",
+	"KiZmXJEVvWten6o8q55rE744PubgSGWRcHhfSrlxxOmwcFyURQW4Q+K2iz/pha99ED9Af1/+oleoY7V0",
+	"QMyrJ5olLAQcvgUXkUM9jxiNEi76sy2LX3vDk3bm4gNHzvQwkCoe728li+UKDiYwSsbO6guA9Cuoc6DH",
+	"EXuorvF7p7vLxgYlYCllVCDoaoyLYhFZSsDxH0n+YTkhv3vy/0zRckKWUL6qQpVE7YFIrJBQqhBjlsC2",
+	"0VFx3sjsD/LLBNk/F4Ynrkw0su4eO8EAWmG3Mnzt3rkHuvBwxMS/chHdF2hFJOBx1FhTLlax8MUvfdop",
+	"jvJA1nxs/AuZ8d3Mvj77fbV021v29BP+McRaXy7tuA2Mn90XM32dj9t004NM9OwIjHhoe3xDCLSb4aei",
+	"370QIMdat+Nb3AfJhZ6Kf6+K+nzC4bhHxUz0CQFgSnvWflNU57PKBcdXsf1vNPlge/gQOI0EWmEfq6p+",
+	"+pZBVaYTcimwNVQarZqyWBB7KwWN8eFTknKRG9tx+SbAzDsLHn4WUiGkIZEs4k4IJaEUi4SHxl858CDS",
+	"4NHEXNVXxC8gGRORi0GZQoWHpBpcDbWumxF0LJXBuB5G9IqbMO7lOZUjb3lrtUEVAjSkwYtlSl1ANF8K",
+	"FpH5GjpbJIwZcsvWzpQB5SQRPyrjQrBok4XsvYNCmUooK2nbeH5ZbsQFM2HMNFQruEOcKimEs40YV3XF",
+	"sdMdU3yxLkpXsvBW4/T5UlCTK0a40IZRT21Ke9zA9A8oeCBNrwsk2tHxYJmQ72OZFuuhY4D1mrOEs7tG",
+	"uPtyGzxyUKG03aujTX+1eMcUp8nfDugb/G+oofYTF1V5Yrt9NZCt1+tS/NprXfxH6ca5X/f8Ylwt+7Dw",
+	"Ph1EeRtA0tMwplycZCwdQNznMVZ5ODSFPz7IWPoAooHHJXe/efFLAEWPHWrE/lS9MhobdCWKuRhJ32EF",
+	"1vfm3j/qqU8DdjxkA61iSVPeul/ex/IyvZp9qfS1/0/mk4CyOHXZKldzlkix1MTItly1mNHExF0i5Gd8",
+	"44BUcT14SHJlNUimD6DkIJ4pECpT0hIEcPh1F/YD0uq3fmL99t9FrcuEU6ihWnBLB40sETsp9BJe+N3S",
+	"J2VG8VB3UegX90ovjaC+RZbYo23caVv0sL+0eaNkardSrklaDrt18opRPOe8l8c3UpulYu/+9jIgOBk4",
+	"u+VKkIRrwwRTmkQs5BG7IJTMc11aF+BmyLUrOkDta0tFIxZBC3bREWSJ3uLV8fLNFZE5XH01U3c8ZN7b",
+	"3lsY74ELXKxbWDXEBI+nZ4+P1Z2Q5mCSFu/fQG3WyyK/dednwRt/rMokEks5FvcvSLOJT7M5o4op25pV",
+	"XmExnbqbq2R2PjsFpda19cmn+jmTAvvIwY7iYtYa5bi3A98A+ik3a2IkWTK0N1rdvmrAQZlsf/qS0bui",
+	"OsJGp6WOuP1VVThclCFg0HvlbCvS+2rltLbbQeQAoDQAhdfnWUNFd22VDtvthl7JiNV6dfaX7fd+pCwt",
+	"QmK1kQp8wmDqrX1dTMIz3tJqhklg1XAJzU0sFTe83lKBAbndEix2Sq0KigmDUfVVmZ/p+4yJ0tMt2Kr+",
+	"2VbU+fbnFSwNUMCK+Vu2rhMOdV9fx5JEPAK3evW6K5Lif51rRO2DcNQaLxdoan4+zhJqFlKlhBvNkjoL",
+	"Vzvv86+f//8AAAD//w==",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,
