@@ -3,7 +3,11 @@ package handlers_test
 import (
 	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
+	"net/http"
+	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -99,4 +103,41 @@ func TestAGivenAccountThatTheCADoesNotKnowIsNotMade(t *testing.T) {
 	if now, err := w.ExternalAccount(w.ctx, issuer.ID, w.pebble.Directory); err != nil || now.ID == stored.ID {
 		t.Errorf("the account is not replaced: %+v, %v", now, err)
 	}
+}
+
+// A binding that a service gives to anybody is fetched when the account is made,
+// and not before or again; what the service refuses is said and tried again.
+func TestABindingIsFetched(t *testing.T) {
+	t.Parallel()
+	const key = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W"
+	answers := make(chan string, 3)
+	answers <- `{"success": false, "error": {"code": 2900, "type": "no_such_user"}}`
+	answers <- `{"success": true, "eab_kid": "kid-1"}`
+	answers <- `{"success": true, "eab_kid": "kid-1", "eab_hmac_key": "` + key + `"}`
+	var asked atomic.Int64
+	service := httptest.NewTLSServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		asked.Add(1)
+		if r.Method != http.MethodPost || r.FormValue("email") != "ops@example.com" {
+			t.Errorf("%s %v", r.Method, r.Form)
+		}
+		_, _ = rw.Write([]byte(<-answers))
+	}))
+	defer service.Close()
+	w := newACME(t, acmetest.Options{EAB: map[string]string{"kid-1": key}}, func(s *acme.Settings) {
+		s.EABService = service.URL + "/acme/eab-credentials-email"
+		s.CABundle += string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: service.Certificate().Raw}))
+	})
+	shop, _ := w.orderFor("shop", "shop.example.com")
+	r := w.worker("a", immortal)
+	w.until("refused", always(r), func() bool { return w.order(shop).ErrorCode == "acme_eab_service" })
+	if o := w.order(shop); !strings.Contains(o.Message, "no_such_user") || w.pebble.Accounts() != 0 {
+		t.Errorf("%q, %d accounts", o.Message, w.pebble.Accounts())
+	}
+	w.until("issued", always(r), w.issued(shop))
+	again, _ := w.orderFor("again", "again.example.com")
+	w.until("issued", always(w.worker("b", immortal)), w.issued(again))
+	if n := asked.Load(); n != 3 || w.pebble.Accounts() != 1 {
+		t.Errorf("the service was asked %d times for %d accounts", n, w.pebble.Accounts())
+	}
+	w.clean()
 }

@@ -101,18 +101,19 @@ func (c *CA) register(ctx context.Context, id identity) (identity, error) {
 		return c.find(ctx, s, id)
 	}
 	request := legoacme.Account{TermsOfServiceAgreed: c.settings.Terms, Contact: c.contact()}
-	switch {
-	case id.URL != "":
+	if id.URL != "" {
 		_, err = s.Accounts.Update(id.URL, legoacme.Account{Contact: request.Contact})
-	case c.settings.EABKeyID != "" && c.secret["eab_hmac"] == "":
-		return id, misconfigured(nil, "eab_key_id is set and the secret eab_hmac is not: the CA gives you both")
-	case c.settings.EABKeyID != "":
+	} else {
+		kid, hmac, bad := c.binding(ctx)
+		if bad != nil {
+			return id, bad
+		}
 		var made legoacme.ExtendedAccount
-		made, err = s.Accounts.NewEAB(request, c.settings.EABKeyID, c.secret["eab_hmac"])
-		id.URL = made.Location
-	default:
-		var made legoacme.ExtendedAccount
-		made, err = s.Accounts.New(request)
+		if kid != "" {
+			made, err = s.Accounts.NewEAB(request, kid, hmac)
+		} else {
+			made, err = s.Accounts.New(request)
+		}
 		id.URL = made.Location
 	}
 	if err != nil {

@@ -36,7 +36,7 @@ var meanings = map[string]meaning{
 	"caa":                     {certctl.FailMisconfigured, validationPause, "let the names' CAA records allow this CA"},
 	"connection":              {certctl.FailRetryable, validationPause, "the CA must reach port 80 of the name, and get the answer of CERTCTL_ACME_HTTP_LISTEN, or of the agent that answers for it, there"},
 	"dns":                     {certctl.FailRetryable, validationPause, "the name must resolve everywhere, and its zone be answered without errors"},
-	"externalAccountRequired": {certctl.FailMisconfigured, 0, "set eab_key_id and the secret eab_hmac, which the CA gives you"},
+	"externalAccountRequired": {certctl.FailMisconfigured, 0, "set eab_key_id and the secret eab_hmac, which the CA gives you, or eab_service"},
 	"incorrectResponse":       {certctl.FailRetryable, validationPause, "the CA got another answer than the proof: look whose server the name leads to"},
 	"invalidContact":          {certctl.FailMisconfigured, 0, "correct contact"},
 	"invalidProfile":          {certctl.FailMisconfigured, 0, "choose one of the profiles that the CA's directory lists"},

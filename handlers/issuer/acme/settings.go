@@ -41,15 +41,18 @@ type Settings struct {
 	Terms     bool     `json:"terms_of_service_agreed"` // the CA's terms are agreed to by whoever sets this
 	Contact   []string `json:"contact,omitempty"`       // e-mail addresses
 	EABKeyID  string   `json:"eab_key_id,omitempty"`    // external account binding; its key is the secret eab_hmac
-	CABundle  string   `json:"ca_bundle,omitempty"`     // PEM: roots of the CA's own server
-	Private   bool     `json:"allow_private_networks,omitempty"`
-	Hosts     []string `json:"allowed_hosts,omitempty"`   // besides the directory's own, host or host:port
-	Profile   string   `json:"profile,omitempty"`         // of the CA: classic, tlsserver, shortlived
-	Chain     string   `json:"preferred_chain,omitempty"` // common name that the topmost certificate names as its issuer
-	Rules     []Rule   `json:"challenges,omitempty"`      // the first that fits proves a name; none: http-01 for all
-	Servers   []string `json:"dns_servers,omitempty"`     // that must show a TXT record; none: the zone's own
-	Budgets   Budgets  `json:"budgets,omitzero"`
-	Staging   string   `json:"staging_directory,omitempty"` // URL or name, where certificates are tested; none: that of stagings
+	// EABService is a URL where such a binding is given to who names the first contact;
+	// none: that of eabServices.
+	EABService string   `json:"eab_service,omitempty"`
+	CABundle   string   `json:"ca_bundle,omitempty"` // PEM: roots of the CA's own server
+	Private    bool     `json:"allow_private_networks,omitempty"`
+	Hosts      []string `json:"allowed_hosts,omitempty"`   // besides the directory's own, host or host:port
+	Profile    string   `json:"profile,omitempty"`         // of the CA: classic, tlsserver, shortlived
+	Chain      string   `json:"preferred_chain,omitempty"` // common name that the topmost certificate names as its issuer
+	Rules      []Rule   `json:"challenges,omitempty"`      // the first that fits proves a name; none: http-01 for all
+	Servers    []string `json:"dns_servers,omitempty"`     // that must show a TXT record; none: the zone's own
+	Budgets    Budgets  `json:"budgets,omitzero"`
+	Staging    string   `json:"staging_directory,omitempty"` // URL or name, where certificates are tested; none: that of stagings
 }
 
 // Rule says how names are proven.
@@ -106,6 +109,11 @@ func (s Settings) check() error {
 	for i, contact := range s.Contact {
 		if _, err := (certctl.Names{Email: []string{contact}}).Normalize(); err != nil || i >= 10 {
 			bad.Add("/settings/contact/"+strconv.Itoa(i), "is not an e-mail address, or one too many")
+		}
+	}
+	if s.EABService != "" {
+		if wrong := checkURL(s.EABService); wrong != "" {
+			bad.Add("/settings/eab_service", "%s", wrong)
 		}
 	}
 	if s.CABundle != "" && !x509.NewCertPool().AppendCertsFromPEM([]byte(s.CABundle)) {
