@@ -11,7 +11,7 @@ import (
 
 // Lego has every provider of the table in this build, and asks nobody while one is
 // made without its secrets.
-func TestThisBuildHasAllProviders(t *testing.T) {
+func TestThisBuildHasAllProviders(t *testing.T) { //nolint:paralleltest // it changes the process's environment
 	n := 0
 	for _, p := range acme.LegoProviders() {
 		if err := environment(acme.DNSCall{Provider: p.Name}); err != nil {
