@@ -104,7 +104,7 @@ func fitting(steps []certctl.TestStep) []certctl.TestStep {
 		return steps
 	}
 	return append(steps, certctl.TestStep{
-		Step: "report", State: certctl.StepSkipped, Message: fmt.Sprintf("%d further steps do not fit into one report", left),
+		Step: "report", State: certctl.StepSkipped, Message: fmt.Sprintf("%d of the steps did not fit into one report", left),
 	})
 }
 

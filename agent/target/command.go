@@ -24,6 +24,9 @@ var errNoNamespace = errors.New("no private mount namespace can be made")
 // exitNoNamespace is how the staged check says so; no daemon's check exits so.
 const exitNoNamespace = 213
 
+// exitNotStaged is how a trial ends that could not be staged, or its check started.
+const exitNotStaged = 214
+
 // commandTimeout bounds a check or a reload.
 const commandTimeout = 20 * time.Second
 

@@ -45,7 +45,7 @@ func (t *Target) Test(ctx context.Context, command certctl.TestCommand) []certct
 	d.programs()
 	staged := d.places(command.Places)
 	if command.Left > 0 {
-		d.add("place", "", certctl.StepSkipped, fmt.Sprintf("%d further places are bound: they do not fit into one test", command.Left), "")
+		d.add("place", "", certctl.StepSkipped, count(command.Left, "further place")+" of the target did not fit into this test", "")
 	}
 	d.check(ctx, staged)
 	d.reload(ctx)
@@ -81,6 +81,14 @@ func (d *dryRun) add(step, subject string, state certctl.StepState, message, rem
 	d.steps = append(d.steps, certctl.TestStep{
 		Step: step, Subject: subject, State: state, Message: certctl.Clip(strings.ToValidUTF8(message, "?"), maxMessage), Remedy: remedy,
 	})
+}
+
+// count is a number with what is counted.
+func count(n int, noun string) string {
+	if n != 1 {
+		noun += "s"
+	}
+	return fmt.Sprintf("%d %s", n, noun)
 }
 
 func (d *dryRun) ok(step, subject, format string, args ...any) {
@@ -215,7 +223,7 @@ func (d *dryRun) check(ctx context.Context, staged []stagedPlace) {
 		err := d.target.checkInMemory(ctx, staged, argv)
 		switch {
 		case err == nil:
-			d.ok("check", subject, "takes the configuration with %d places staged", len(staged))
+			d.ok("check", subject, "takes the configuration with %s staged", count(len(staged), "place"))
 			return
 		case !errors.Is(err, errNoNamespace):
 			d.fails("check", subject, err)

@@ -139,11 +139,30 @@ func TestATestOfAPlaceWhoseCertificateHasEnded(t *testing.T) {
 	if s := steps["place"]; len(s) != 1 || s[0].State != certctl.StepOK || !strings.Contains(s[0].Message, "whose certificate there ended on") {
 		t.Errorf("place %+v", s)
 	}
-	if s := steps["check"]; len(s) != 1 || s[0].State != certctl.StepOK || !strings.Contains(s[0].Message, "1 places") {
+	if s := steps["check"]; len(s) != 1 || s[0].State != certctl.StepOK || !strings.HasSuffix(s[0].Message, "with 1 place staged") {
 		t.Errorf("check %+v", s)
 	}
 	if changed := targettest.Changed(before, targettest.Snapshot(t, d.Directory)); len(changed) > 0 {
 		t.Errorf("changed: %v", changed)
+	}
+}
+
+// What cannot be staged could not be installed either: that is a failure, and not
+// something that this kernel does not let us try.
+func TestATestThatCannotBeStaged(t *testing.T) {
+	t.Parallel()
+	d := startNginx(t)
+	must(t, os.MkdirAll(filepath.Join(d.Directory, "shop"), 0o700))
+	must(t, os.WriteFile(filepath.Join(d.Directory, "shop", "generations"), nil, 0o600))
+	if s := try(t, d, shopPlace("shop"))["check"]; len(s) != 1 || s[0].State != certctl.StepFails || !strings.Contains(s[0].Message, "not a directory") {
+		t.Errorf("check %+v", s)
+	}
+	if r := targettest.Install(t, d); r.Outcome != certctl.OutcomeFailed {
+		t.Errorf("and installed it is: %+v", r)
+	}
+	withSettings(t, d, func(settings map[string]any) { settings["binary"] = filepath.Join(t.TempDir(), "none") })
+	if s := try(t, d, shopPlace("other"))["check"]; len(s) != 1 || s[0].State != certctl.StepFails || !strings.Contains(s[0].Message, "no such file") {
+		t.Errorf("check by a program that is not there: %+v", s)
 	}
 }
 

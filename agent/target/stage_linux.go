@@ -28,13 +28,16 @@ func StagedExec() {
 		return
 	}
 	var err error
+	exit := exitNoNamespace
 	if os.Args[0] == trialName {
-		err = becomeTrial()
+		if err = becomeTrial(); !errors.Is(err, errNoNamespace) {
+			exit = exitNotStaged
+		}
 	} else {
 		err = becomeCheck(os.Args[1])
 	}
 	fmt.Fprintln(os.Stderr, err)
-	os.Exit(exitNoNamespace)
+	os.Exit(exit)
 }
 
 func becomeCheck(description string) error {

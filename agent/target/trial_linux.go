@@ -2,6 +2,7 @@ package target
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -27,14 +28,41 @@ func trialCommand(t trial) (*exec.Cmd, io.Reader, error) {
 	return cmd, feedOf(description), nil
 }
 
-// becomeTrial lays memory over the folders, stages, and becomes the check.
+// becomeTrial lays memory over the folders, stages, and becomes the check. An error
+// is what an installation would meet, too, unless it is errNoNamespace.
 func becomeTrial() error {
 	var t trial
 	if err := json.NewDecoder(os.Stdin).Decode(&t); err != nil {
 		return err
 	}
+	if err := t.coverAll(); err != nil {
+		return notHere(err)
+	}
+	if err := t.stage(); err != nil {
+		return notHere(fmt.Errorf("stage what would be installed: %w", err))
+	}
+	return fmt.Errorf("start %s: %w", t.Argv[0], syscall.Exec(t.Argv[0], t.Argv, os.Environ()))
+}
+
+// notHere tells what only a namespace cannot do from what nobody could: in one that
+// is not root's, files of users that it does not know are neither made nor given
+// away (EOVERFLOW, EINVAL, EPERM).
+func notHere(err error) error {
+	for _, only := range []error{syscall.EINVAL, syscall.EPERM, syscall.EOVERFLOW, errNoMount} {
+		if errors.Is(err, only) {
+			return errors.Join(errNoNamespace, err)
+		}
+	}
+	return err
+}
+
+// errNoMount is for mounts that the kernel refuses: an installation makes none.
+var errNoMount = errors.New("the kernel does not mount that")
+
+// coverAll lays memory over the folders that are written to.
+func (t trial) coverAll() error {
 	if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
-		return fmt.Errorf("make the mounts private: %w", err)
+		return fmt.Errorf("make the mounts private: %w: %w", errNoMount, err)
 	}
 	covered := ""
 	for _, folder := range []string{t.Directory, t.Links} {
@@ -50,10 +78,7 @@ func becomeTrial() error {
 		}
 		covered = there
 	}
-	if err := t.stage(); err != nil {
-		return err
-	}
-	return syscall.Exec(t.Argv[0], t.Argv, os.Environ())
+	return nil
 }
 
 // overlay lays memory over a folder: what is in it stays visible, and what is
@@ -61,7 +86,7 @@ func becomeTrial() error {
 // through which it is seen.
 func overlay(folder string) error {
 	if folder == "/" {
-		return fmt.Errorf("nothing of the path is there: %w", syscall.ENOTDIR)
+		return fmt.Errorf("nothing of the path is there: %w", errNoMount)
 	}
 	lower, err := os.Open(folder)
 	if err != nil {
@@ -73,7 +98,7 @@ func overlay(folder string) error {
 		return err
 	}
 	if err := syscall.Mount("certctl", folder, "tmpfs", 0, "mode=0700"); err != nil {
-		return err
+		return fmt.Errorf("%w: %w", errNoMount, err)
 	}
 	upper, work := filepath.Join(folder, "upper"), filepath.Join(folder, "work")
 	for _, dir := range []string{upper, work} {
@@ -96,7 +121,10 @@ func overlay(folder string) error {
 	defer beside.Close()
 	// By their numbers: the folder's name may hold what options are separated by.
 	options := fmt.Sprintf("lowerdir=/proc/self/fd/%d,upperdir=/proc/self/fd/%d,workdir=/proc/self/fd/%d", lower.Fd(), above.Fd(), beside.Fd())
-	return syscall.Mount("certctl", folder, "overlay", 0, options)
+	if err := syscall.Mount("certctl", folder, "overlay", 0, options); err != nil {
+		return fmt.Errorf("%w: %w", errNoMount, err)
+	}
+	return nil
 }
 
 // sameOwner makes the upper folder, through whose owner and mode the lower one is
