@@ -30,7 +30,8 @@ type TestCommand struct {
 
 // TestPlace is a binding of the target, and what is to be served there.
 type TestPlace struct {
-	Certificate string `json:"certificate"` // its name
+	Binding     ID     `json:"binding,omitzero"` // absent in commands of older servers
+	Certificate string `json:"certificate"`      // its name
 	Place       string `json:"place"`
 	Slot        Slot   `json:"slot"`
 	Names       Names  `json:"names"`
@@ -60,8 +61,9 @@ const (
 
 // TestStep is one thing that an installation would do, and how that would end.
 type TestStep struct {
-	Step    string    `json:"step"`    // policy, directory, program, place, check, reload or listener
-	Subject string    `json:"subject"` // a path, a place, an address
+	Binding ID        `json:"binding,omitzero"` // that it is about; absent: none, or an older agent
+	Step    string    `json:"step"`             // policy, directory, program, place, check, reload or listener
+	Subject string    `json:"subject"`          // a path, a place, an address
 	State   StepState `json:"state"`
 	Message string    `json:"message"` // what was found, or what would be done
 	Remedy  string    `json:"remedy,omitempty"`
@@ -120,7 +122,7 @@ type TestWork struct {
 func (w *TestWork) Fit(places []TestPlace, limit int) int {
 	size := 0
 	for i, p := range places {
-		bytes := 400 + len(p.Certificate) + len(p.Place)
+		bytes := 450 + len(p.Certificate) + len(p.Place)
 		for _, name := range p.Names.Strings() {
 			bytes += len(name) + 3
 		}

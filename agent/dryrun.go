@@ -110,7 +110,7 @@ func fitting(steps []certctl.TestStep) []certctl.TestStep {
 
 // stepSize is about what a step takes.
 func stepSize(s certctl.TestStep) int {
-	return 80 + len(s.Step) + len(s.Subject) + len(s.Message) + len(s.Remedy)
+	return 130 + len(s.Step) + len(s.Subject) + len(s.Message) + len(s.Remedy)
 }
 
 // refusedSteps say why a target cannot be opened: all that the policy does not

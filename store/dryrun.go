@@ -156,7 +156,7 @@ func (t *tx) testPlaces(ctx context.Context, tests []certctl.TestWork) (map[cert
 		ids[i] = w.Target.ID
 	}
 	rows, err := t.Query(ctx, `
-		select b.target_id, c.name, b.place, b.slot, c.dns, c.ips, c.uris, c.emails, v.fingerprint, v.spki
+		select b.target_id, b.id, c.name, b.place, b.slot, c.dns, c.ips, c.uris, c.emails, v.fingerprint, v.spki
 		from binding b join certificate c on c.id = b.certificate_id join holder h on h.id = b.holder_id
 		left join version v on v.id = h.version_id
 		where b.target_id = any($1) and b.unbound_at is null order by b.target_id, b.place, b.slot`, ids)
@@ -167,7 +167,7 @@ func (t *tx) testPlaces(ctx context.Context, tests []certctl.TestWork) (map[cert
 	_, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (struct{}, error) {
 		var p certctl.TestPlace
 		var target certctl.ID
-		err := row.Scan(&target, &p.Certificate, &p.Place, &p.Slot, &p.Names.DNS, &p.Names.IP, &p.Names.URI, &p.Names.Email, &p.Fingerprint, &p.SPKI)
+		err := row.Scan(&target, &p.Binding, &p.Certificate, &p.Place, &p.Slot, &p.Names.DNS, &p.Names.IP, &p.Names.URI, &p.Names.Email, &p.Fingerprint, &p.SPKI)
 		places[target] = append(places[target], p)
 		return struct{}{}, err
 	})

@@ -244,3 +244,43 @@ func TestATestShowsNoCertificateOfOthers(t *testing.T) {
 		t.Errorf("the admin sees %s", said)
 	}
 }
+
+// A step that names its binding is told by that, and not by words that are somebody
+// else's by chance.
+func TestATestIsShownByItsBindings(t *testing.T) {
+	t.Parallel()
+	x := newTrying(t)
+	x.team("red")
+	for team, name := range map[string]string{"default": "shop-eu", "red": "shop"} {
+		r := request(name, "web")
+		r.Team = team
+		x.submit(r)
+	}
+	x.test()
+	work := x.asksAs("1.0", certctl.FeatureTest).Tests[0]
+	binding := map[string]certctl.ID{}
+	for _, p := range work.Places {
+		binding[p.Certificate] = p.Binding
+	}
+	if len(binding) != 2 || binding["shop"].IsZero() || binding["shop-eu"].IsZero() {
+		t.Fatalf("places %+v", work.Places)
+	}
+	x.says(x.agent, work,
+		certctl.TestStep{Step: "place", Subject: "/live/shop-eu", State: certctl.StepOK, Message: "for shop-eu", Binding: binding["shop-eu"]},
+		certctl.TestStep{Step: "place", Subject: "/live/another", State: certctl.StepOK, Message: "of the red team", Binding: binding["shop"]},
+		certctl.TestStep{Step: "check", Subject: "nginx -t", State: certctl.StepFails, Message: "cannot load /live/shop/current/cert.pem"},
+		certctl.TestStep{Step: "listener", Subject: "[::1]:443", State: certctl.StepOK, Message: "serves shop", Binding: certctl.ID{9}})
+	target, err := x.GetTarget(x.ctx, x.member("default", certctl.RoleViewer), "web")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, hidden := range []bool{false, true, true, true} {
+		step := target.Test.Steps[i]
+		if (step.Message == "about a certificate that you may not read") != hidden || hidden && (step.Subject != "" || !step.Binding.IsZero()) {
+			t.Errorf("step %d: %+v", i, step)
+		}
+	}
+	if got := x.newest().Steps; got[0].Binding != binding["shop-eu"] || got[1].Message != "of the red team" {
+		t.Errorf("the admin sees %+v", got)
+	}
+}

@@ -25,6 +25,7 @@ const testNames = 3
 // dryRun is one Test.
 type dryRun struct {
 	target *Target
+	about  certctl.ID // binding of the steps that are added
 	steps  []certctl.TestStep
 }
 
@@ -79,7 +80,7 @@ func (t *Target) lockAsIs() (unlock func(), err error) {
 
 func (d *dryRun) add(step, subject string, state certctl.StepState, message, remedy string) {
 	d.steps = append(d.steps, certctl.TestStep{
-		Step: step, Subject: subject, State: state, Message: certctl.Clip(strings.ToValidUTF8(message, "?"), maxMessage), Remedy: remedy,
+		Binding: d.about, Step: step, Subject: subject, State: state, Message: certctl.Clip(strings.ToValidUTF8(message, "?"), maxMessage), Remedy: remedy,
 	})
 }
 
@@ -282,10 +283,12 @@ func (d *dryRun) listener(ctx context.Context, address string, places []certctl.
 		}
 		return err
 	}
+	defer func() { d.about = certctl.NoID }()
 	for _, p := range places {
 		if certctl.CheckPlace(p.Place) != nil {
 			continue
 		}
+		d.about = p.Binding
 		want := d.expected(p)
 		for _, name := range want.names[:min(len(want.names), testNames)] {
 			served, err := probe.TLSOf(ctx, address, name, want.signature)

@@ -52,7 +52,9 @@ type trial struct {
 // places says what would be done at each place, and returns what to stage there.
 func (d *dryRun) places(places []certctl.TestPlace) []stagedPlace {
 	var staged []stagedPlace
+	defer func() { d.about = certctl.NoID }()
 	for _, p := range places {
+		d.about = p.Binding
 		files, err := d.place(p)
 		if err != nil {
 			d.fails("place", p.Place, err)

@@ -64,7 +64,14 @@ func TestATestChangesNothing(t *testing.T) {
 		return bytes.Count(content, []byte("(SIGHUP) received"))
 	}
 	before, reloads := targettest.Snapshot(t, root), log()
-	good := try(t, d, shopPlace("shop"))
+	place := shopPlace("shop")
+	place.Binding = certctl.ID{7}
+	good := try(t, d, place)
+	for step, about := range map[string]certctl.ID{"directory": certctl.NoID, "place": {7}, "check": certctl.NoID, "reload": certctl.NoID} {
+		if s := good[step]; len(s) == 0 || s[0].Binding != about {
+			t.Errorf("%s is about %v", step, s)
+		}
+	}
 	if s := good["check"]; len(s) != 1 || s[0].State != certctl.StepOK {
 		t.Errorf("check %+v", s)
 	}
@@ -116,7 +123,9 @@ func TestATestSeesWhatIsServed(t *testing.T) {
 	if r := targettest.Install(t, d); r.Outcome != certctl.OutcomeVerified {
 		t.Fatalf("receipt %+v", r)
 	}
-	if s := try(t, d, shopPlace("shop"))["listener"]; len(s) != 1 || s[0].State != certctl.StepOK {
+	place := shopPlace("shop")
+	place.Binding = certctl.ID{7}
+	if s := try(t, d, place)["listener"]; len(s) != 1 || s[0].State != certctl.StepOK || s[0].Binding != place.Binding {
 		t.Errorf("listener %+v", s)
 	}
 	// Something else becomes current, and nobody has told nginx.

@@ -61,7 +61,9 @@ func (s *Server) testOf(t certctl.TargetTest) gen.TargetTest {
 	return gen.TargetTest{
 		ID: t.ID, State: string(t.State(s.Now())), Revision: t.Revision, RequestedAt: t.RequestedAt, NotAfter: t.NotAfter,
 		FinishedAt: t.FinishedAt, Receipt: t.Receipt, Steps: each(t.Steps, func(step certctl.TestStep) gen.TargetTestStep {
-			return gen.TargetTestStep{Step: step.Step, Subject: step.Subject, State: string(step.State), Message: step.Message, Remedy: step.Remedy}
+			return gen.TargetTestStep{
+				Binding: step.Binding, Step: step.Step, Subject: step.Subject, State: string(step.State), Message: step.Message, Remedy: step.Remedy,
+			}
 		}),
 	}
 }
