@@ -1,6 +1,7 @@
 package discover
 
 import (
+	"cmp"
 	"context"
 	"os"
 	"os/exec"
@@ -89,6 +90,7 @@ type virtualHost struct {
 	where       string
 	listen      []string
 	certs, keys []apacheWord
+	chain       string // file
 	drops       []Edit
 	on          bool
 }
@@ -159,6 +161,7 @@ func (a *apacheReader) line(file string, n int, words []string) {
 	case "sslcertificatekeyfile":
 		host.keys = append(host.keys, apacheWord{file, value, n})
 	case "sslcertificatechainfile":
+		host.chain = value
 		host.drops = append(host.drops, Edit{File: file, Line: n, Old: value, Drop: true})
 	}
 }
@@ -168,7 +171,7 @@ func (a *apacheReader) end(h *virtualHost) {
 	if !h.on || h == &a.server {
 		return
 	}
-	certs, keys, drops := h.certs, h.keys, h.drops
+	certs, keys, drops, chain := h.certs, h.keys, h.drops, cmp.Or(h.chain, a.server.chain)
 	if len(certs) == 0 {
 		certs, keys, drops = a.server.certs, a.server.keys, a.server.drops
 	}
@@ -191,13 +194,17 @@ func (a *apacheReader) end(h *virtualHost) {
 		} else {
 			a.problem(place(cert.file, cert.line), "has certificate and key in one file: add a line SSLCertificateKeyFile for the key before the change below", "")
 		}
-		if strings.Contains(cert.text+key.text, "${") {
+		if strings.Contains(cert.text+key.text+chain, "${") {
 			a.problem(place(cert.file, cert.line), "names its certificate by a variable ("+cert.text+")", "name a file, or leave this virtual host as it is")
 			continue
 		}
-		a.add(use{
+		u := use{
 			cert: absoluteTo(a.root, cert.text), key: absoluteTo(a.root, key.text), listen: h.listen,
 			paired: len(certs) > 1, pair: absoluteTo(a.root, certs[0].text), edits: edits,
-		})
+		}
+		if chain != "" {
+			u.chain = absoluteTo(a.root, chain)
+		}
+		a.add(u)
 	}
 }

@@ -124,7 +124,7 @@ func TestWhatSeedRefusesIsNotProposed(t *testing.T) {
 	}
 	ended(t, filepath.Join(dir, "ended.pem"))
 	bundle(t, filepath.Join(dir, "other.pem"), "other.example.com")
-	other, err := discover.ReadPair(filepath.Join(dir, "other.pem"), filepath.Join(dir, "other.pem"))
+	other, err := discover.Files{Certificate: filepath.Join(dir, "other.pem"), Key: filepath.Join(dir, "other.pem")}.Read()
 	must(t, err)
 	appendTo(t, filepath.Join(certs, "chain.pem"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: other.Leaf}))
 	run(t, "/bin/sh", "-c", `openssl genpkey -genparam -algorithm DH -pkeyopt group:ffdhe2048 >>"$1" 2>/dev/null`, "sh", filepath.Join(certs, "more.pem"))
@@ -157,7 +157,7 @@ func TestWhatSeedRefusesIsNotProposed(t *testing.T) {
 	must(t, os.Remove(link))
 	must(t, os.WriteFile(link, content, 0o600))
 	place := p.Targets[0].Places[0]
-	pair, err := discover.ReadPair(link, link)
+	pair, err := discover.Files{Certificate: link, Key: link}.Read()
 	must(t, err)
 	opened, err := target.Open(certctl.TargetCommand{Name: "lb1", Kind: "haproxy", Settings: settingsOf(t, p.Targets[0])}, env(t))
 	must(t, err)
@@ -204,7 +204,7 @@ func seed(t *testing.T, p discover.Proposal) {
 			t.Fatal("not a target of this node")
 		}
 		for _, place := range proposed.Places {
-			pair, err := discover.ReadPair(place.Certificate, place.Key)
+			pair, err := place.Files(proposed.Kind).Read()
 			must(t, err)
 			for _, want := range []bool{true, false} { // the second time there is one
 				if made, err := local.Seed(place.Place, place.Slot, pair.Leaf, pair.Chain, pair.Key); err != nil || made != want {

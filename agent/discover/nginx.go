@@ -58,6 +58,7 @@ type nginxDirective struct {
 type nginxLevel struct {
 	prefix      string
 	certs, keys []nginxDirective
+	tls         []string // addresses at which any server of the block speaks TLS
 }
 
 // readNginx walks through blocks down to servers.
@@ -66,6 +67,7 @@ func (f *found) readNginx(block []nginxDirective, level nginxLevel) {
 	for _, d := range block {
 		switch d.name {
 		case "http", "stream":
+			level.tls = nginxTLS(d.block)
 			f.readNginx(d.block, level)
 		case "mail":
 			f.problem(at(d), "certificates of mail servers are not read", "make a target for them by hand; their listeners begin TLS within SMTP, IMAP or POP3")
@@ -99,7 +101,7 @@ func at(d nginxDirective) string { return place(d.file, d.line) }
 
 // nginxServer reads one server that speaks TLS.
 func (f *found) nginxServer(server nginxDirective, level nginxLevel) {
-	listen, tls := nginxListens(server.block)
+	listen, tls := nginxListens(server.block, level.tls)
 	if !tls || len(level.certs) == 0 {
 		return
 	}
@@ -139,11 +141,42 @@ func unusable(cert, key string) string {
 	return ""
 }
 
+// nginxTLS are the addresses that any server of a block says are for TLS. They are
+// so for all of its servers.
+func nginxTLS(block []nginxDirective) (addresses []string) {
+	for _, server := range block {
+		if server.name != "server" {
+			continue
+		}
+		for _, d := range named(server.block, "listen") {
+			if slices.Contains(d.args[1:], "ssl") {
+				addresses = append(addresses, nginxAddress(d.args[0]))
+			}
+		}
+	}
+	return addresses
+}
+
+// nginxAddress is an address of listen in one way of several: those that differ are
+// listeners of their own, also where one is everywhere.
+func nginxAddress(text string) string {
+	host, port := "", text
+	if i := strings.LastIndex(text, ":"); i > strings.LastIndex(text, "]") {
+		host, port = text[:i], text[i+1:]
+	} else if strings.Trim(text, "0123456789") != "" {
+		host, port = text, "80"
+	}
+	if host == "" || host == "*" {
+		host = "0.0.0.0"
+	}
+	return host + ":" + port
+}
+
 // nginxListens are the addresses at which a server speaks TLS.
-func nginxListens(block []nginxDirective) (addresses []string, tls bool) {
+func nginxListens(block []nginxDirective, others []string) (addresses []string, tls bool) {
 	on := slices.ContainsFunc(named(block, "ssl"), func(d nginxDirective) bool { return d.args[0] == "on" })
 	for _, d := range named(block, "listen") {
-		if !on && !slices.Contains(d.args[1:], "ssl") {
+		if !on && !slices.Contains(others, nginxAddress(d.args[0])) {
 			continue
 		}
 		tls = true

@@ -236,3 +236,86 @@ func TestABrokenConfigurationIsRefused(t *testing.T) {
 		t.Errorf("an unknown kind: %v", err)
 	}
 }
+
+// An address is for TLS when one server says so: the others there serve theirs, too.
+func TestNginxServersShareWhatTheirAddressIsFor(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	port, err := local.FreePort()
+	must(t, err)
+	address := local.Loopback(port)
+	live(t, dir, "default.example.com", "default.example.com")
+	live(t, dir, "shop.example.com", "shop.example.com")
+	other, err := local.FreePort()
+	must(t, err)
+	nginx := startNginx(t, dir, address, map[string]string{
+		"a": "server { listen ADDRESS ssl; server_name default.example.com; }\n",
+		"b": "server { listen ADDRESS; server_name shop.example.com; ssl_certificate DIR/letsencrypt/live/shop.example.com/fullchain.pem; " +
+			"ssl_certificate_key DIR/letsencrypt/live/shop.example.com/privkey.pem; }\n",
+		"plain": fmt.Sprintf("server { listen %s; server_name shop.example.com; }\n", local.Loopback(other)),
+	})
+	p := inspectNginx(t, nginx)
+	if len(p.Targets) != 1 || len(p.Targets[0].Places) != 2 || len(p.Problems) > 0 {
+		t.Fatalf("proposal %+v", p)
+	}
+	shop := p.Targets[0].Places[1]
+	served, err := probe.TLS(t.Context(), address, "shop.example.com")
+	must(t, err)
+	if shop.Place != "shop.example.com" || served.Fingerprint != shop.Fingerprint {
+		t.Errorf("nginx serves %s, the place is %+v", served.Fingerprint, shop)
+	}
+}
+
+// nginx reads no DH parameters from where certificates are, so that nothing is lost
+// without them; a second key is somebody's.
+func TestNginxFilesMayHoldDHParameters(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	port, err := local.FreePort()
+	must(t, err)
+	address := local.Loopback(port)
+	live(t, dir, "default.example.com", "default.example.com")
+	shop := live(t, dir, "shop.example.com", "shop.example.com")
+	run(t, "/bin/sh", "-c", `openssl genpkey -genparam -algorithm DH -pkeyopt group:ffdhe2048 >>"$1" 2>/dev/null`, "sh", filepath.Join(shop, "fullchain.pem"))
+	second := live(t, dir, "second.example.com", "second.example.com")
+	key, err := os.ReadFile(filepath.Join(shop, "privkey.pem"))
+	must(t, err)
+	appendTo(t, filepath.Join(second, "privkey.pem"), key)
+	site := strings.Replace(sites["shop"], "    listen 80; # not TLS\n", "", 1)
+	nginx := startNginx(t, dir, address, map[string]string{
+		"a": sites["inherits"], "shop": site, "second": strings.ReplaceAll(site, "shop.example.com", "second.example.com"),
+	})
+	p := inspectNginx(t, nginx)
+	if len(p.Targets) != 1 || len(p.Targets[0].Places) != 2 || len(p.Problems) != 1 || !strings.Contains(p.Problems[0].Message, "PRIVATE KEY") {
+		t.Fatalf("proposal %+v", p)
+	}
+	seed(t, p)
+	apply(t, p.Changes)
+	must(t, nginx.Reload())
+	installed, err := os.ReadFile(filepath.Join(dir, "tls", "shop.example.com", "current", "fullchain.pem"))
+	must(t, err)
+	if strings.Contains(string(installed), "DH PARAMETERS") {
+		t.Error("a generation holds DH parameters")
+	}
+}
+
+// What is served for a name of one of a pair is asked for by its kind of key.
+func TestNginxPairsAreComparedWithWhatIsServed(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	port, err := local.FreePort()
+	must(t, err)
+	address := local.Loopback(port)
+	live(t, dir, "default.example.com", "default.example.com")
+	must(t, os.MkdirAll(filepath.Join(dir, "pair"), 0o755))
+	targettest.WritePair(t, filepath.Join(dir, "pair", "ec.pem"), filepath.Join(dir, "pair", "ec.key"), "pair.example.com")
+	targettest.WriteRSAPair(t, filepath.Join(dir, "pair", "rsa.pem"), filepath.Join(dir, "pair", "rsa.key"), "pair.example.com", "alone.example.com")
+	targettest.WriteRSAPair(t, filepath.Join(dir, "alone.pem"), filepath.Join(dir, "alone.key"), "alone.example.com")
+	p := inspectNginx(t, startNginx(t, dir, address, map[string]string{
+		"a": sites["inherits"], "pair": sites["pair"],
+		"alone": "server { listen ADDRESS ssl; server_name alone.example.com; ssl_certificate DIR/alone.pem; ssl_certificate_key DIR/alone.key; }\n",
+	}))
+	if len(p.Problems) != 1 || !strings.HasSuffix(p.Problems[0].Where, "rsa.pem") || !strings.Contains(p.Problems[0].Message, "alone.example.com") {
+		t.Errorf("problems %+v", p.Problems)
+	}
+}

@@ -1,6 +1,7 @@
 package discover
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/x509"
 	"encoding/pem"
@@ -18,11 +19,34 @@ type Pair struct {
 	Key   crypto.Signer
 }
 
-// ReadPair reads a certificate with its chain, and its key, which may be in the
-// same file, and makes sure that they belong together.
-func ReadPair(certificate, key string) (Pair, error) {
+// Files are those of a certificate.
+type Files struct {
+	Kind             string // of the target: what its daemon reads of the files
+	Certificate, Key string // may be one
+	Chain            string // of those certificates that the first file does not hold; "": none
+}
+
+// Read reads a certificate with its chain, and its key, and makes sure that they
+// belong together.
+func (f Files) Read() (Pair, error) {
+	pair, err := f.readPair()
+	if err == nil && len(pair.Chain) == 0 && f.Chain != "" && f.Chain != f.Certificate {
+		// Apache serves the other file only for a certificate that is alone in its own.
+		err = eachBlock(f.Chain, func(block *pem.Block) error {
+			if block.Type == "CERTIFICATE" && !bytes.Equal(block.Bytes, pair.Leaf) {
+				pair.Chain = append(pair.Chain, block.Bytes)
+			}
+			return nil
+		})
+	}
+	pair.Chain = withoutRoots(pair.Chain)
+	return pair, err
+}
+
+func (f Files) readPair() (Pair, error) {
 	var pair Pair
-	if err := onlyKept(certificate, key); err != nil {
+	certificate, key := f.Certificate, f.Key
+	if err := f.onlyKept(); err != nil {
 		return pair, err
 	}
 	err := eachBlock(certificate, func(block *pem.Block) error {
@@ -58,17 +82,17 @@ func ReadPair(certificate, key string) (Pair, error) {
 	if public, ok := leaf.PublicKey.(interface{ Equal(x crypto.PublicKey) bool }); !ok || !public.Equal(pair.Key.Public()) {
 		return pair, certctl.Errorf(certctl.Conflict, "%s and %s do not belong together", certificate, key)
 	}
-	pair.Chain = withoutRoots(pair.Chain)
 	return pair, nil
 }
 
 // onlyKept refuses files with blocks that a generation would not have. A link may
 // take the place of such a file, and what else it holds would be gone. The curve
-// that is written before some keys is in the key, too.
-func onlyKept(certificate, key string) error {
-	files := []string{certificate}
-	if key != certificate {
-		files = append(files, key)
+// that is written before some keys is in the key, too; and nginx reads DH parameters
+// from the file of ssl_dhparam alone.
+func (f Files) onlyKept() error {
+	files := []string{f.Certificate}
+	if f.Key != f.Certificate {
+		files = append(files, f.Key)
 	}
 	keys := 0
 	for _, file := range files {
@@ -77,7 +101,8 @@ func onlyKept(certificate, key string) error {
 			if private {
 				keys++
 			}
-			if private && keys == 1 || block.Type == "CERTIFICATE" || block.Type == "EC PARAMETERS" {
+			unread := block.Type == "EC PARAMETERS" || block.Type == "DH PARAMETERS" && f.Kind == "nginx"
+			if private && keys == 1 || block.Type == "CERTIFICATE" || unread {
 				return nil
 			}
 			return certctl.Errorf(certctl.Conflict, "%s holds %s besides, which a target's files would not", file, certctl.Clip(block.Type, 40)).

@@ -2,6 +2,7 @@ package discover
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -52,10 +53,16 @@ type Place struct {
 	Names        []string       `yaml:"names" json:"names"`
 	Certificate  string         `yaml:"certificate" json:"certificate"` // files
 	Key          string         `yaml:"key" json:"key"`
+	Chain        string         `yaml:"chain,omitempty" json:"chain,omitempty"` // a file with the chain, beside the certificate's
 	Serial       string         `yaml:"serial" json:"serial"`
 	Fingerprint  certctl.Digest `yaml:"fingerprint" json:"fingerprint"`
 	NotAfter     time.Time      `yaml:"not_after" json:"not_after"`
 	ConfiguredAt []string       `yaml:"configured_at,omitempty" json:"configured_at,omitempty"`
+}
+
+// Files are what a place of a target of this kind takes over.
+func (p Place) Files(kind string) Files {
+	return Files{Kind: kind, Certificate: p.Certificate, Key: p.Key, Chain: p.Chain}
 }
 
 // readers are the daemons that can be read.
@@ -142,7 +149,7 @@ func (p *proposer) target(u *use) *Target {
 
 // place reads the certificate of a use, and finds a name and a slot for it.
 func (p *proposer) place(u *use) (Place, error) {
-	pair, err := ReadPair(u.cert, u.key)
+	pair, err := Files{Kind: p.kind, Certificate: u.cert, Key: u.key, Chain: u.chain}.Read()
 	if err != nil {
 		return Place{}, err
 	}
@@ -156,7 +163,7 @@ func (p *proposer) place(u *use) (Place, error) {
 	}
 	p.sent[facts.Fingerprint] = target.ServerNames(facts.Names)
 	out := Place{
-		Place: p.placeName(u, facts), Slot: certctl.SlotDefault, Names: facts.Names.Strings(), Certificate: u.cert, Key: u.key,
+		Place: p.placeName(u, facts), Slot: certctl.SlotDefault, Names: facts.Names.Strings(), Certificate: u.cert, Key: u.key, Chain: u.chain,
 		Serial: string(facts.Serial), Fingerprint: facts.Fingerprint, NotAfter: facts.NotAfter,
 	}
 	if u.paired {
@@ -247,17 +254,39 @@ func (p *proposer) replace(u *use, at Place, directory string) {
 func (p *proposer) probe(ctx context.Context, u *use, at Place) {
 	for _, address := range u.listen {
 		for _, name := range p.sent[at.Fingerprint] {
-			served, err := probe.TLS(ctx, address, name)
+			served, err := probe.TLSOf(ctx, address, name, at.signature())
+			if errors.Is(err, probe.ErrOnlyTLS13) {
+				break // it chooses which of a pair it shows
+			}
 			if err != nil {
-				p.problem(address, "does not answer: what is served there is not known", "does the daemon run, and listen there?")
+				p.problem(address, at.silence(name), "does the daemon run, and listen there?")
 				break
 			}
-			if served.Fingerprint != at.Fingerprint && at.Slot == certctl.SlotDefault {
+			if served.Fingerprint != at.Fingerprint {
 				p.problem(u.cert, fmt.Sprintf("is for %s, and %s serves another certificate for it", name, address),
 					"a certificate of this place must be served for each of its names: ask for one without this name, or have a server of the daemon answer to it")
 			}
 		}
 	}
+}
+
+// signature is how a place's key is asked for.
+func (p Place) signature() probe.Signature {
+	switch p.Slot {
+	case certctl.SlotRSA:
+		return probe.RSA
+	case certctl.SlotECDSA:
+		return probe.ECDSA
+	}
+	return probe.AnySignature
+}
+
+// silence is what is said of a listener that does not answer.
+func (p Place) silence(name string) string {
+	if p.signature() == probe.AnySignature {
+		return "does not answer: what is served there is not known"
+	}
+	return fmt.Sprintf("does not answer those for %s who take no certificate but one of the slot %s", name, p.Slot)
 }
 
 // or fills in where packages have a daemon.

@@ -24,6 +24,7 @@ type Edit struct {
 // use is a certificate that a daemon is configured with.
 type use struct {
 	cert, key string // files; the same where both are in one
+	chain     string // file with the rest of the chain; "": none
 	place     string // that it must have; "": any
 	links     string // folder in which its file is replaced by a link: no line changes
 	listen    []string

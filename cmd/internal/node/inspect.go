@@ -182,15 +182,15 @@ func seedTarget(kinds target.Table, policy *agent.Policy, t discover.Target, env
 	}
 	var failed []error
 	for _, p := range t.Places {
-		if err := seedPlace(local, t.Name, p); err != nil {
+		if err := seedPlace(local, t, p); err != nil {
 			failed = append(failed, certctl.Wrap(certctl.ErrorCode(err), err, "%s %s: %s cannot be taken over", t.Name, p.Place, p.Certificate))
 		}
 	}
 	return errors.Join(failed...)
 }
 
-func seedPlace(local *target.Target, name string, p discover.Place) error {
-	pair, err := discover.ReadPair(p.Certificate, p.Key)
+func seedPlace(local *target.Target, t discover.Target, p discover.Place) error {
+	pair, err := p.Files(t.Kind).Read()
 	if err != nil {
 		return err
 	}
@@ -199,9 +199,9 @@ func seedPlace(local *target.Target, name string, p discover.Place) error {
 	case err != nil:
 		return err
 	case made:
-		fmt.Printf("%s %s: the first generation is %s\n", name, p.Place, p.Certificate)
+		fmt.Printf("%s %s: the first generation is %s\n", t.Name, p.Place, p.Certificate)
 	default:
-		fmt.Printf("%s %s: has a generation already, and is left as it is\n", name, p.Place)
+		fmt.Printf("%s %s: has a generation already, and is left as it is\n", t.Name, p.Place)
 	}
 	return nil
 }
