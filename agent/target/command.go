@@ -27,11 +27,24 @@ const exitNoNamespace = 213
 // exitNotStaged is how a trial ends that could not be staged, or its check started.
 const exitNotStaged = 214
 
-// commandTimeout bounds a check or a reload.
-const commandTimeout = 20 * time.Second
+// commandTimeout bounds a check or a reload; a check of many places has more time.
+const (
+	commandTimeout = 20 * time.Second
+	checkPerPlace  = 50 * time.Millisecond
+)
 
-// check runs the daemon's check, with folders laid over others if there are any.
+// check runs the daemon's check, with folders laid over others if there are any, and
+// notes how long it took.
 func (t *Target) check(ctx context.Context, mounts []mount) error {
+	begun := time.Now()
+	err := t.runCheck(ctx, mounts)
+	if err == nil {
+		t.checked = time.Since(begun)
+	}
+	return err
+}
+
+func (t *Target) runCheck(ctx context.Context, mounts []mount) error {
 	argv := t.driver.check()
 	if len(argv) == 0 {
 		return nil
@@ -45,14 +58,15 @@ func (t *Target) check(ctx context.Context, mounts []mount) error {
 		}
 		return elsewhere.run(ctx, argv)
 	}
+	patience := commandTimeout + time.Duration(t.places)*checkPerPlace
 	if len(mounts) == 0 {
-		return execute(ctx, plainCommand(argv))
+		return executeWithin(ctx, plainCommand(argv), patience)
 	}
 	cmd, err := stagedCommand(mounts, argv)
 	if err != nil {
 		return err
 	}
-	return noNamespace(execute(ctx, cmd))
+	return noNamespace(executeWithin(ctx, cmd, patience))
 }
 
 func plainCommand(argv []string) *exec.Cmd {

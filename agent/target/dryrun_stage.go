@@ -247,9 +247,9 @@ func (t trial) stage() error {
 }
 
 // oneself is how a program runs itself under another name.
-func oneself(name string, args ...string) *exec.Cmd {
+func oneself(name string) *exec.Cmd {
 	cmd := exec.Command("/proc/self/exe")
-	cmd.Args = append([]string{name}, args...)
+	cmd.Args = []string{name}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	return cmd
 }

@@ -12,7 +12,9 @@ import (
 
 // Times of probing.
 const (
-	probeDeadline = 10 * time.Second
+	probeDeadline = 10 * time.Second // of a small daemon; see Target.patience
+	probePerPlace = 20 * time.Millisecond
+	probePerCheck = 5 // times what its own check took
 	probeReloads  = 3 // a daemon in the middle of a reload may miss the signal for the next
 	probeFirst    = time.Millisecond
 	probeLongest  = 50 * time.Millisecond
@@ -57,11 +59,19 @@ func (t *Target) proveCurrent(ctx context.Context, p place) error {
 type Prober struct {
 	Addresses []string      // see probe.Address
 	Patience  time.Duration // of Await
+	Awaits    int           // how often Await is called for one answer, for what is said then; 0: once
 }
 
 // prober asks the target's own, for its share of the time.
 func (t *Target) prober() Prober {
-	return Prober{Addresses: t.driver.addresses(), Patience: probeDeadline / probeReloads}
+	return Prober{Addresses: t.driver.addresses(), Patience: t.patience() / probeReloads, Awaits: probeReloads}
+}
+
+// patience is how long a daemon may take to serve what it was told to read. That
+// grows with what it reads: by the places, which are known also after a crash, and by
+// the time of its own check, which reads all of its configuration on this very node.
+func (t *Target) patience() time.Duration {
+	return probeDeadline + time.Duration(t.places)*probePerPlace + probePerCheck*t.checked
 }
 
 // Expected is a leaf that is to be seen served.
@@ -154,7 +164,7 @@ func agree(served []certctl.Served, want certctl.Digest) bool {
 func (p Prober) notServed(served []certctl.Served, want certctl.Digest, err error) error {
 	for _, s := range served {
 		if s.Fingerprint != want {
-			return certctl.Errorf(certctl.Conflict, "%s still serves %s for %q after %s", s.Address, s.Fingerprint, s.ServerName, max(p.Patience, probeDeadline)).
+			return certctl.Errorf(certctl.Conflict, "%s still serves %s for %q after %s", s.Address, s.Fingerprint, s.ServerName, p.Patience*time.Duration(max(p.Awaits, 1))).
 				WithRemedy("does the daemon's configuration name the files of this place, and does it listen there?")
 		}
 	}

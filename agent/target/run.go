@@ -2,6 +2,7 @@ package target
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"strings"
 
@@ -18,6 +19,7 @@ type run struct {
 // the one that is to be.
 type step struct {
 	install   Install
+	leaf      *x509.Certificate
 	place     place
 	previous  int
 	next      int
@@ -41,12 +43,8 @@ func (r *run) fault(point string) {
 // apply stages what can be staged and carries it on together.
 func (r *run) apply(ctx context.Context, batch []Install) {
 	var steps []*step
-	for _, install := range batch {
-		s, err := r.stage(ctx, install)
-		switch {
-		case err != nil:
-		case r.served(ctx, s):
-		default:
+	for _, s := range r.writeAll(r.check(ctx, batch)) {
+		if !r.served(ctx, s) {
 			steps = append(steps, s)
 		}
 	}
@@ -54,31 +52,6 @@ func (r *run) apply(ctx context.Context, batch []Install) {
 		r.fault(FaultStaged)
 		r.carry(ctx, steps)
 	}
-}
-
-// stage checks a command and writes its generation, unless the current one is it
-// already. A failure is a receipt.
-func (r *run) stage(ctx context.Context, install Install) (*step, error) {
-	c, d := install.Command, r.target.driver
-	if err := certctl.CheckPlace(c.Place); err != nil {
-		r.fail(c, certctl.OutcomeFailed, "place_refused", err)
-		return nil, err
-	}
-	s := &step{install: install, place: d.layout().placeOf(c.Place, c.Slot)}
-	leaf, err := checkPair(install, r.target.env.Now())
-	if err != nil {
-		r.unchanged(s, "pair_mismatch", err)
-		return nil, err
-	}
-	if err := r.takeBack(ctx, s.place); err != nil {
-		r.unchanged(s, "write_failed", err)
-		return nil, err
-	}
-	if err := r.write(s, material{install: install, place: s.place, leaf: leaf}); err != nil {
-		r.unchanged(s, "write_failed", err)
-		return nil, err
-	}
-	return s, nil
 }
 
 // takeBack goes back to what was there before a switch that was not proven: the
@@ -94,35 +67,6 @@ func (r *run) takeBack(ctx context.Context, p place) error {
 	}
 	_ = r.target.driver.reload(ctx) // without the files of a first generation it may fail
 	return p.proven()
-}
-
-// write makes the step's generation. The current one is it already when it holds
-// the same files: the same leaf with another chain, or with files that somebody
-// has changed, is written anew.
-func (r *run) write(s *step, m material) error {
-	files, err := pemFiles(s.install.Command, s.install.Key)
-	if err != nil {
-		return err
-	}
-	more, err := r.target.driver.files(m)
-	if err != nil {
-		return err
-	}
-	files = append(files, more...)
-	current, err := s.place.number()
-	if err != nil {
-		return err
-	}
-	if current > 0 && s.place.consistsOf(current, files) {
-		s.next, s.previous = current, before(s.place, current)
-		return nil
-	}
-	newest, err := s.place.newest()
-	if err != nil {
-		return err
-	}
-	s.previous, s.next = current, newest+1
-	return s.place.write(s.next, files)
 }
 
 // served answers for a version that is in place and served: nothing is touched.

@@ -24,7 +24,7 @@ type staged struct {
 // folders over the current ones, becomes the daemon's check, and does not
 // return; elsewhere it does nothing.
 func StagedExec() {
-	if len(os.Args) != 2 || os.Args[0] != stagedName && os.Args[0] != trialName {
+	if len(os.Args) != 1 || os.Args[0] != stagedName && os.Args[0] != trialName {
 		return
 	}
 	var err error
@@ -34,15 +34,15 @@ func StagedExec() {
 			exit = exitNotStaged
 		}
 	} else {
-		err = becomeCheck(os.Args[1])
+		err = becomeCheck()
 	}
 	fmt.Fprintln(os.Stderr, err)
 	os.Exit(exit)
 }
 
-func becomeCheck(description string) error {
+func becomeCheck() error {
 	var s staged
-	if err := json.Unmarshal([]byte(description), &s); err != nil {
+	if err := json.NewDecoder(os.Stdin).Decode(&s); err != nil {
 		return err
 	}
 	// Nothing that is mounted here may be seen outside.
@@ -63,7 +63,8 @@ func stagedCommand(mounts []mount, argv []string) (*exec.Cmd, error) {
 	if err != nil {
 		return nil, err
 	}
-	cmd := oneself(stagedName, string(description))
+	cmd := oneself(stagedName)
+	cmd.Stdin = feedOf(description) // an argument has at most 128 KiB, which some hundred mounts exceed
 	isolate(cmd)
 	return cmd, nil
 }

@@ -36,6 +36,9 @@ type Target struct {
 	driver driver
 	env    Env
 	mu     sync.Mutex
+
+	places  int           // folders in the directory; guarded by mu
+	checked time.Duration // that the daemon's last check took which it passed; guarded by mu
 }
 
 // Open is that of the table of this package.
@@ -116,6 +119,11 @@ func (t *Target) applyLocked(ctx context.Context, run *run, batch []Install) err
 		return err
 	}
 	defer unlock()
+	names, err := t.driver.layout().disk().ReadDir(t.driver.layout().directory)
+	if err != nil {
+		return err
+	}
+	t.places = len(names) + len(batch) // at most: which of them are new is no matter
 	run.apply(ctx, batch)
 	return nil
 }
@@ -133,6 +141,7 @@ func (t *Target) Recover(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	t.places = len(names)
 	var undone []place
 	for _, name := range names {
 		p := place{layout: layout, path: filepath.Join(layout.directory, name)}

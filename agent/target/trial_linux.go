@@ -23,7 +23,7 @@ func trialCommand(t trial) (*exec.Cmd, io.Reader, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	cmd := oneself(trialName, "-")
+	cmd := oneself(trialName)
 	isolate(cmd)
 	return cmd, feedOf(description), nil
 }
