@@ -33,7 +33,8 @@ type layout struct {
 	directory string
 	uid, gid  int // -1: the agent's own
 	keyMode   fs.FileMode
-	links     string // folder with a link <place>.pem to each place's bundle; "": none
+	links     string // folder with a link to a file of each place; "": none
+	linked    string // that file: fileDocument, or by default fileBundle
 	other     Disk   // another host's; nil: this node's
 	host      string // which other host
 }
@@ -222,15 +223,30 @@ func (p place) switchTo(n int) error {
 	if err := link(p.disk(), filepath.Join(dirGeneration, strconv.Itoa(n)), p.current()); err != nil || p.layout.links == "" {
 		return err
 	}
-	bundle := filepath.Join(p.current(), fileBundle)
-	if to, err := p.disk().ReadLink(p.link()); err == nil && to == bundle {
+	want := p.linkTo(n)
+	if to, err := p.disk().ReadLink(p.link()); err == nil && to == want {
 		return nil
 	}
-	return errors.Join(p.disk().MakeDirs(p.layout.links), link(p.disk(), bundle, p.link()))
+	return errors.Join(p.disk().MakeDirs(p.layout.links), link(p.disk(), want, p.link()))
 }
 
 // link is the place's link in the folder of links.
-func (p place) link() string { return filepath.Join(p.layout.links, filepath.Base(p.path)+".pem") }
+func (p place) link() string {
+	name := filepath.Base(p.path) + ".pem"
+	if p.linked == fileDocument {
+		name = filepath.Base(p.path) + filepath.Ext(fileDocument)
+	}
+	return filepath.Join(p.layout.links, name)
+}
+
+// linkTo is where that link leads. One to a document is another one for each
+// generation, since who watches the folder is told by that.
+func (p place) linkTo(n int) string {
+	if p.linked == fileDocument {
+		return filepath.Join(p.generation(n), fileDocument)
+	}
+	return filepath.Join(p.current(), fileBundle)
+}
 
 // link makes a symbolic link, or another one of it, by one rename.
 func link(disk Disk, to, path string) error {

@@ -33,7 +33,7 @@ func (t *Target) Inspect(name string, slot certctl.Slot, fingerprint, spki certc
 		return certctl.Errorf(certctl.Conflict, "%s is not the certificate that was installed", filepath.Join(p.current(), fileCert))
 	}
 	if p.layout.links != "" {
-		if to, err := p.disk().ReadLink(p.link()); err != nil || to != filepath.Join(p.current(), fileBundle) {
+		if to, err := p.disk().ReadLink(p.link()); err != nil || to != p.linkTo(n) {
 			return certctl.Errorf(certctl.Conflict, "the link %s is gone, or leads elsewhere", p.link())
 		}
 	}

@@ -37,19 +37,15 @@ func (t *Target) Seed(name string, slot certctl.Slot, leaf []byte, chain certctl
 	if err != nil {
 		return false, err
 	}
-	files, err := pemFiles(install.Command, key)
-	if err != nil {
-		return false, err
-	}
-	more, err := t.driver.files(material{install: install, place: p, leaf: parsed})
-	if err != nil {
-		return false, err
-	}
 	n, err := p.newest()
 	if err != nil {
 		return false, err
 	}
-	return true, errors.Join(p.write(n+1, append(files, more...)), p.switchTo(n+1))
+	files, err := render(t.driver, material{install: install, place: p, leaf: parsed}, n+1)
+	if err != nil {
+		return false, err
+	}
+	return true, errors.Join(p.write(n+1, files), p.switchTo(n+1))
 }
 
 // CheckSeed says why a certificate, with its chain and key, could not be installed and

@@ -69,16 +69,11 @@ func (r *run) writeAll(steps []*step) (written []*step) {
 // the same files: the same leaf with another chain, or with files that somebody
 // has changed, is written anew.
 func (r *run) write(s *step, m material) error {
-	files, err := pemFiles(s.install.Command, s.install.Key)
-	if err != nil {
-		return err
-	}
-	more, err := r.target.driver.files(m)
-	if err != nil {
-		return err
-	}
-	files = append(files, more...)
 	current, err := s.place.number()
+	if err != nil {
+		return err
+	}
+	files, err := render(r.target.driver, m, current)
 	if err != nil {
 		return err
 	}
@@ -91,5 +86,31 @@ func (r *run) write(s *step, m material) error {
 		return err
 	}
 	s.previous, s.next = current, newest+1
+	if files, err = render(r.target.driver, m, s.next); err != nil {
+		return err
+	}
 	return s.place.write(s.next, files)
+}
+
+// numbered is a driver whose files are others for each generation.
+type numbered interface {
+	numbered(m material, n int) ([]file, error)
+}
+
+// render makes the files of a generation.
+func render(d driver, m material, n int) ([]file, error) {
+	files, err := pemFiles(m.install.Command, m.install.Key)
+	if err != nil {
+		return nil, err
+	}
+	more, err := d.files(m)
+	if err != nil {
+		return nil, err
+	}
+	files = append(files, more...)
+	if own, ok := d.(numbered); ok {
+		more, err = own.numbered(m, n)
+		files = append(files, more...)
+	}
+	return files, err
 }
