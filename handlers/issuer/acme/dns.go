@@ -120,9 +120,11 @@ func zoneOf(record string) string {
 	return zone
 }
 
-// spread waits until the DNS servers show every value.
+// spread waits until the DNS servers show every value, and then as long as the
+// settings say.
 func (a *attempt) spread(ctx context.Context) (step, error) {
-	for _, p := range a.state.open(challengeDNS) {
+	records := a.state.open(challengeDNS)
+	for _, p := range records {
 		shown, err := a.ca.shows(ctx, p.Record, p.Value)
 		if err != nil {
 			return "", &certctl.IssueError{
@@ -133,6 +135,13 @@ func (a *attempt) spread(ctx context.Context) (step, error) {
 		if !shown {
 			after := min(2*time.Second<<min(a.state.Polls, 5), time.Minute)
 			return "", &certctl.Pause{After: after, Wait: certctl.WaitDNS, Message: "not all DNS servers show " + p.Record + " yet"}
+		}
+	}
+	if wait := time.Duration(a.ca.settings.Spread); wait > 0 && len(records) > 0 && !a.state.Shown {
+		a.state.Shown = true
+		return "", &certctl.Pause{
+			After: wait, Wait: certctl.WaitDNS,
+			Message: "the DNS servers show " + records[0].Record + "; the CA is told " + wait.String() + " later (dns_propagation_wait of the issuer)",
 		}
 	}
 	if err := a.published(ctx, a.state.offered(a.session.meta().known())); err != nil {

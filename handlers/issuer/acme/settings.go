@@ -51,9 +51,14 @@ type Settings struct {
 	Chain      string   `json:"preferred_chain,omitempty"` // common name that the topmost certificate names as its issuer
 	Rules      []Rule   `json:"challenges,omitempty"`      // the first that fits proves a name; none: http-01 for all
 	Servers    []string `json:"dns_servers,omitempty"`     // that must show a TXT record; none: the zone's own
-	Budgets    Budgets  `json:"budgets,omitzero"`
-	Staging    string   `json:"staging_directory,omitempty"` // URL or name, where certificates are tested; none: that of stagings
+	// Spread is how much later the CA is told: what it asks may not be what we ask.
+	Spread  certctl.Duration `json:"dns_propagation_wait,omitzero"`
+	Budgets Budgets          `json:"budgets,omitzero"`
+	Staging string           `json:"staging_directory,omitempty"` // URL or name, where certificates are tested; none: that of stagings
 }
+
+// maxSpread bounds the wait for the DNS: proofs end with their order.
+const maxSpread = time.Hour
 
 // Rule says how names are proven.
 type Rule struct {
@@ -123,6 +128,9 @@ func (s Settings) check() error {
 		if _, err := netip.ParseAddrPort(server); err != nil {
 			bad.Add("/settings/dns_servers/"+strconv.Itoa(i), "must be an address with a port, like 192.0.2.1:53")
 		}
+	}
+	if s.Spread < 0 || time.Duration(s.Spread) > maxSpread {
+		bad.Add("/settings/dns_propagation_wait", "must be a duration like 30s, at most %s", maxSpread)
 	}
 	s.Budgets.check(&bad)
 	for i, rule := range s.Rules {

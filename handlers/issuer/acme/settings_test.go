@@ -26,6 +26,7 @@ func TestSettingsThatCannotWork(t *testing.T) {
 		`{` + good + `, "ca_bundle": "none"}`:                                                                                          "/settings/ca_bundle",
 		`{` + good + `, "allowed_hosts": ["https://x"]}`:                                                                               "/settings/allowed_hosts/0",
 		`{` + good + `, "dns_servers": ["ns1"]}`:                                                                                       "/settings/dns_servers/0",
+		`{` + good + `, "dns_propagation_wait": "61m"}`:                                                                                "/settings/dns_propagation_wait",
 		`{` + good + `, "unknown": 1}`:                                                                                                 "/settings",
 		`{` + good + `, "challenges": [{"type": "dns-persist-01"}]}`:                                                                   "/settings/challenges/0/type",
 		`{` + good + `, "challenges": [{"type": "tls-alpn-01"}]}`:                                                                      "/settings/challenges/0/answered_by",
@@ -48,7 +49,7 @@ func TestSettingsThatCannotWork(t *testing.T) {
 			t.Errorf("%s: %v", settings, err)
 		}
 	}
-	for _, more := range []string{``, `, "challenges": [{"type": "http-01", "answered_by": "agents"}, {"type": "tls-alpn-01", "answered_by": ["web1", "web2"]}]`} {
+	for _, more := range []string{``, `, "dns_propagation_wait": "30s"`, `, "challenges": [{"type": "http-01", "answered_by": "agents"}, {"type": "tls-alpn-01", "answered_by": ["web1", "web2"]}]`} {
 		if err := Validate(json.RawMessage(`{` + good + more + `}`)); err != nil {
 			t.Error(err)
 		}

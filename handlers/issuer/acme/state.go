@@ -39,6 +39,9 @@ type state struct {
 	Certificate string  `json:"certificate,omitempty"` // URL
 	Failures    int     `json:"failures,omitempty"`    // of this step, in a row
 	Polls       int     `json:"polls,omitempty"`       // of this step, in a row
+	// Shown says that the DNS servers have shown every value and the rest of the
+	// wait has begun. Workers that do not know it do not wait.
+	Shown bool `json:"shown,omitempty"`
 }
 
 // proof is one authorization of the CA's order (RFC 8555 section 7.1.4).
