@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/certctl/certctl"
-	"github.com/certctl/certctl/cmd/internal/kube"
+	"github.com/certctl/certctl/agent/target/remote/kube"
 	"github.com/certctl/certctl/handlers/kek"
 	"github.com/certctl/certctl/store"
 	"github.com/rs/zerolog"
@@ -135,8 +135,8 @@ func (s *kubernetesSetup) keys(ctx context.Context) error {
 		{s.command.KeysSecret, map[string]string{kek.CA: c.KEKCA}},
 		{s.command.SharedKeysSecret, map[string]string{kek.Secrets: c.KEKSecrets, kek.PKI: c.KEKPKI}},
 	} {
-		held, err := s.ensure(ctx, secret.name, func() (kube.Secret, error) {
-			made := kube.Secret{Data: map[string][]byte{}}
+		held, err := s.ensure(ctx, secret.name, func() (*kube.Secret, error) {
+			made := &kube.Secret{Data: map[string][]byte{}}
 			for name, path := range secret.keys {
 				if _, err := kek.Load(name, path, true); err != nil {
 					return made, err

@@ -12,7 +12,7 @@ import (
 	"strings"
 
 	"github.com/certctl/certctl"
-	"github.com/certctl/certctl/cmd/internal/kube"
+	"github.com/certctl/certctl/agent/target/remote/kube"
 	"github.com/certctl/certctl/store"
 )
 
@@ -20,7 +20,7 @@ import (
 const nodesAnnotation = "certctl.io/bus-nodes"
 
 // ensure returns a Secret, and makes it where it is missing and nobody else is to.
-func (s *kubernetesSetup) ensure(ctx context.Context, name string, fill func() (kube.Secret, error)) (kube.Secret, error) {
+func (s *kubernetesSetup) ensure(ctx context.Context, name string, fill func() (*kube.Secret, error)) (*kube.Secret, error) {
 	held, err := s.client.Get(ctx, name)
 	if certctl.ErrorCode(err) != certctl.NotFound {
 		return held, err
@@ -44,7 +44,7 @@ func (s *kubernetesSetup) ensure(ctx context.Context, name string, fill func() (
 }
 
 // waitFor returns a Secret that others make.
-func (s *kubernetesSetup) waitFor(ctx context.Context, name string) (kube.Secret, error) {
+func (s *kubernetesSetup) waitFor(ctx context.Context, name string) (*kube.Secret, error) {
 	for {
 		held, err := s.client.Get(ctx, name)
 		if certctl.ErrorCode(err) != certctl.NotFound {
@@ -59,25 +59,25 @@ func (s *kubernetesSetup) waitFor(ctx context.Context, name string) (kube.Secret
 }
 
 // makeTLS makes the certificate of API and bus.
-func (s *kubernetesSetup) makeTLS() (kube.Secret, error) {
+func (s *kubernetesSetup) makeTLS() (*kube.Secret, error) {
 	dir, err := os.MkdirTemp(s.config.DataDir, "tls-")
 	if err != nil {
-		return kube.Secret{}, certctl.Wrap(certctl.Invalid, err, "no folder can be made in %s", s.config.DataDir)
+		return nil, certctl.Wrap(certctl.Invalid, err, "no folder can be made in %s", s.config.DataDir)
 	}
 	defer func() { _ = os.RemoveAll(dir) }() // the pod's own memory
 	if err := setupTLS(dir, s.command.Host); err != nil {
-		return kube.Secret{}, err
+		return nil, err
 	}
 	data, err := filesIn(dir)
 	if err != nil {
-		return kube.Secret{}, err
+		return nil, err
 	}
 	data[fileRoot] = data[fileTLSCert]
-	return kube.Secret{Type: "kubernetes.io/tls", Data: data}, nil
+	return &kube.Secret{Type: "kubernetes.io/tls", Data: data}, nil
 }
 
 // rootOf is the root that agents pin: ca.crt, or what the chain ends with.
-func rootOf(secret kube.Secret) ([]byte, error) {
+func rootOf(secret *kube.Secret) ([]byte, error) {
 	for _, file := range []string{fileRoot, fileTLSCert} {
 		var last *pem.Block
 		for block, rest := pem.Decode(secret.Data[file]); block != nil; block, rest = pem.Decode(rest) {
@@ -102,13 +102,13 @@ func (s *kubernetesSetup) bus(ctx context.Context, trusted []byte) error {
 		return nil
 	}
 	nodes := strings.Join(s.command.Node, " ")
-	fill := func() (kube.Secret, error) {
+	fill := func() (*kube.Secret, error) {
 		data, err := s.busFiles(ctx)
 		if err != nil {
-			return kube.Secret{}, err
+			return nil, err
 		}
 		data[fileRoot] = trusted
-		return kube.Secret{Metadata: kube.Metadata{Annotations: map[string]string{nodesAnnotation: nodes}}, Data: data}, nil
+		return &kube.Secret{Metadata: kube.Metadata{Annotations: map[string]string{nodesAnnotation: nodes}}, Data: data}, nil
 	}
 	held, err := s.ensure(ctx, s.command.BusSecret, fill)
 	if err != nil || slices.Contains(s.command.Given, s.command.BusSecret) {
@@ -134,7 +134,7 @@ func (s *kubernetesSetup) bus(ctx context.Context, trusted []byte) error {
 	return nil
 }
 
-func (s *kubernetesSetup) update(ctx context.Context, secret kube.Secret) error {
+func (s *kubernetesSetup) update(ctx context.Context, secret *kube.Secret) error {
 	_, err := s.client.Update(ctx, secret)
 	if err == nil {
 		s.log.Info().Str("secret", secret.Metadata.Name).Msg("changed")
@@ -198,9 +198,9 @@ func (s *kubernetesSetup) agent(ctx context.Context, root []byte) error {
 			secret, err := makeJoinToken(ctx, st, certctl.JoinToken{UsesLeft: s.command.TokenUses, Approve: true, Fleet: kubernetesFleet}, s.command.TokenLife)
 			return []byte(secret), err
 		}
-		held, err := s.ensure(ctx, s.command.AgentSecret, func() (kube.Secret, error) {
+		held, err := s.ensure(ctx, s.command.AgentSecret, func() (*kube.Secret, error) {
 			text, err := token()
-			return kube.Secret{Data: map[string][]byte{fileToken: text, fileRoot: root}}, err
+			return &kube.Secret{Data: map[string][]byte{fileToken: text, fileRoot: root}}, err
 		})
 		if err != nil || slices.Contains(s.command.Given, s.command.AgentSecret) {
 			return err

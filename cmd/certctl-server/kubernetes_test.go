@@ -18,7 +18,7 @@ import (
 	"time"
 
 	"github.com/certctl/certctl"
-	"github.com/certctl/certctl/cmd/internal/kube"
+	"github.com/certctl/certctl/agent/target/remote/kube"
 	"github.com/certctl/certctl/store"
 	"github.com/certctl/certctl/store/storetest"
 	"github.com/rs/zerolog"
@@ -141,7 +141,7 @@ func TestKubernetesSecretsAreMadeOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	held.held["others"] = other
+	held.held["others"] = *other
 	if err := setup.run(t.Context()); err != nil {
 		t.Fatal(err)
 	}

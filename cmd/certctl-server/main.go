@@ -20,9 +20,9 @@ import (
 	_ "time/tzdata" // change windows name zones, and images have no database of them
 
 	"github.com/certctl/certctl"
+	"github.com/certctl/certctl/agent/target/remote/kube"
 	"github.com/certctl/certctl/cmd/internal/config"
 	"github.com/certctl/certctl/cmd/internal/edition"
-	"github.com/certctl/certctl/cmd/internal/kube"
 	"github.com/certctl/certctl/handlers/issuer/acme/legodns"
 	"github.com/certctl/certctl/store"
 	"github.com/rs/zerolog"

@@ -99,7 +99,7 @@ func (l *awsLogin) read(ctx context.Context) (aws.Credentials, error) {
 	if err != nil {
 		return aws.Credentials{}, certctl.Wrap(certctl.Unavailable, err, "the credentials in %s cannot be read", l.file)
 	}
-	if info.Mode().Perm()&0o077 != 0 || info.Size() > maxToken {
+	if info.Mode().Perm()&0o077 != 0 || info.Size() > maxSmallFile {
 		return aws.Credentials{}, certctl.Errorf(certctl.Denied, "the credentials in %s may be read by others, or are none: mode %#o", l.file, info.Mode().Perm()).
 			WithRemedy("chmod go= %s", l.file)
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/certctl/certctl"
 	"github.com/certctl/certctl/agent/target"
+	"github.com/certctl/certctl/agent/target/remote/kube"
 )
 
 // Times of a request to a vendor.
@@ -17,6 +18,9 @@ const (
 	egressTimeout = 20 * time.Second
 	egressDial    = 10 * time.Second
 )
+
+// maxSmallFile bounds what holds credentials or CA certificates on this node, in bytes.
+const maxSmallFile = 64 << 10
 
 // egress is how vendors' libraries talk: to no host that the node's policy does not
 // allow, whatever they would like to ask on the way, such as for credentials. It
@@ -50,7 +54,7 @@ func newEgress(p target.Policy, caFile string) (e egress, err error) {
 	}
 	var roots *x509.CertPool
 	if caFile != "" {
-		content, err := readLimited(caFile, maxToken)
+		content, err := kube.ReadSmall(caFile, maxSmallFile)
 		if err != nil {
 			return e, err
 		}

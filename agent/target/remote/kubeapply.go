@@ -6,6 +6,7 @@ import (
 
 	"github.com/certctl/certctl"
 	"github.com/certctl/certctl/agent/target"
+	"github.com/certctl/certctl/agent/target/remote/kube"
 )
 
 const maxTries = 4 // to update what others update, too
@@ -41,7 +42,7 @@ func (s *secrets) apply(ctx context.Context, r certctl.Receipt, install target.I
 		return failed(r, nil, "write_failed", err)
 	}
 	for try := 1; ; try++ {
-		have, err := s.api.get(ctx, name)
+		have, err := s.api.Get(ctx, name)
 		if err != nil && certctl.ErrorCode(err) != certctl.NotFound {
 			return failed(r, nil, "write_failed", err)
 		}
@@ -86,18 +87,18 @@ func (s *secrets) serves(ctx context.Context, install target.Install, r *certctl
 
 // write notes how a Secret was and writes it. What was not written is not noted
 // any more: unless it may have been, and the answer was lost.
-func (s *secrets) write(ctx context.Context, have, next *secret, leaf certctl.Digest) (*secret, error) {
+func (s *secrets) write(ctx context.Context, have, next *kube.Secret, leaf certctl.Digest) (*kube.Secret, error) {
 	name := next.Metadata.Name
 	if err := s.begin(name, change{Previous: have, Next: leaf}); err != nil {
 		return nil, err
 	}
 	s.fault(target.FaultStaged)
-	var written *secret
+	var written *kube.Secret
 	var err error
 	if have == nil {
-		written, err = s.api.create(ctx, next)
+		written, err = s.api.Create(ctx, next)
 	} else {
-		written, err = s.api.update(ctx, next)
+		written, err = s.api.Update(ctx, next)
 	}
 	if err != nil {
 		if certctl.ErrorCode(err) != certctl.Unavailable {
@@ -111,7 +112,7 @@ func (s *secrets) write(ctx context.Context, have, next *secret, leaf certctl.Di
 
 // prove probes until the new leaf is served or time is up, and puts back what was
 // if not. Where nothing is probed, that Kubernetes has taken it is all there is.
-func (s *secrets) prove(ctx context.Context, r certctl.Receipt, install target.Install, have, written *secret) certctl.Receipt {
+func (s *secrets) prove(ctx context.Context, r certctl.Receipt, install target.Install, have, written *kube.Secret) certctl.Receipt {
 	name := written.Metadata.Name
 	var served []certctl.Served
 	var err error
@@ -138,15 +139,14 @@ func (s *secrets) prove(ctx context.Context, r certctl.Receipt, install target.I
 
 // putBack makes the Secret what it was, unless somebody has changed it meanwhile,
 // and forgets the change.
-func (s *secrets) putBack(ctx context.Context, previous, now *secret) error {
+func (s *secrets) putBack(ctx context.Context, previous, now *kube.Secret) error {
 	var err error
 	if previous == nil {
-		err = s.api.remove(ctx, now)
+		err = s.api.Delete(ctx, now)
 	} else {
 		old := *previous
-		old.APIVersion, old.Kind = "v1", "Secret"
 		old.Metadata.ResourceVersion = now.Metadata.ResourceVersion
-		_, err = s.api.update(ctx, &old)
+		_, err = s.api.Update(ctx, &old)
 	}
 	if code := certctl.ErrorCode(err); err != nil && code != certctl.NotFound {
 		return err
@@ -156,11 +156,11 @@ func (s *secrets) putBack(ctx context.Context, previous, now *secret) error {
 
 // provePrevious waits until what was before is served again, as far as there was
 // something.
-func (s *secrets) provePrevious(ctx context.Context, slot certctl.Slot, previous *secret) error {
+func (s *secrets) provePrevious(ctx context.Context, slot certctl.Slot, previous *kube.Secret) error {
 	if previous == nil {
 		return nil
 	}
-	facts, _, _, err := previous.leaf()
+	facts, _, _, err := leafOf(previous)
 	if err != nil {
 		return nil //nolint:nilerr // what was there before was no certificate: there is nothing to prove
 	}
@@ -177,14 +177,14 @@ func (s *secrets) takeBack(ctx context.Context, name string) error {
 	if err != nil || noted == nil {
 		return err
 	}
-	now, err := s.api.get(ctx, name)
+	now, err := s.api.Get(ctx, name)
 	if certctl.ErrorCode(err) == certctl.NotFound {
 		return s.proven(name)
 	}
 	if err != nil {
 		return err
 	}
-	facts, _, _, err := now.leaf()
+	facts, _, _, err := leafOf(now)
 	if err != nil || facts.Fingerprint != noted.Next || len(s.probe.Addresses) == 0 {
 		return s.proven(name) // it was not written, is not ours any more, or nothing was to be proven
 	}
@@ -199,10 +199,10 @@ func (s *secrets) fault(point string) {
 
 // failed is the receipt of a command after which the Secret is as it was; have is
 // that, if it is known and holds something of ours.
-func failed(r certctl.Receipt, have *secret, code string, cause error) certctl.Receipt {
+func failed(r certctl.Receipt, have *kube.Secret, code string, cause error) certctl.Receipt {
 	var there certctl.Digest
 	if have != nil {
-		if facts, _, _, err := have.leaf(); err == nil {
+		if facts, _, _, err := leafOf(have); err == nil {
 			there = facts.Fingerprint
 		}
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/certctl/certctl"
 	"github.com/certctl/certctl/agent/target"
+	"github.com/certctl/certctl/agent/target/remote/kube"
 )
 
 // What a Secret of kind kubernetes.io/tls holds, and how ours are marked: by a
@@ -35,7 +36,7 @@ type secrets struct {
 	settings kubernetesSettings
 	env      target.Env
 	state    string // prefix of this namespace's files
-	api      *kubeClient
+	api      *kube.Client
 	probe    target.Prober
 	mu       sync.Mutex
 }
@@ -73,10 +74,12 @@ func secretName(place string, slot certctl.Slot) (string, error) {
 }
 
 // ours reports whether the Secret is this target's.
-func (s *secrets) ours(have *secret) bool { return have.Metadata.Annotations[annotateOwner] == s.name }
+func (s *secrets) ours(have *kube.Secret) bool {
+	return have.Metadata.Annotations[annotateOwner] == s.name
+}
 
 // checkOwner refuses a Secret that is somebody else's.
-func (s *secrets) checkOwner(have *secret) error {
+func (s *secrets) checkOwner(have *kube.Secret) error {
 	switch {
 	case have == nil:
 		return nil
@@ -91,16 +94,15 @@ func (s *secrets) checkOwner(have *secret) error {
 }
 
 // with is the Secret as it should be. What others have put into it stays.
-func (s *secrets) with(have *secret, name string, install target.Install) (*secret, error) {
+func (s *secrets) with(have *kube.Secret, name string, install target.Install) (*kube.Secret, error) {
 	fullchain, key, err := target.PEM(install)
 	if err != nil {
 		return nil, err
 	}
-	next := &secret{APIVersion: "v1", Kind: "Secret", Type: secretType, Metadata: secretMetadata{Name: name, Namespace: s.settings.Namespace}}
+	next := &kube.Secret{Type: secretType, Metadata: kube.Metadata{Name: name, Namespace: s.settings.Namespace}}
 	if have != nil {
 		*next = *have
 	}
-	next.APIVersion, next.Kind = "v1", "Secret"
 	next.Data = added(next.Data, map[string][]byte{keyCert: fullchain, keyKey: key})
 	if chain := install.Command.Chain; s.settings.CA && len(chain) > 0 {
 		next.Data[keyCA] = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: chain[len(chain)-1]})
@@ -121,13 +123,13 @@ func added[V any](to, more map[string]V) map[string]V {
 }
 
 // same reports whether an update would change nothing.
-func same(a, b *secret) bool {
+func same(a, b *kube.Secret) bool {
 	return a != nil && maps.EqualFunc(a.Data, b.Data, bytes.Equal) &&
 		maps.Equal(a.Metadata.Labels, b.Metadata.Labels) && maps.Equal(a.Metadata.Annotations, b.Metadata.Annotations)
 }
 
 // leaf reads the leaf of a Secret, with the chain behind it.
-func (s *secret) leaf() (facts certctl.Leaf, leaf []byte, chain certctl.Chain, err error) {
+func leafOf(s *kube.Secret) (facts certctl.Leaf, leaf []byte, chain certctl.Chain, err error) {
 	for block, rest := pem.Decode(s.Data[keyCert]); block != nil; block, rest = pem.Decode(rest) {
 		if leaf == nil {
 			leaf = block.Bytes
@@ -143,12 +145,12 @@ func (s *secret) leaf() (facts certctl.Leaf, leaf []byte, chain certctl.Chain, e
 }
 
 // find gets the Secret of a place; NotFound when there is none.
-func (s *secrets) find(ctx context.Context, place string, slot certctl.Slot) (*secret, error) {
+func (s *secrets) find(ctx context.Context, place string, slot certctl.Slot) (*kube.Secret, error) {
 	name, err := secretName(place, slot)
 	if err != nil {
 		return nil, err
 	}
-	return s.api.get(ctx, name)
+	return s.api.Get(ctx, name)
 }
 
 // Inspect holds a Secret against what was installed there.
@@ -163,7 +165,7 @@ func (s *secrets) Inspect(place string, slot certctl.Slot, fingerprint, spki cer
 	if err != nil {
 		return err
 	}
-	facts, _, _, err := have.leaf()
+	facts, _, _, err := leafOf(have)
 	if err != nil || facts.Fingerprint != fingerprint {
 		return certctl.Errorf(certctl.Conflict, "%s of the Secret is not the certificate that was installed", keyCert)
 	}
@@ -187,7 +189,7 @@ func (s *secrets) Read(place string, slot certctl.Slot) (leaf []byte, chain cert
 	if err != nil {
 		return nil, nil, err
 	}
-	_, leaf, chain, err = have.leaf()
+	_, leaf, chain, err = leafOf(have)
 	return leaf, chain, err
 }
 
@@ -204,7 +206,7 @@ func (s *secrets) Erase(place string, slot certctl.Slot, spki certctl.Digest) er
 		return err
 	}
 	if err == nil {
-		if facts, _, _, err := have.leaf(); err == nil && facts.SPKI == spki {
+		if facts, _, _, err := leafOf(have); err == nil && facts.SPKI == spki {
 			return certctl.Errorf(certctl.Conflict, "the Secret %s holds this key", have.Metadata.Name)
 		}
 	}
@@ -216,7 +218,7 @@ func (s *secrets) Erase(place string, slot certctl.Slot, spki certctl.Digest) er
 	if err != nil || noted == nil || noted.Previous == nil {
 		return err
 	}
-	if facts, _, _, err := noted.Previous.leaf(); err == nil && facts.SPKI != spki {
+	if facts, _, _, err := leafOf(noted.Previous); err == nil && facts.SPKI != spki {
 		return nil
 	}
 	return s.proven(name)
@@ -243,7 +245,7 @@ func (s *secrets) Forget(ctx context.Context, command certctl.ForgetCommand) err
 	if !s.ours(have) {
 		return certctl.Errorf(certctl.Conflict, "the Secret %s is not this target's", have.Metadata.Name)
 	}
-	return s.api.remove(ctx, have)
+	return s.api.Delete(ctx, have)
 }
 
 // Recover takes back changes that were not proven when the process died.

@@ -10,14 +10,12 @@ import (
 
 	"github.com/certctl/certctl"
 	"github.com/certctl/certctl/agent/target"
+	"github.com/certctl/certctl/agent/target/remote/kube"
 )
 
 var kubernetesSecretKind = target.Descriptor{
 	Kind: "kubernetes-secret", Title: "Secrets of Kubernetes", Hitless: true, Rollback: true, Probe: true, Parse: parseKubernetesSecret,
 }
-
-// accountDir is where Kubernetes puts a pod's account.
-const accountDir = "/var/run/secrets/kubernetes.io/serviceaccount"
 
 // Bounds of wait_seconds.
 const (
@@ -58,7 +56,7 @@ type kubernetesOpener struct {
 
 func parseKubernetesSecret(raw json.RawMessage) (target.Opener, error) {
 	k := &kubernetesOpener{kubernetesSettings: kubernetesSettings{
-		Server: "https://kubernetes.default.svc", CAFile: accountDir + "/ca.crt", TokenFile: accountDir + "/token", WaitSeconds: defaultWait,
+		Server: "https://kubernetes.default.svc", CAFile: kube.AccountDir + "/ca.crt", TokenFile: kube.AccountDir + "/token", WaitSeconds: defaultWait,
 	}}
 	if err := decode(raw, &k.kubernetesSettings); err != nil {
 		return nil, err
@@ -97,7 +95,7 @@ func (k *kubernetesOpener) Open(name string, env target.Env) (target.Opened, err
 	what := certctl.DigestOf([]byte(k.address + "\n" + k.Namespace)).String()[:32]
 	return &secrets{
 		name: name, settings: k.kubernetesSettings, env: env, state: filepath.Join(env.StateDir, what),
-		api:   &kubeClient{server: k.Server, caFile: k.CAFile, tokenFile: k.TokenFile, namespace: k.Namespace},
+		api:   &kube.Client{Server: k.Server, CAFile: k.CAFile, TokenFile: k.TokenFile, Namespace: k.Namespace},
 		probe: target.Prober{Addresses: k.Listen, Patience: time.Duration(k.WaitSeconds) * time.Second},
 	}, nil
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/certctl/certctl"
 	"github.com/certctl/certctl/agent/target"
+	"github.com/certctl/certctl/agent/target/remote/kube"
 )
 
 const inCluster = `{"namespace": "shop"}`
@@ -37,7 +38,7 @@ func TestKubernetesSecretSettings(t *testing.T) {
 func TestKubernetesSecretPolicy(t *testing.T) {
 	t.Parallel()
 	for refused, want := range map[string]certctl.Code{
-		"": "", "kubernetes.default.svc:443": certctl.Denied, accountDir + "/token": certctl.Denied, accountDir + "/ca.crt": certctl.Denied,
+		"": "", "kubernetes.default.svc:443": certctl.Denied, kube.AccountDir + "/token": certctl.Denied, kube.AccountDir + "/ca.crt": certctl.Denied,
 	} {
 		_, err := Kinds().Open(certctl.TargetCommand{Name: "shop", Kind: "kubernetes-secret", Settings: json.RawMessage(inCluster)},
 			target.Env{Policy: policy{refused}, Now: time.Now, StateDir: t.TempDir()})

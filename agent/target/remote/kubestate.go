@@ -10,13 +10,14 @@ import (
 
 	"github.com/certctl/certctl"
 	"github.com/certctl/certctl/agent/target"
+	"github.com/certctl/certctl/agent/target/remote/kube"
 )
 
 // change is what is noted before a Secret is written, until what it holds is
 // proven: how it was, so that it can be put back, also by the next process. It has
 // the previous key, and is a file of this node's user alone.
 type change struct {
-	Previous *secret        `json:"previous,omitempty"` // nil: there was none
+	Previous *kube.Secret   `json:"previous,omitempty"` // nil: there was none
 	Next     certctl.Digest `json:"next"`               // of the new leaf
 }
 

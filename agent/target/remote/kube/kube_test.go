@@ -57,7 +57,7 @@ func TestASecretIsMadeInTheNamespaceOfTheAccount(t *testing.T) {
 		secret.Metadata.ResourceVersion = "7"
 		_ = json.NewEncoder(w).Encode(secret)
 	})
-	made, err := client.Create(t.Context(), Secret{Metadata: Metadata{Name: "x"}, Data: map[string][]byte{"a": []byte("b")}})
+	made, err := client.Create(t.Context(), &Secret{Metadata: Metadata{Name: "x"}, Data: map[string][]byte{"a": []byte("b")}})
 	if err != nil || made.Metadata.ResourceVersion != "7" || string(made.Data["a"]) != "b" {
 		t.Errorf("%+v, %v", made, err)
 	}
@@ -75,7 +75,7 @@ func TestRefusalsSayWhatIsMissing(t *testing.T) {
 			t.Errorf("%d: %v", status, err)
 		}
 		var ours *certctl.Error
-		if status == http.StatusForbidden && (!errors.As(err, &ours) || !strings.Contains(ours.Remedy, "verb get on secrets, resourceNames: [certctl-keys]")) {
+		if status == http.StatusForbidden && (!errors.As(err, &ours) || !strings.Contains(ours.Remedy, "verb get on secrets, resourceNames: [certctl-keys], in the namespace pki")) {
 			t.Errorf("%d: %v, %q", status, err, ours.Remedy)
 		}
 	}
