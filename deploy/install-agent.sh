@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs certctl-agent on Linux or macOS, as root:
+# Installs certctl-agent on Linux or macOS, or certctl-proxy on Linux, as root:
 #
 #   install-agent.sh --server https://certctl.example.com:8443 --fingerprint SHA256 \
 #       --token-file FILE [--version 1.2.3]
@@ -19,6 +19,9 @@
 #                        AAAA..."); default: the one that this script came with
 #   --user NAME          runs the agent as a user without privileges, who is made if
 #                        there is none: for targets of kind files only (Linux)
+#   --proxy              installs certctl-proxy instead, beside an agent or without
+#                        one; it runs as the user certctl-proxy, who is made if there
+#                        is none (Linux)
 #   --no-start           installs and starts nothing
 set -eu
 
@@ -30,7 +33,9 @@ signer=""
 version=""
 
 server="" fingerprint="" token_file="" from="" user="" start=yes
+program=certctl-agent
 settings=/etc/certctl/agent.yaml
+token=/etc/certctl/join-token
 state=/var/lib/certctl-agent
 dropin=/etc/systemd/system/certctl-agent.service.d/user.conf
 url="https://github.com/certctl/certctl/releases/download"
@@ -45,6 +50,7 @@ has() { command -v "$1" >/dev/null 2>&1; }
 while [ $# -gt 0 ]; do
 	case "$1" in
 	--no-start) start=no && shift && continue ;;
+	--proxy) program=certctl-proxy && shift && continue ;;
 	--help | -h) sed -n '2,/^set -eu/{/^#/s/^# \{0,1\}//p;}' "$0" && exit 0 ;;
 	--server | --fingerprint | --token-file | --version | --from | --url | --signer | --user) [ $# -ge 2 ] || fail "$1 needs a value" ;;
 	*) fail "unknown argument $1" ;;
@@ -61,6 +67,14 @@ while [ $# -gt 0 ]; do
 	esac
 	shift 2
 done
+
+if [ "$program" = certctl-proxy ]; then
+	[ -z "$user" ] || fail "--user is for the agent: certctl-proxy has a user of its own"
+	settings=/etc/certctl/proxy.yaml
+	token=/etc/certctl/proxy-join-token
+	state=/var/lib/certctl-proxy
+	dropin=""
+fi
 
 # What goes into a YAML file or a path is held to what it can be.
 matches() { printf '%s\n' "$1" | grep -Eq "$2" && [ "$(printf '%s\n' "$1" | wc -l)" -eq 1 ]; }
@@ -89,12 +103,14 @@ aarch64 | arm64) arch=arm64 ;;
 *) fail "there is no release for $(uname -m)" ;;
 esac
 [ -z "$user" ] || [ "$os" = linux ] || fail "--user is for Linux"
+[ "$program" = certctl-agent ] || [ "$os" = linux ] || fail "--proxy is for Linux"
 # Whom an earlier installation named stays, unless another is named.
 [ -n "$user" ] || [ ! -e "$dropin" ] || user=$(sed -n 's/^User=//p' "$dropin")
+[ "$program" = certctl-agent ] || user=certctl-proxy
 owner=${user:-root}
 if [ -d "$state" ]; then
 	has_it=$(find "$state" -prune -exec ls -ld {} + | awk '{ print $3 }')
-	[ "$has_it" = "$owner" ] || fail "$state belongs to $has_it and the agent would run as $owner: give it and what is in it to $owner first"
+	[ "$has_it" = "$owner" ] || fail "$state belongs to $has_it and $program would run as $owner: give it and what is in it to $owner first"
 fi
 for tool in tar gzip ssh-keygen; do
 	has "$tool" || fail "$tool is missing: install it (ssh-keygen comes with OpenSSH's client)"
@@ -104,12 +120,12 @@ done
 for dir in /usr/local /usr/local/bin; do
 	[ -d "$dir" ] || continue
 	is=$(find "$dir/." -prune -exec ls -ldn {} +)
-	[ "$(printf '%s\n' "$is" | awk '{ print $3 }')" = 0 ] || fail "$dir does not belong to root: whoever it belongs to could replace the agent, which runs as $owner. Give it to root (chown root $dir), or install the agent by a package"
+	[ "$(printf '%s\n' "$is" | awk '{ print $3 }')" = 0 ] || fail "$dir does not belong to root: whoever it belongs to could replace $program, which runs as $owner. Give it to root (chown root $dir), or install it by a package"
 	case "$is" in
-	?????w* | ????????w*) fail "$dir may be written to by others than root, who could replace the agent, which runs as $owner: chmod go-w $dir" ;;
+	?????w* | ????????w*) fail "$dir may be written to by others than root, who could replace $program, which runs as $owner: chmod go-w $dir" ;;
 	esac
 done
-[ ! -e /usr/bin/certctl-agent ] || fail "/usr/bin/certctl-agent is there already, from a package: bring that to another version instead"
+[ ! -e "/usr/bin/$program" ] || fail "/usr/bin/$program is there already, from a package: bring that to another version instead"
 
 umask 077
 work=$(mktemp -d)
@@ -137,7 +153,7 @@ sha256() {
 	fi | cut -d ' ' -f 1
 }
 
-archive="certctl-agent_${version}_${os}_${arch}.tar.gz"
+archive="${program}_${version}_${os}_${arch}.tar.gz"
 fetch SHA256SUMS
 fetch SHA256SUMS.sig
 fetch "$archive"
@@ -155,8 +171,8 @@ want=$(awk -v name="$archive" '$2 == name { print $1 }' "$work/SHA256SUMS")
 mkdir "$work/new"
 tar -xzf "$work/$archive" -C "$work/new" || fail "$archive cannot be unpacked"
 
-# A machine is an agent of one server. Whoever wants another one takes the old
-# settings and /var/lib/certctl-agent away first.
+# An agent is of one server. Whoever wants another one takes the old
+# settings and the state away first.
 if [ -e "$settings" ] && [ -n "$server" ]; then
 	for line in "server: $server" "ca_fingerprint: $fingerprint"; do
 		grep -Fqx "$line" "$settings" || fail "$settings does not say \"$line\": nothing was installed"
@@ -179,12 +195,12 @@ install_file() {
 
 # Tried where it will stay, since temporary folders may not allow programs to run.
 [ -d /usr/local/bin ] || { mkdir -p /usr/local/bin && chmod 0755 /usr/local/bin; }
-cp "$work/new/certctl-agent" /usr/local/bin/certctl-agent.new
-chmod 0755 /usr/local/bin/certctl-agent.new
-said=$(/usr/local/bin/certctl-agent.new version) || said="nothing"
-rm -f /usr/local/bin/certctl-agent.new
+cp "$work/new/$program" "/usr/local/bin/$program.new"
+chmod 0755 "/usr/local/bin/$program.new"
+said=$("/usr/local/bin/$program.new" version) || said="nothing"
+rm -f "/usr/local/bin/$program.new"
 case "$said" in
-"certctl-agent $version "*) ;;
+"$program $version "*) ;;
 *) fail "the program in $archive says \"$said\" instead of its version: it was not installed" ;;
 esac
 
@@ -199,27 +215,30 @@ if [ -n "$user" ]; then
 fi
 
 for dir in /etc/certctl /etc/certctl/live; do
+	# What a proxy installs is on other machines.
+	[ "$program" = certctl-agent ] || [ "$dir" = /etc/certctl ] || continue
 	[ -d "$dir" ] || { mkdir -p "$dir" && chmod 0755 "$dir"; }
 done
 [ -d "$state" ] || mkdir -p "$state"
 chmod 0700 "$state"
-install_file "$work/new/certctl-agent" /usr/local/bin/certctl-agent 0755
-[ -z "$token_file" ] || install_file "$token_file" /etc/certctl/join-token 0600
+install_file "$work/new/$program" "/usr/local/bin/$program" 0755
+[ -z "$token_file" ] || install_file "$token_file" "$token" 0600
 if [ ! -e "$settings" ]; then
-	printf 'server: %s\nca_fingerprint: %s\ntoken_file: /etc/certctl/join-token\n' "$server" "$fingerprint" >"$work/agent.yaml"
-	install_file "$work/agent.yaml" "$settings" 0600
+	printf 'server: %s\nca_fingerprint: %s\ntoken_file: %s\n' "$server" "$fingerprint" "$token" >"$work/settings.yaml"
+	install_file "$work/settings.yaml" "$settings" 0600
 fi
 if [ "$owner" != root ]; then
-	for path in "$settings" /etc/certctl/join-token /etc/certctl/live "$state"; do
+	for path in "$settings" "$token" "$state"; do
 		[ ! -e "$path" ] || chown "$owner" "$path"
 	done
+	[ "$program" != certctl-agent ] || chown "$owner" /etc/certctl/live
 fi
 
 # The unit of the package names a program in /usr/bin.
 install_unit() {
-	sed 's,^ExecStart=/usr/bin/,ExecStart=/usr/local/bin/,' "$work/new/certctl-agent.service" >"$work/unit"
-	install_file "$work/unit" /etc/systemd/system/certctl-agent.service 0644
-	if [ "$owner" != root ]; then
+	sed 's,^ExecStart=/usr/bin/,ExecStart=/usr/local/bin/,' "$work/new/$program.service" >"$work/unit"
+	install_file "$work/unit" "/etc/systemd/system/$program.service" 0644
+	if [ "$program" = certctl-agent ] && [ "$owner" != root ]; then
 		mkdir -p "$(dirname "$dropin")"
 		chmod 0755 "$(dirname "$dropin")"
 		printf '[Service]\nUser=%s\nCapabilityBoundingSet=\n' "$owner" >"$work/user.conf"
@@ -228,13 +247,13 @@ install_unit() {
 	if [ "$start" = no ]; then
 		return
 	fi
-	systemctl enable certctl-agent.service
+	systemctl enable "$program.service"
 	if [ -d /run/systemd/system ]; then
 		systemctl daemon-reload
 		if [ "$changed" = yes ]; then
-			systemctl restart certctl-agent.service
+			systemctl restart "$program.service"
 		else
-			systemctl start certctl-agent.service
+			systemctl start "$program.service"
 		fi
 	fi
 }
@@ -265,6 +284,6 @@ if [ "$os" = darwin ]; then
 elif has systemctl; then
 	install_unit
 else
-	echo "install-agent: there is no systemd here: have your init system run /usr/local/bin/certctl-agent run as $owner" >&2
+	echo "install-agent: there is no systemd here: have your init system run /usr/local/bin/$program run as $owner" >&2
 fi
-echo "certctl-agent $version is installed"
+echo "$program $version is installed"

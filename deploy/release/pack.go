@@ -11,7 +11,7 @@ import (
 
 // packed are the programs that have packages; each has a description in
 // deploy/packages, which names the program as it lies below bin/.
-var packed = []string{"certctl-server", "certctl-agent", "certctl"}
+var packed = []string{"certctl-server", "certctl-agent", "certctl-proxy", "certctl"}
 
 // nfpm is what makes packages; ./task builds it.
 const nfpm = ".task/nfpm"

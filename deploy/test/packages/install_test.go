@@ -102,6 +102,49 @@ func TestInstallAgentAsUser(t *testing.T) {
 	}
 }
 
+// A proxy is installed beside an agent, as a user of its own, and each is brought to
+// another version by itself.
+func TestInstallProxy(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	m.bring(of(t, older), "1.2.3")
+	m.bring(of(t, newer), "1.2.4")
+	m.write("root/token", "ctlj_secret\n", 0o644)
+	install := []string{"--server", "https://127.0.0.1:8443", "--fingerprint", fingerprint, "--token-file", "/root/token"}
+	m.refuses("a user for a proxy", "has a user of its own", "1.2.3", append([]string{"--proxy", "--user", "somebody"}, install...)...)
+	for range 2 {
+		m.install("1.2.3", append([]string{"--proxy"}, install...)...)
+	}
+	m.modes(map[string]string{
+		"/usr/local/bin/certctl-proxy": "755 root:root", "/etc/systemd/system/certctl-proxy.service": "644 root:root", "/etc/certctl": "755 root:root",
+		"/etc/certctl/proxy.yaml": "600 certctl-proxy:root", "/etc/certctl/proxy-join-token": "600 certctl-proxy:root", "/var/lib/certctl-proxy": "700 certctl-proxy:root",
+	})
+	if m.has("etc/certctl/live") || m.has("usr/local/bin/certctl-agent") || m.has("etc/certctl/agent.yaml") {
+		t.Error("something of an agent was installed")
+	}
+	if got := m.run("systemctl", "is-enabled", "certctl-proxy"); got != "enabled" {
+		t.Error(got)
+	}
+	run(t, "systemd-analyze", "verify", "--man=no", "--root="+m.dir, "certctl-proxy.service")
+	if out, code := m.try("runuser", "-u", "certctl-proxy", "--", "/usr/local/bin/certctl-proxy", "run"); code == 0 || !strings.Contains(out, "127.0.0.1:8443") {
+		t.Errorf("exit code %d, %s", code, out)
+	}
+	settings := m.run("cat", "/etc/certctl/proxy.yaml")
+	m.install("1.2.3", install...) // the agent
+	m.install("1.2.4", "--proxy")
+	m.runs("1.2.3")
+	if got := m.run("/usr/local/bin/certctl-proxy", "version"); !strings.HasPrefix(got, "certctl-proxy 1.2.4 ") {
+		t.Errorf("instead of 1.2.4: %s", got)
+	}
+	if got := m.run("cat", "/etc/certctl/proxy.yaml"); got != settings {
+		t.Errorf("the settings after that: %s", got)
+	}
+	m.write("usr/bin/certctl-proxy", "", 0o755)
+	m.refuses("a package's proxy", "from a package", "1.2.4", "--proxy")
+	m.pretend("Darwin", "arm64")
+	m.refuses("a proxy on macOS", "--proxy is for Linux", "1.2.4", "--proxy")
+}
+
 // Whatever is missing or not as signed, nothing is installed.
 func TestInstallAgentRefuses(t *testing.T) {
 	t.Parallel()

@@ -10,13 +10,16 @@ import (
 	"testing"
 )
 
-var names = []string{"certctl-server", "certctl-agent", "certctl"}
+var names = []string{"certctl-server", "certctl-agent", "certctl-proxy", "certctl"}
 
 // owned is how what the packages bring must be.
 var owned = map[string]string{
 	"/usr/bin/certctl-server": "755 root:root", "/usr/bin/certctl-agent": "755 root:root", "/usr/bin/certctl": "755 root:root",
-	"/etc/certctl": "755 root:root", "/etc/certctl/live": "755 root:root",
+	"/usr/bin/certctl-proxy": "755 root:root",
+	"/etc/certctl":           "755 root:root", "/etc/certctl/live": "755 root:root",
 	"/etc/certctl/server.yaml": "640 root:certctl", "/etc/certctl/agent.yaml": "600 root:root",
+	"/etc/certctl/proxy.yaml": "640 root:certctl-proxy", "/var/lib/certctl-proxy": "700 certctl-proxy:certctl-proxy",
+	"/usr/lib/systemd/system/certctl-proxy.service": "644 root:root",
 	"/var/lib/certctl": "700 certctl:certctl", "/var/lib/certctl-agent": "700 root:root",
 	"/usr/lib/systemd/system/certctl-server.service": "644 root:root", "/usr/lib/systemd/system/certctl-agent.service": "644 root:root",
 }
@@ -44,7 +47,7 @@ func TestDebianPackages(t *testing.T) {
 	m.run("sh", "-c", "dpkg -i /tmp/*_1.2.3*.deb")
 	m.modes(owned)
 	m.works()
-	for _, unit := range []string{"certctl-server", "certctl-agent"} {
+	for _, unit := range []string{"certctl-server", "certctl-agent", "certctl-proxy"} {
 		if state, _ := m.try("systemctl", "is-enabled", unit); state != "disabled" {
 			t.Errorf("%s after the installation: %s", unit, state)
 		}
@@ -55,6 +58,7 @@ func TestDebianPackages(t *testing.T) {
 	// The administrator's settings and state survive an upgrade.
 	m.write("etc/certctl/agent.yaml", "server: https://certctl.example.com\n", 0o600)
 	m.write("var/lib/certctl/kek-ca.key", "key\n", 0o600)
+	m.write("var/lib/certctl-proxy/identity", "key\n", 0o600)
 	pack(t, "deb", "1.3.0-rc.1", filepath.Join(m.dir, "tmp"), "certctl-agent")
 	pack(t, "deb", "1.3.0", filepath.Join(m.dir, "tmp"), "certctl-agent")
 	for _, version := range []string{"1.3.0~rc.1", "1.3.0"} { // a candidate is older than what it is one for
@@ -71,19 +75,19 @@ func TestDebianPackages(t *testing.T) {
 		}
 	}
 
-	m.run("dpkg", "--remove", "certctl-server", "certctl-agent", "certctl")
+	m.run("dpkg", append([]string{"--remove"}, names...)...)
 	if !m.has("etc/certctl/server.yaml") || m.has("usr/bin/certctl-server") {
 		t.Error("a removal keeps settings and takes programs away")
 	}
-	m.run("dpkg", "--purge", "certctl-server", "certctl-agent", "certctl")
+	m.run("dpkg", append([]string{"--purge"}, names...)...)
 	if left := m.units(); len(left) > 0 {
 		t.Errorf("after the purge: %v", left)
 	}
-	if m.has("etc/certctl/server.yaml") || m.has("etc/certctl/agent.yaml") {
+	if m.has("etc/certctl/server.yaml") || m.has("etc/certctl/agent.yaml") || m.has("etc/certctl/proxy.yaml") {
 		t.Error("settings after the purge")
 	}
-	if !m.has("var/lib/certctl/kek-ca.key") {
-		t.Error("the purge took a key-encryption key along")
+	if !m.has("var/lib/certctl/kek-ca.key") || !m.has("var/lib/certctl-proxy/identity") {
+		t.Error("the purge took keys along")
 	}
 }
 
@@ -97,6 +101,10 @@ func (m *machine) works() {
 		m.t.Errorf("an agent without settings: exit code %d, %s", code, out)
 	}
 	m.run("certctl-agent", "policy", "check")
+	if out, code := m.try("runuser", "-u", "certctl-proxy", "--", "certctl-proxy", "run"); code == 0 || !strings.Contains(out, "enroll") {
+		m.t.Errorf("a proxy without settings: exit code %d, %s", code, out)
+	}
+	m.run("runuser", "-u", "certctl-proxy", "--", "certctl-proxy", "policy", "check")
 	for _, program := range names { // none needs settings for that
 		if out := m.run(program, "version"); !strings.HasPrefix(out, program+" ") {
 			m.t.Errorf("%s: %s", program, out)
@@ -122,7 +130,7 @@ func TestRPMPackages(t *testing.T) {
 		t.Error(got)
 	}
 	settings := ask("--configfiles")
-	for _, file := range []string{"/etc/certctl/server.yaml", "/etc/certctl/agent.yaml"} {
+	for _, file := range []string{"/etc/certctl/server.yaml", "/etc/certctl/agent.yaml", "/etc/certctl/proxy.yaml"} {
 		if !strings.Contains(settings, file) {
 			t.Errorf("%s is no configuration file: %s", file, settings)
 		}
@@ -132,7 +140,7 @@ func TestRPMPackages(t *testing.T) {
 	run(t, "rpm", append(append(rpm, "-i"), files...)...)
 	m.modes(owned)
 	m.works()
-	m.run("systemctl", "enable", "certctl-server", "certctl-agent")
+	m.run("systemctl", "enable", "certctl-server", "certctl-agent", "certctl-proxy")
 
 	// Settings, state and what is enabled survive an upgrade.
 	const mine = "server: https://certctl.example.com"

@@ -79,7 +79,7 @@ func TestReleaseIsReproducible(t *testing.T) {
 	must(t, err)
 	goenv, dir := filepath.Join(t.TempDir(), "env"), filepath.Join(t.TempDir(), "release")
 	must(t, os.WriteFile(goenv, []byte("GOFLAGS=-gcflags=-l\n"), 0o600))
-	cmd := releaseOf(source, "--version", "1.2.3", "--key", of(t, signing), "--out", dir, "--target", "linux/"+runtime.GOARCH, "--program", "certctl-agent", "LICENSE")
+	cmd := releaseOf(source, "--version", "1.2.3", "--key", of(t, signing), "--out", dir, "--target", "linux/"+runtime.GOARCH, "--program", "certctl-agent,certctl-proxy", "LICENSE")
 	cmd.Args = append([]string{"sh", "-ec", `umask 077; exec "$@"`, "sh"}, cmd.Args...)
 	cmd.Path, err = exec.LookPath("sh")
 	must(t, err)

@@ -76,7 +76,7 @@ func shared(version string) (string, error) {
 		return "", err
 	}
 	out := filepath.Join(scratch, version)
-	if said, err := releaseOf(source, "--version", version, "--key", key, "--out", out, "--target", "linux/"+runtime.GOARCH, "--program", "certctl-agent", "LICENSE").CombinedOutput(); err != nil {
+	if said, err := releaseOf(source, "--version", version, "--key", key, "--out", out, "--target", "linux/"+runtime.GOARCH, "--program", "certctl-agent,certctl-proxy", "LICENSE").CombinedOutput(); err != nil {
 		return "", fmt.Errorf("%w\n%s", err, said)
 	}
 	return out, nil
