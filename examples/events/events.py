@@ -1,6 +1,6 @@
 """Prints certctl's events as they come: the example main.go in Python.
 
-    pip install nats-py
+    pip install "nats-py[nkeys]"
     certctl events credentials create printer --subjects certificate.certificate_issued -o json > reader.json
     python3 events.py reader.json ca.crt
 """

@@ -96,3 +96,24 @@ func TestTheExampleReadsWhatItsCredentialsAllow(t *testing.T) {
 		t.Errorf("a second revocation by name: exit code %d, want 3", code)
 	}
 }
+
+// The example in Python is Python; its library cannot be had where the tests run.
+func TestTheExampleInPythonParses(t *testing.T) {
+	t.Parallel()
+	if os.Getenv("CERTCTL_TEST_ALL") == "" {
+		t.Skip("./task test:all installs Python")
+	}
+	parse := func(file string) ([]byte, error) {
+		return exec.CommandContext(t.Context(), "python3", "-c", "import ast, sys; ast.parse(open(sys.argv[1], encoding='utf-8').read())", file).CombinedOutput()
+	}
+	if out, err := parse("../../../examples/events/events.py"); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+	broken := filepath.Join(t.TempDir(), "broken.py")
+	if err := os.WriteFile(broken, []byte("async def main(:\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := parse(broken); err == nil || !strings.Contains(string(out), "SyntaxError") {
+		t.Errorf("what is no Python: %v\n%s", err, out)
+	}
+}
