@@ -19,16 +19,7 @@ import (
 // What values declare is what a server makes of it: an issuer and channels.
 func TestWhatIsDeclaredIsMade(t *testing.T) {
 	t.Parallel()
-	var content []byte
-	for _, one := range mustRender(t, append([]string{"-f", "testdata/acme.yaml", "-f", "testdata/notifications.yaml"}, quick...)...) {
-		if one.kind() != "Secret" || one.name() != "certctl-declared" {
-			continue
-		}
-		var err error
-		if content, err = base64.StdEncoding.DecodeString(at[string](one, "data", "declared.yaml")); err != nil {
-			t.Fatal(err)
-		}
-	}
+	content := []byte(declaredBy(t, "-f", "testdata/acme.yaml", "-f", "testdata/notifications.yaml"))
 	file := filepath.Join(t.TempDir(), "declared.yaml")
 	if err := os.WriteFile(file, content, 0o600); err != nil {
 		t.Fatal(err)
@@ -58,6 +49,23 @@ func TestWhatIsDeclaredIsMade(t *testing.T) {
 			t.Errorf("%s: %v, not %v", path, names, want)
 		}
 	}
+}
+
+// declaredBy is what the API is told to make, with values and those of the quick
+// start.
+func declaredBy(t *testing.T, args ...string) string {
+	t.Helper()
+	for _, one := range mustRender(t, append(args, quick...)...) {
+		if one.kind() == "Secret" && one.name() == "certctl-declared" {
+			content, err := base64.StdEncoding.DecodeString(at[string](one, "data", "declared.yaml"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return string(content)
+		}
+	}
+	t.Fatal("nothing is declared")
+	return ""
 }
 
 // listed are the names of a collection's objects, sorted.

@@ -63,9 +63,49 @@ func TestDNSScriptsAreMountedByWorkers(t *testing.T) {
 			if image := at[string](c.self, "image"); image != "certctl-server:dev-shell" {
 				t.Errorf("the worker runs %s", image)
 			}
+		} else if image := at[string](c.self, "image"); strings.Contains(image, "-shell") {
+			t.Errorf("%s runs %s", c, image)
 		}
 	}
 	if workers != 1 {
 		t.Errorf("%d workers", workers)
+	}
+}
+
+// The image with a shell is that of the server's own place and tag, and gives way to
+// one that is named.
+func TestWorkersRunTheImageThatScriptsNeed(t *testing.T) {
+	t.Parallel()
+	server := []string{"--set", "server.image.repository=registry.example.com/pki,server.image.tag=1.2.3,server.image.pullPolicy=Always"}
+	scripts := append([]string{"-f", "testdata/scripts.yaml"}, server...)
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{server, "registry.example.com/pki:1.2.3 Always"},
+		{scripts, "registry.example.com/pki:1.2.3-shell Always"},
+		{append([]string{"--set", "worker.image.tag=mine"}, scripts...), "registry.example.com/pki:mine Always"},
+		{append([]string{"--set", "worker.image.repository=own"}, scripts...), "own:dev Always"},
+		{append([]string{"--set", "worker.image.repository=own,worker.image.tag=v2,worker.image.pullPolicy=Never"}, server...), "own:v2 Never"},
+	} {
+		for _, made := range containers(mustRender(t, append(c.args, quick...)...)) {
+			if at[string](made.owner, "metadata", "labels", "app.kubernetes.io/component") != "worker" {
+				continue
+			}
+			if got := at[string](made.self, "image") + " " + at[string](made.self, "imagePullPolicy"); got != c.want {
+				t.Errorf("%v: %s, want %s", c.args, got, c.want)
+			}
+		}
+	}
+}
+
+// The wait for the DNS reaches the issuer, in the unit that the API reads.
+func TestTheIssuerWaitsForTheDNSAsValuesSay(t *testing.T) {
+	t.Parallel()
+	if text := declaredBy(t, "-f", "testdata/scripts.yaml"); !strings.Contains(text, "dns_propagation_wait: 30s\n") {
+		t.Errorf("declared: %s", text)
+	}
+	if text := declaredBy(t, "-f", "testdata/acme.yaml", "--set", "server.issuer.acme.dnsPropagationWait="); strings.Contains(text, "dns_propagation_wait") {
+		t.Errorf("declared without being asked: %s", text)
 	}
 }

@@ -29,6 +29,7 @@ var others = map[string]any{
 	"server.logging.format": "text", "server.logging.level": "debug", "server.tls.certManager.issuerRef.kind": "Issuer",
 	"server.tls.extraHosts": []any{"x"}, "server.url": "https://x", "setup.wait": "7m", "monitoring.serviceMonitor.interval": "7s",
 	"server.issuer.acme.challengeType": "http-01", "server.issuer.acme.dnsConfig": map[string]any{"x": "y"}, "server.smtp.to": []any{"x@example.com"},
+	"server.issuer.acme.dnsPropagationWait": "7m", "worker.image.pullPolicy": "Always",
 	"server.issuer.acme.dnsPresentScript": "/scripts/x", "server.issuer.acme.dnsCleanupScript": "/scripts/x",
 	"server.issuer.acme.scripts": map[string]any{"x": "y"}, "server.issuer.acme.scriptsVolume": map[string]any{"emptyDir": map[string]any{}},
 	"worker.autoscaling.type": "keda", "worker.autoscaling.keda.serverAddress": "http://x",

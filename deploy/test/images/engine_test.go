@@ -36,6 +36,7 @@ var standIns = []struct {
 	{"debian", []string{"postgres:17-alpine", "nginx:1.28-alpine", "cznic/knot:3.4"}},
 	{"nats", []string{"nats:2.15-alpine"}},
 	{"haproxy", []string{"haproxy:3.2"}},
+	{"curl", []string{"curlimages/curl:8.16.0"}},
 	{"prometheus", []string{"prom/prometheus:v3.5.0"}},
 }
 
@@ -130,11 +131,6 @@ func (e *engine) until(what string, patience time.Duration, done func() bool) {
 // build makes the images, and the stand-ins.
 func (e *engine) build() {
 	e.t.Helper()
-	for file, image := range map[string]string{
-		"server": "certctl-server", "agent": "certctl-agent", "proxy": "certctl-proxy", "cli": "certctl", "pebble": "certctl-pebble",
-	} {
-		e.run("docker", "build", "-q", "--build-arg", "TARGETARCH=amd64", "-f", "deploy/docker/"+file+".Dockerfile", "-t", image+":dev", ".")
-	}
 	context := e.t.TempDir()
 	must(e.t, os.CopyFS(context, os.DirFS("testdata")))
 	must(e.t, local.Build(e.t.Context(), root, context, local.NATSPackage))
@@ -148,10 +144,16 @@ func (e *engine) build() {
 			e.run("docker", "tag", s.images[0], image)
 		}
 	}
+	for file, image := range map[string]string{
+		"server": "certctl-server:dev", "server-shell": "certctl-server:dev-shell", "agent": "certctl-agent:dev", "proxy": "certctl-proxy:dev",
+		"cli": "certctl:dev", "pebble": "certctl-pebble:dev",
+	} {
+		e.run("docker", "build", "-q", "--build-arg", "TARGETARCH=amd64", "-f", "deploy/docker/"+file+".Dockerfile", "-t", image, ".")
+	}
 }
 
 // standInPackages are what the stand-ins need of Debian's.
-const standInPackages = "haproxy,knot,nginx-light,postgresql-15"
+const standInPackages = "curl,haproxy,knot,nginx-light,postgresql-15"
 
 // rootfs is a Debian with the programs of the stand-ins, which is kept for later
 // runs: it takes two minutes to make.

@@ -3,6 +3,8 @@
 package images
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -54,23 +56,48 @@ func testStack(e *engine) {
 func (e *engine) inspect() {
 	e.t.Helper()
 	for image, want := range map[string]string{
-		"certctl-server": "[CMD /certctl-server health] 1000:1000", "certctl-agent": "[CMD /certctl-agent health] 1000:1000",
-		"certctl-proxy": "[CMD /certctl-proxy health] 1000:1000",
-		"certctl":       "[NONE] 1000:1000",
+		"certctl-server:dev":       "[CMD /certctl-server health] 1000:1000",
+		"certctl-server:dev-shell": "[CMD /certctl-server health] 1000:1000",
+		"certctl-agent:dev":        "[CMD /certctl-agent health] 1000:1000",
+		"certctl-proxy:dev":        "[CMD /certctl-proxy health] 1000:1000",
+		"certctl:dev":              "[NONE] 1000:1000",
 	} {
-		if got := e.run("docker", "inspect", "-f", "{{.Config.Healthcheck.Test}} {{.Config.User}}", image+":dev"); got != want {
+		if got := e.run("docker", "inspect", "-f", "{{.Config.Healthcheck.Test}} {{.Config.User}}", image); got != want {
 			e.t.Errorf("%s: %s, want %s", image, got, want)
 		}
 	}
 	// Without a database nothing can run, and the container says what is missing.
-	if out, err := e.try("docker", "run", "--rm", "certctl-server:dev"); err == nil || !strings.Contains(err.Error(), "CERTCTL_DATABASE_URL") {
-		e.t.Errorf("a server without settings: %v, %s", err, out)
+	for _, image := range []string{"certctl-server:dev", "certctl-server:dev-shell"} {
+		if out, err := e.try("docker", "run", "--rm", image); err == nil || !strings.Contains(err.Error(), "CERTCTL_DATABASE_URL") {
+			e.t.Errorf("%s without settings: %v, %s", image, err, out)
+		}
 	}
+	e.runsScripts()
 	if out, err := e.try("docker", "run", "--rm", "certctl-agent:dev"); err == nil || !strings.Contains(err.Error(), "enroll") {
 		e.t.Errorf("an agent without settings: %v, %s", err, out)
 	}
 	if out, err := e.try("docker", "run", "--rm", "certctl-proxy:dev"); err == nil || !strings.Contains(err.Error(), "enroll") {
 		e.t.Errorf("a proxy without settings: %v, %s", err, out)
+	}
+}
+
+// runsScripts runs a DNS script as a worker does, as the user and with the root file
+// system that a worker has. Where there is no shell it cannot run.
+func (e *engine) runsScripts() {
+	e.t.Helper()
+	dir := e.t.TempDir()
+	must(e.t, os.Chmod(dir, 0o755)) //nolint:gosec // the container's user looks into it
+	const script = "#!/bin/sh\nset -eu\n[ \"$1\" = present ]\n! touch /x 2>/dev/null\ncurl --version >/dev/null\nid -u\n"
+	must(e.t, os.WriteFile(filepath.Join(dir, "dns"), []byte(script), 0o755)) //nolint:gosec // likewise
+	run := func(image string) (string, error) {
+		return e.try("docker", "run", "--rm", "--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges:true", "-v", dir+":/scripts:ro",
+			"--entrypoint", "/scripts/dns", image, "present", "_acme-challenge.example.com", "value")
+	}
+	if user, err := run("certctl-server:dev-shell"); err != nil || user != "1000" {
+		e.t.Errorf("a script ran as %q, %v", user, err)
+	}
+	if out, err := run("certctl-server:dev"); err == nil {
+		e.t.Errorf("the image without a shell ran a script: %s", out)
 	}
 }
 

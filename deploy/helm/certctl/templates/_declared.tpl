@@ -11,6 +11,7 @@
 {{- with .email }}{{ $_ := set $settings "contact" (list .) }}{{ end -}}
 {{- with .eabKid }}{{ $_ := set $settings "eab_key_id" . }}{{ end -}}
 {{- with .caBundle }}{{ $_ := set $settings "ca_bundle" . }}{{ end -}}
+{{- if eq .challengeType "dns-01" }}{{ with .dnsPropagationWait }}{{ $_ := set $settings "dns_propagation_wait" . }}{{ end }}{{ end -}}
 {{- if .allowPrivateNetworks }}{{ $_ := set $settings "allow_private_networks" true }}{{ end -}}
 {{- $secrets := deepCopy .dnsSecrets -}}
 {{- with .eabHmac }}{{ $_ := set $secrets "eab_hmac" . }}{{ end -}}

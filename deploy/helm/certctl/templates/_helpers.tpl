@@ -36,6 +36,17 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 imagePullPolicy: {{ .image.pullPolicy }}
 {{- end -}}
 
+{{- /* That of workers: worker.image over server.image, whose variant with a shell it
+     is where DNS scripts run. */ -}}
+{{- define "certctl.workerImage" -}}
+{{- $own := .Values.worker.image -}}
+{{- $of := .Values.server.image -}}
+{{- $tag := default .Chart.AppVersion $of.tag -}}
+{{- if include "certctl.dnsScript" . }}{{ $tag = printf "%s-shell" $tag }}{{ end -}}
+{{- if $own.repository }}{{ $tag = .Chart.AppVersion }}{{ end -}}
+{{- toYaml (dict "repository" (default $of.repository $own.repository) "tag" (default $tag $own.tag) "pullPolicy" (default $of.pullPolicy $own.pullPolicy)) -}}
+{{- end -}}
+
 {{- define "certctl.serviceAccount" -}}
 {{- default (include "certctl.fullname" .) .Values.serviceAccount.name -}}
 {{- end -}}

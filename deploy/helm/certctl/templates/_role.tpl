@@ -51,7 +51,7 @@
 {{- $scripts := and (eq .role "worker") (include "certctl.dnsScript" $root) -}}
 {{- if $scripts }}{{ $_ := set .env "CERTCTL_ACME_DNS_EXEC_DIR" "/etc/certctl/dns" }}{{ end -}}
 {{- $image := $root.Values.server.image -}}
-{{- with .values.image }}{{ if .repository }}{{ $image = . }}{{ end }}{{ end -}}
+{{- if eq .role "worker" }}{{ $image = include "certctl.workerImage" $root | fromYaml }}{{ end -}}
 {{- if $declared }}{{ $_ := set .env "CERTCTL_DECLARE" "/etc/certctl/declared/declared.yaml" }}{{ end -}}
 {{- if $proofs }}{{ $_ := set .env "CERTCTL_ACME_HTTP_LISTEN" "0.0.0.0:8081" }}{{ end -}}
 {{- if eq .role "worker" }}{{ $_ := mergeOverwrite .env (include "certctl.smtpEnv" $root | fromYaml) }}{{ end -}}

@@ -20,6 +20,9 @@
 {{- if and (eq .challengeType "dns-01") (not .dnsProvider) (not .dnsPresentScript) -}}
 {{- fail "server.issuer.acme.dnsProvider is missing: who writes the TXT records of dns-01? A provider, or dnsPresentScript" -}}
 {{- end -}}
+{{- if and .dnsPropagationWait (ne .challengeType "dns-01") -}}
+{{- fail "server.issuer.acme.dnsPropagationWait is for challengeType dns-01: nothing is written into the DNS for another" -}}
+{{- end -}}
 {{- if and .dnsCleanupScript (not .dnsPresentScript) -}}
 {{- fail "server.issuer.acme.dnsCleanupScript is set without dnsPresentScript" -}}
 {{- end -}}
@@ -29,9 +32,6 @@
 {{- end -}}
 {{- if not (or .scripts .scriptsVolume) -}}
 {{- fail "server.issuer.acme.dnsPresentScript is set, and nothing is at /scripts: set scripts or scriptsVolume" -}}
-{{- end -}}
-{{- if not $v.worker.image.repository -}}
-{{- fail "worker.image.repository is missing: the image of certctl-server has no interpreter for server.issuer.acme.dnsPresentScript; the chart's README says how to make one that has" -}}
 {{- end -}}
 {{- end -}}
 {{- end }}{{ end -}}
