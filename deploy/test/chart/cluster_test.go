@@ -36,7 +36,7 @@ func TestKubernetesTakesWhatIsRendered(t *testing.T) { //nolint:paralleltest // 
 }
 
 // foreign are kinds that others bring into a cluster.
-var foreign = []string{"ServiceMonitor", "Certificate", "ScaledObject"}
+var foreign = []string{"ServiceMonitor", "PodMonitor", "Certificate", "ScaledObject"}
 
 // takes creates the accounts, and tries all else.
 func (c *cluster) takes(namespace, name string, objects []object) {

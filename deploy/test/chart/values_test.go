@@ -21,13 +21,13 @@ func sprint(value any) string {
 // others are values for leaves whose kind does not say which other value is
 // possible.
 var others = map[string]any{
-	"agent.joinToken.life": "30d", "agent.kind": "Deployment", "agent.labels": map[string]any{"a": "b"}, "agent.logging.level": "debug",
+	"agent.env": map[string]any{"X": "y"}, "agent.joinToken.life": "30d", "agent.kind": "Deployment", "agent.labels": map[string]any{"a": "b"}, "agent.logging.level": "debug",
 	"agent.volumes": []any{map[string]any{"name": "x", "emptyDir": map[string]any{}}}, "agent.volumeMounts": []any{map[string]any{"name": "x", "mountPath": "/x"}},
 	"imagePullSecrets": []any{map[string]any{"name": "x"}}, "ingress.hosts": []any{map[string]any{"host": "x"}},
 	"ingress.tls": []any{map[string]any{"secretName": "x"}}, "nats.advertise": []any{"tls://x:1"}, "nats.external.nodes": []any{"x=x:1"},
 	"nats.external.urls": []any{"tls://x:1"}, "nats.replicas": 3, "server.auth.type": "x", "server.env": map[string]any{"X": "y"},
 	"server.logging.format": "text", "server.logging.level": "debug", "server.tls.certManager.issuerRef.kind": "Issuer",
-	"server.tls.extraHosts": []any{"x"}, "server.url": "https://x", "setup.wait": "7m", "monitoring.serviceMonitor.interval": "7s",
+	"server.tls.extraHosts": []any{"x"}, "server.url": "https://x", "setup.wait": "7m", "monitoring.serviceMonitor.interval": "7s", "monitoring.podMonitor.interval": "7s",
 	"server.issuer.acme.challengeType": "http-01", "server.issuer.acme.dnsConfig": map[string]any{"x": "y"}, "server.smtp.to": []any{"x@example.com"},
 	"server.issuer.acme.dnsPropagationWait": "7m", "worker.image.pullPolicy": "Always",
 	"server.issuer.acme.dnsPresentScript": "/scripts/x", "server.issuer.acme.dnsCleanupScript": "/scripts/x",

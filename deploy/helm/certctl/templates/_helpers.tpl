@@ -24,6 +24,15 @@ app.kubernetes.io/instance: {{ .root.Release.Name }}
 app.kubernetes.io/component: {{ .component }}
 {{- end -}}
 
+{{- /* What selects the pods of all roles but the API. */ -}}
+{{- define "certctl.roles" -}}
+matchLabels:
+  app.kubernetes.io/name: {{ include "certctl.name" . }}
+  app.kubernetes.io/instance: {{ .Release.Name }}
+matchExpressions:
+  - {key: app.kubernetes.io/component, operator: In, values: [worker, signer, scheduler]}
+{{- end -}}
+
 {{- define "certctl.labels" -}}
 {{ include "certctl.selector" . }}
 app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}

@@ -59,6 +59,8 @@
   "CERTCTL_NATS_CA_FILE" "/etc/certctl/bus/ca.crt"
   "CERTCTL_KEK_SECRETS" "/etc/certctl/shared-keys/kek-secrets.key"
   "CERTCTL_DEBUG_LISTEN" "127.0.0.1:8090") -}}
+{{- $metrics := and (not $api) $root.Values.monitoring.podMonitor.enabled -}}
+{{- if $metrics }}{{ $_ := set $env "CERTCTL_METRICS_LISTEN" "0.0.0.0:9090" }}{{ end -}}
 {{- $scaled := and (hasKey .values "autoscaling") (dig "autoscaling" "enabled" false .values) -}}
 apiVersion: apps/v1
 kind: Deployment
@@ -107,6 +109,10 @@ spec:
           livenessProbe: {httpGet: {path: /health, port: https, scheme: HTTPS}, periodSeconds: 10, timeoutSeconds: 5}
           readinessProbe: {httpGet: {path: /ready, port: https, scheme: HTTPS}, periodSeconds: 5, timeoutSeconds: 5}
           {{- else }}
+          {{- if $metrics }}
+          ports:
+            - {name: metrics, containerPort: 9090}
+          {{- end }}
           startupProbe: {exec: {command: [/certctl-server, health]}, periodSeconds: 2, timeoutSeconds: 6, failureThreshold: 90}
           livenessProbe: {exec: {command: [/certctl-server, health]}, periodSeconds: 20, timeoutSeconds: 6}
           readinessProbe: {exec: {command: [/certctl-server, health]}, periodSeconds: 10, timeoutSeconds: 6}
