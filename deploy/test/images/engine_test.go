@@ -38,6 +38,8 @@ var standIns = []struct {
 	{"haproxy", []string{"haproxy:3.2"}},
 	{"curl", []string{"curlimages/curl:8.16.0"}},
 	{"prometheus", []string{"prom/prometheus:v3.5.0"}},
+	{"step-ca", []string{"smallstep/step-ca:0.30.2"}},
+	{"traefik", []string{"traefik:v3.5"}},
 }
 
 // startEngine runs a dockerd until the test ends.
@@ -133,11 +135,11 @@ func (e *engine) build() {
 	e.t.Helper()
 	context := e.t.TempDir()
 	must(e.t, os.CopyFS(context, os.DirFS("testdata")))
-	must(e.t, local.Build(e.t.Context(), root, context, local.NATSPackage))
+	must(e.t, local.Build(e.t.Context(), root, context, local.NATSPackage, "./deploy/test/images/traefik"))
 	must(e.t, os.Link(e.rootfs(), filepath.Join(context, "rootfs.tar")))
 	prometheus, err := exec.LookPath("prometheus")
 	must(e.t, err)
-	e.run("cp", prometheus, context)
+	e.run("cp", prometheus, ".task/step", ".task/step-ca", context)
 	for _, s := range standIns {
 		e.run("docker", "build", "-q", "-f", filepath.Join(context, s.name+".Dockerfile"), "-t", s.images[0], context)
 		for _, image := range s.images[1:] {
@@ -153,7 +155,7 @@ func (e *engine) build() {
 }
 
 // standInPackages are what the stand-ins need of Debian's.
-const standInPackages = "curl,haproxy,knot,nginx-light,postgresql-15"
+const standInPackages = "curl,haproxy,knot,libcap2-bin,nginx-light,postgresql-15"
 
 // rootfs is a Debian with the programs of the stand-ins, which is kept for later
 // runs: it takes two minutes to make.

@@ -36,17 +36,57 @@ func testPrivateCAHAProxy(e *engine) {
 	e.run("docker", "build", "-q", "-f", "examples/private-ca-haproxy/Dockerfile", "-t", "certctl-example-haproxy:dev", ".")
 	p := e.project("private-ca-haproxy", nil, "-f", "examples/private-ca-haproxy/compose.yml")
 	p.compose("up", "-d")
+	p.renews("shop.internal", "www.shop.internal")
+	p.notRestarted("certctl-private-ca-haproxy-haproxy-1")
+}
+
+// testPrivateCATraefik has a program of ours in Traefik's place: what is shown is
+// that a change of the files is told by a touch, and how the file names them.
+func testPrivateCATraefik(e *engine) {
+	e.run("docker", "build", "-q", "-f", "examples/private-ca-traefik/Dockerfile", "-t", "certctl-example-traefik:dev", ".")
+	p := e.project("private-ca-traefik", nil, "-f", "examples/private-ca-traefik/compose.yml")
+	p.compose("up", "-d")
+	p.renews("shop.internal", "www.shop.internal")
+	p.notRestarted("certctl-private-ca-traefik-traefik-1")
+	if page := p.inside("curl", "-sSk", "--resolve", "shop.internal:9443:127.0.0.1", "https://shop.internal:9443/"); !strings.Contains(page, "the shop") {
+		p.t.Errorf("behind Traefik: %s", page)
+	}
+}
+
+// testStepCAHAProxy has step-ca ask HAProxy for the proof, and HAProxy certctl.
+func testStepCAHAProxy(e *engine) {
+	e.run("docker", "build", "-q", "-f", "examples/private-ca-haproxy/Dockerfile", "-t", "certctl-example-haproxy:dev", ".")
+	p := e.project("step-ca-haproxy", nil, "-f", "examples/step-ca-haproxy/compose.yml")
+	p.compose("up", "-d")
+	p.renews("shop.internal", "www.shop.internal")
+	p.notRestarted("certctl-step-ca-haproxy-haproxy-1")
+	if chain := p.inside("openssl", "s_client", "-connect", "127.0.0.1:9443", "-servername", "shop.internal"); !strings.Contains(chain, "certctl example Intermediate CA") {
+		p.t.Errorf("not of step-ca: %s", chain)
+	}
+}
+
+// renews waits for the certificate web to be served, renews it, and sees the other
+// one served for both names.
+func (p *project) renews(names ...string) {
+	p.t.Helper()
 	p.verified("web", "web")
-	p.serves("web", "127.0.0.1:9443", "shop.internal")
+	p.serves("web", "127.0.0.1:9443", names[0])
 	first := p.certctl("certificates", "chain", "web")
 	p.certctl("certificates", "renew", "web", "--wait")
 	p.verified("web", "web")
-	p.serves("web", "127.0.0.1:9443", "www.shop.internal")
 	if p.certctl("certificates", "chain", "web") == first {
 		p.t.Error("not renewed")
 	}
-	if restarts := p.run("docker", "inspect", "-f", "{{.RestartCount}}", "certctl-private-ca-haproxy-haproxy-1"); restarts != "0" {
-		p.t.Errorf("HAProxy was restarted %s times", restarts)
+	for _, name := range names {
+		p.serves("web", "127.0.0.1:9443", name)
+	}
+}
+
+// notRestarted holds a container to its first start.
+func (p *project) notRestarted(container string) {
+	p.t.Helper()
+	if restarts := p.run("docker", "inspect", "-f", "{{.RestartCount}}", container); restarts != "0" {
+		p.t.Errorf("%s was restarted %s times", container, restarts)
 	}
 }
 

@@ -88,6 +88,8 @@ func TestComposeFilesAreValid(t *testing.T) {
 		"observability": {"docker-compose.yml", "deploy/compose/observability.yml"},
 		"production":    {"docker-compose.yml", "deploy/compose/production.yml"},
 		"test":          {"docker-compose.yml", "deploy/compose/test.yml"},
+		"step-ca":       {"docker-compose.yml", "deploy/compose/step-ca.yml"},
+		"both CAs":      {"docker-compose.yml", "deploy/compose/test.yml", "deploy/compose/step-ca.yml"},
 		"all overlays":  {"docker-compose.yml", "deploy/compose/production.yml", "deploy/compose/observability.yml"},
 	} {
 		validate(t, name, files...)

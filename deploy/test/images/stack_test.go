@@ -25,6 +25,8 @@ func TestContainers(t *testing.T) { //nolint:paralleltest // one engine for all
 		{"acme-nginx", testACMENginx},
 		{"acme-wildcard-dns01", testACMEWildcard},
 		{"private-ca-haproxy", testPrivateCAHAProxy},
+		{"private-ca-traefik", testPrivateCATraefik},
+		{"step-ca-haproxy", testStepCAHAProxy},
 		{"multi-issuer", testMultiIssuer},
 	} {
 		t.Run(test.name, func(t *testing.T) {
