@@ -55,6 +55,7 @@ func TestWhatCannotWorkIsRefusedWithASentence(t *testing.T) {
 		"there is no bus: set nats.external.urls":                           append([]string{"--set", "nats.enabled=false"}, quick...),
 		"issuerRef.name is missing":                                         append([]string{"--set", "server.tls.certManager.enabled=true"}, quick...),
 		"are both set: the API has one certificate":                         append([]string{"--set", "server.tls.certManager.enabled=true,server.tls.existingSecret=x,server.tls.certManager.issuerRef.name=x"}, quick...),
+		`server.keygen.mode is "server": keys are made on the nodes`:        append([]string{"--set", "server.keygen.mode=server"}, quick...),
 		"the local issuer signs the platform's own certificates":            append([]string{"--set", "server.issuer.local.enabled=false"}, quick...),
 		"server.issuer.acme.directoryURL is missing":                        append([]string{"--set", "server.issuer.acme.enabled=true"}, quick...),
 		"dnsProvider is missing":                                            append([]string{"--set", "server.issuer.acme.enabled=true,server.issuer.acme.directoryURL=letsencrypt,server.issuer.acme.challengeType=dns-01"}, quick...),

@@ -10,6 +10,9 @@
 {{- if not $v.server.issuer.local.enabled -}}
 {{- fail "server.issuer.local.enabled is false: the local issuer signs the platform's own certificates and cannot be off; certificates name their issuer" -}}
 {{- end -}}
+{{- if ne $v.server.keygen.mode "agent" -}}
+{{- fail (printf "server.keygen.mode is %q: keys are made on the nodes that use them (agent), or by who sends a CSR; the server makes none" $v.server.keygen.mode) -}}
+{{- end -}}
 {{- with $v.server.issuer.acme }}{{ if .enabled }}
 {{- if not .directoryURL -}}
 {{- fail "server.issuer.acme.directoryURL is missing: it names the CA, by the URL of its directory or as letsencrypt, letsencrypt-staging, zerossl, google" -}}
