@@ -9,20 +9,32 @@ import (
 // its policy's alert thresholds: once per leaf and threshold.
 const EventCertificateExpiring EventName = "certificate_expiring"
 
+// leastAlerted is the shortest life of which people are told: what ends sooner is
+// over before anybody has read of it.
+const leastAlerted = time.Hour
+
 // ExpiryAlerts are the thresholds before the end of a leaf at which people are
 // told, the longest first: those of the policy, without those at which the leaf
 // would not have been renewed yet, since all is well then (renewAt zero: it is
-// not renewed by itself).
+// not renewed by itself). A leaf that lives too short for any of them has a quarter
+// and a tenth of its life instead; a policy without thresholds has none.
 func ExpiryAlerts(thresholds []Duration, notBefore, notAfter, renewAt time.Time) []Duration {
-	room := notAfter.Sub(notBefore)
+	life := notAfter.Sub(notBefore)
+	room := life
 	if !renewAt.IsZero() {
 		room = notAfter.Sub(renewAt)
 	}
-	var out []Duration
-	for _, t := range thresholds {
-		if time.Duration(t) < room {
-			out = append(out, t)
+	fits := func(thresholds []Duration) (out []Duration) {
+		for _, t := range thresholds {
+			if time.Duration(t) < room {
+				out = append(out, t)
+			}
 		}
+		return out
+	}
+	out := fits(thresholds)
+	if len(out) == 0 && len(thresholds) > 0 && life >= leastAlerted {
+		out = fits([]Duration{Duration(life / 4), Duration(life / 10)})
 	}
 	slices.Sort(out)
 	slices.Reverse(out)

@@ -28,6 +28,20 @@ func TestExpiryAlerts(t *testing.T) {
 	if got := certctl.ExpiryAlerts(thresholds, epoch, epoch.Add(6*certctl.Day), time.Time{}); !slices.Equal(got, []certctl.Duration{day(1)}) {
 		t.Errorf("of a leaf that lives six days: %v", got)
 	}
+	hour := certctl.Duration(time.Hour)
+	for life, want := range map[time.Duration][]certctl.Duration{
+		certctl.Day: {6 * hour, certctl.Duration(144 * time.Minute)}, 10 * time.Hour: {certctl.Duration(150 * time.Minute), hour}, 59 * time.Minute: nil,
+	} {
+		if got := certctl.ExpiryAlerts(thresholds, epoch, epoch.Add(life), epoch.Add(life/2)); !slices.Equal(got, want) {
+			t.Errorf("of a leaf that lives %s: %v, want %v", life, got, want)
+		}
+	}
+	if got := certctl.ExpiryAlerts(nil, epoch, epoch.Add(certctl.Day), epoch.Add(12*time.Hour)); len(got) > 0 {
+		t.Errorf("without thresholds: %v", got)
+	}
+	if got := certctl.ExpiryAlerts(thresholds, epoch, epoch.Add(certctl.Day), epoch.Add(20*time.Hour)); !slices.Equal(got, []certctl.Duration{certctl.Duration(144 * time.Minute)}) {
+		t.Errorf("of one that is renewed four hours before its end: %v", got)
+	}
 	alerts := certctl.ExpiryAlerts(thresholds, epoch, end, time.Time{})
 	passed, next := certctl.ExpiryAlertsPassed(alerts, end, end.Add(-10*certctl.Day))
 	if !slices.Equal(passed, alerts[:2]) || !next.Equal(end.Add(-7*certctl.Day)) {
