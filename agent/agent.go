@@ -174,6 +174,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	grace := time.AfterFunc(stopGrace, a.workStop)
 	defer grace.Stop()
 	a.lanes.end()
+	a.closeTargets()
 	if certctl.ErrorCode(err) == certctl.Gone {
 		a.dropAllProofs() // nobody takes them back
 	}

@@ -57,8 +57,12 @@ func (a *Agent) open(id certctl.ID) (Target, error) {
 	}
 	a.openMu.Lock()
 	defer a.openMu.Unlock()
-	if known, ok := a.opened[id]; ok && known.record.Number == record.Number && known.record.Time.Equal(record.Time) {
-		return known.target, nil
+	if known, ok := a.opened[id]; ok {
+		if known.record.Number == record.Number && known.record.Time.Equal(record.Time) {
+			return known.target, nil
+		}
+		delete(a.opened, id)
+		a.unserve(id, known.target)
 	}
 	spec := record.Command
 	if err := a.policy.AllowKind(spec.Kind); err != nil {
@@ -76,6 +80,7 @@ func (a *Agent) open(id certctl.ID) (Target, error) {
 	if err != nil {
 		return nil, err
 	}
+	a.bind(id, target)
 	a.opened[id] = openTarget{record, target}
 	return target, nil
 }

@@ -27,6 +27,8 @@ import (
 //	  - [/usr/sbin/nginx, -t, ...]       # a last "..." stands for any further arguments
 //	  - [/usr/bin/systemctl, reload, "*"] # "*" for exactly one
 //	hosts: [web7.example.com:22]         # others that a proxy may change, "*.example.com:22" for all below
+//	sockets: [/run/certctl]              # the agent makes sockets below these, for programs that ask for certificates
+//	socket_users: [shop, "1001"]         # who may have them there, with the keys, besides root and the agent's user
 //	challenge_webroots: [/var/www/html]  # proofs of http-01 are written below these, for a web server
 //	challenge_http: 0.0.0.0:80           # or the agent listens here, while a CA is to look
 //	challenge_tls: 0.0.0.0:443           # likewise, for tls-alpn-01
@@ -36,6 +38,9 @@ type Policy struct {
 	ConfigRoots []string   `yaml:"config_roots"`
 	Commands    [][]string `yaml:"commands"`
 	Hosts       []string   `yaml:"hosts"`
+
+	Sockets     []string `yaml:"sockets,omitempty"`
+	SocketUsers []string `yaml:"socket_users,omitempty"`
 
 	ChallengeWebroots []string `yaml:"challenge_webroots,omitempty"`
 	ChallengeHTTP     string   `yaml:"challenge_http,omitempty"`
@@ -48,13 +53,15 @@ type Policy struct {
 // to /etc/certctl/live and to "live" in the state directory, the packaged
 // configurations of nginx, Apache, HAProxy, lighttpd, Postfix, Dovecot and Caddy
 // may be read and checked by their packaged programs, HAProxy, Redis, MariaDB and
-// OpenLDAP are told at their packaged sockets, and no other command is run. No CA is
+// OpenLDAP are told at their packaged sockets, and no other command is run. At sockets
+// below /run/certctl root and the agent's user may have certificates. No CA is
 // answered: nothing listens unasked.
 func DefaultPolicy(stateDir string) *Policy {
 	return &Policy{
-		Kinds:       []string{"nginx", "apache", "haproxy", "postfix", "dovecot", "postgresql", "lighttpd", "redis", "mosquitto", "mariadb", "slapd", "caddy", "stunnel", "exim", "nats", "rabbitmq", "traefik", "files"},
+		Kinds:       []string{"nginx", "apache", "haproxy", "postfix", "dovecot", "postgresql", "lighttpd", "redis", "mosquitto", "mariadb", "slapd", "caddy", "stunnel", "exim", "nats", "rabbitmq", "traefik", "socket", "files"},
 		Directories: []string{"/etc/certctl/live", filepath.Join(stateDir, "live")},
 		ConfigRoots: []string{"/etc/nginx", "/etc/apache2", "/etc/httpd", "/etc/haproxy", "/etc/postfix", "/etc/dovecot", "/etc/lighttpd", "/run/haproxy", "/run/redis", "/etc/mysql", "/run/slapd", "/etc/caddy", "/var/lib/exim4", "/etc/nats-server.conf"},
+		Sockets:     []string{"/run/certctl"}, // for root and the agent's user alone
 		Commands: [][]string{
 			{"/usr/sbin/nginx", "..."}, {"/usr/sbin/apache2", "-f", "*", "-t"}, {"/usr/sbin/httpd", "-f", "*", "-t"},
 			{"/usr/sbin/haproxy", "-c", "-f", "*"},
@@ -129,7 +136,7 @@ func ParsePolicy(source string, content []byte) (*Policy, error) {
 	if err := decoder.Decode(policy); err != nil && !errors.Is(err, io.EOF) {
 		return nil, certctl.Errorf(certctl.Invalid, "%s: %s", source, err.Error())
 	}
-	for _, path := range slices.Concat(policy.Directories, policy.ConfigRoots, policy.ChallengeWebroots) {
+	for _, path := range slices.Concat(policy.Directories, policy.ConfigRoots, policy.Sockets, policy.ChallengeWebroots) {
 		if !filepath.IsAbs(path) || hasDotDot(path) || filepath.Clean(path) == "/" {
 			return nil, certctl.Errorf(certctl.Invalid, "%s: %q must be an absolute path below / without ..", source, path)
 		}
@@ -143,6 +150,9 @@ func ParsePolicy(source string, content []byte) (*Policy, error) {
 		if len(argv) == 0 || !filepath.IsAbs(argv[0]) {
 			return nil, certctl.Errorf(certctl.Invalid, "%s: a command begins with the absolute path of a program: %q", source, argv)
 		}
+	}
+	if i := slices.IndexFunc(policy.SocketUsers, func(name string) bool { return name == "" || strings.ContainsAny(name, ":*/ ") }); i >= 0 {
+		return nil, certctl.Errorf(certctl.Invalid, "%s: socket_users: %q must be the name or id of one user", source, policy.SocketUsers[i])
 	}
 	for _, rule := range policy.Hosts {
 		if host, port, err := net.SplitHostPort(rule); err != nil || host == "" || port == "" || strings.Contains(strings.TrimPrefix(host, "*."), "*") {
@@ -203,6 +213,23 @@ func (p *Policy) AllowHost(address string) error {
 		}
 	}
 	return p.denied("changing the host "+certctl.Clip(address, 200), "hosts")
+}
+
+// AllowSocket says whether the agent may hand out certificates at a socket of this path.
+func (p *Policy) AllowSocket(path string) error {
+	if within(path, p.Sockets) {
+		return nil
+	}
+	return p.denied("a socket at "+certctl.Clip(path, 200), "sockets")
+}
+
+// AllowSocketUser says whether a user may have keys at such a socket. Names and ids are
+// not the same here: a target calls users as the policy does.
+func (p *Policy) AllowSocketUser(name string) error {
+	if slices.Contains(p.SocketUsers, name) {
+		return nil
+	}
+	return p.denied("giving keys to the user "+certctl.Clip(name, 64), "socket_users")
 }
 
 func (p *Policy) denied(what, key string) error {

@@ -56,6 +56,38 @@ func TestPolicyPaths(t *testing.T) {
 	}
 }
 
+func TestPolicySockets(t *testing.T) {
+	t.Parallel()
+	policy, err := ParsePolicy("policy", []byte("{sockets: [/run/certctl], socket_users: [shop, '1001']}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, allowed := range map[string]bool{
+		"/run/certctl/shop.sock": true, "/run/certctl/shop/sock": true, "/run/other.sock": false, "/run/certctl/../other.sock": false, "shop.sock": false,
+	} {
+		if err := policy.AllowSocket(path); (err == nil) != allowed {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+	for name, allowed := range map[string]bool{"shop": true, "1001": true, "root": false, "1002": false, "": false} {
+		if err := policy.AllowSocketUser(name); (err == nil) != allowed {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+	builtIn := DefaultPolicy(t.TempDir())
+	if err := builtIn.AllowSocketUser("shop"); certctl.ErrorCode(err) != certctl.Denied || !strings.Contains(remedyOf(err), "socket_users") {
+		t.Errorf("without a policy file: %v, %q", err, remedyOf(err))
+	}
+	if err := builtIn.AllowSocket("/tmp/sock"); certctl.ErrorCode(err) != certctl.Denied || !strings.Contains(remedyOf(err), "sockets") {
+		t.Errorf("without a policy file: %v, %q", err, remedyOf(err))
+	}
+	for _, bad := range []string{"sockets: [run]", "sockets: [/]", "socket_users: ['']", "socket_users: ['*']", "socket_users: ['user:shop']"} {
+		if _, err := ParsePolicy("policy", []byte(bad)); err == nil {
+			t.Errorf("%s is a policy", bad)
+		}
+	}
+}
+
 func TestPolicyHosts(t *testing.T) {
 	t.Parallel()
 	policy, err := ParsePolicy("policy", []byte("hosts: [web7.example.com:22, '*.lab.example.com:22', '[fd00::7]:443']"))

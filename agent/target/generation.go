@@ -77,6 +77,9 @@ func (l layout) placeOf(name string, slot certctl.Slot) place {
 	return place{layout: l, path: filepath.Join(l.directory, folder)}
 }
 
+// folder is its name in the directory.
+func (p place) folder() string { return filepath.Base(p.path) }
+
 // slot is that of the place's folder.
 func (p place) slot() certctl.Slot {
 	if _, slot, ok := strings.Cut(filepath.Base(p.path), "~"); ok {

@@ -23,20 +23,55 @@ func (c *collector) AllowDirectory(path string) error { return c.note(c.policy.A
 func (c *collector) AllowConfig(path string) error    { return c.note(c.policy.AllowConfig(path)) }
 func (c *collector) AllowCommand(argv []string) error { return c.note(c.policy.AllowCommand(argv)) }
 
-// Denied returns everything that a target needs and the node's policy does not
-// allow, where Open stops at the first. It touches nothing. Kinds of other packages
-// are asked by Open alone.
-func (t Table) Denied(spec certctl.TargetCommand, policy Policy) []error {
-	d, err := t.find(spec.Kind)
-	if err != nil || d.Parse != nil {
+// AllowSocket notes what a policy that knows no sockets does not allow, either.
+func (c *collector) AllowSocket(path string) error {
+	sockets, ok := c.policy.(SocketPolicy)
+	if !ok {
+		return c.note(errNoSockets())
+	}
+	return c.note(sockets.AllowSocket(path))
+}
+
+func (c *collector) AllowSocketUser(name string) error {
+	if sockets, ok := c.policy.(SocketPolicy); ok {
+		return c.note(sockets.AllowSocketUser(name))
+	}
+	return nil // AllowSocket has noted it
+}
+
+// needer is what holds its needs against a policy.
+type needer interface{ allowed(p Policy) error }
+
+// needer reads settings to what a kind of this package needs; nil: Open says why not,
+// and kinds of other packages are asked by Open alone.
+func (d Descriptor) needer(settings json.RawMessage) needer {
+	if d.Parse == nil {
+		if driver, err := d.open(settings); err == nil {
+			return driver
+		}
 		return nil
 	}
-	driver, err := d.open(spec.Settings)
+	opener, err := d.Parse(settings)
 	if err != nil {
-		return nil // Open says why
+		return nil
+	}
+	n, _ := opener.(needer) // nil for other packages'
+	return n
+}
+
+// Denied returns everything that a target needs and the node's policy does not
+// allow, where Open stops at the first. It touches nothing.
+func (t Table) Denied(spec certctl.TargetCommand, policy Policy) []error {
+	d, err := t.find(spec.Kind)
+	if err != nil {
+		return nil
+	}
+	n := d.needer(spec.Settings)
+	if n == nil {
+		return nil
 	}
 	c := &collector{policy: policy}
-	if err := driver.allowed(c); err != nil {
+	if err := n.allowed(c); err != nil {
 		c.denied = append(c.denied, err)
 	}
 	return c.denied

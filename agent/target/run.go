@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"strings"
+	"time"
 
 	"github.com/certctl/certctl"
 )
@@ -13,6 +14,7 @@ import (
 type run struct {
 	target   *Target
 	receipts map[certctl.ID]certctl.Receipt
+	until    time.Time // see awaitLoaded
 }
 
 // step is one command on its way: its place, the generation that is served, and
@@ -206,6 +208,10 @@ func (r *run) undo(steps []*step) {
 
 // prove probes until the new leaf is served or time is up, and goes back if not.
 func (r *run) prove(ctx context.Context, s *step) {
+	if err := r.awaitLoaded(ctx, s); err != nil {
+		r.back(ctx, s, "refused", err)
+		return
+	}
 	if len(r.target.driver.addresses()) == 0 {
 		r.commit(s, certctl.OutcomeInstalled, nil)
 		return
@@ -277,7 +283,7 @@ func (r *run) done(s *step, outcome certctl.ReceiptOutcome, served []certctl.Ser
 		Outcome: outcome, Generation: s.next, CheckedBy: s.checkedBy, VerifiedBy: "probe", Served: served,
 	}
 	if outcome == certctl.OutcomeInstalled {
-		receipt.VerifiedBy = "installed"
+		receipt.VerifiedBy = r.withoutProbe(s.place)
 	}
 	r.receipts[c.Deployment] = receipt
 }

@@ -41,11 +41,14 @@ type Target struct {
 	checked time.Duration // that the daemon's last check took which it passed; guarded by mu
 }
 
-// Open is that of the table of this package.
+// Open is that of the table of this package, for kinds of which the daemon is another's.
 func Open(spec certctl.TargetCommand, env Env) (*Target, error) {
 	d, err := Table(kinds).find(spec.Kind)
 	if err != nil {
 		return nil, err
+	}
+	if d.open == nil {
+		return nil, certctl.InvalidField("/kind", "targets of kind %s are opened by a table", d.Kind)
 	}
 	return d.openHere(spec, env)
 }
@@ -100,9 +103,9 @@ func (t *Target) lockFile() (string, error) {
 // Apply installs a batch and returns a receipt for each command, in their order.
 func (t *Target) Apply(ctx context.Context, batch []Install) []certctl.Receipt {
 	run := &run{target: t, receipts: map[certctl.ID]certctl.Receipt{}}
-	if err := t.applyLocked(ctx, run, batch); err != nil {
+	if code, err := t.applyLocked(ctx, run, batch); err != nil {
 		for _, install := range batch {
-			run.fail(install.Command, certctl.OutcomeFailed, "write_failed", err)
+			run.fail(install.Command, certctl.OutcomeFailed, code, err)
 		}
 	}
 	receipts := make([]certctl.Receipt, len(batch))
@@ -113,19 +116,25 @@ func (t *Target) Apply(ctx context.Context, batch []Install) []certctl.Receipt {
 	return receipts
 }
 
-func (t *Target) applyLocked(ctx context.Context, run *run, batch []Install) error {
+func (t *Target) applyLocked(ctx context.Context, run *run, batch []Install) (code string, err error) {
 	unlock, err := t.lock()
 	if err != nil {
-		return err
+		return "write_failed", err
 	}
 	defer unlock()
 	names, err := t.driver.layout().disk().ReadDir(t.driver.layout().directory)
 	if err != nil {
-		return err
+		return "write_failed", err
 	}
 	t.places = len(names) + len(batch) // at most: which of them are new is no matter
+	if b, ok := t.driver.(batcher); ok {
+		if err := b.begin(ctx, batch); err != nil {
+			return "reload_failed", err
+		}
+		defer b.end(ctx, batch, run.receipts)
+	}
 	run.apply(ctx, batch)
-	return nil
+	return "", nil
 }
 
 // Recover takes back switches that were not proven when the process died, and

@@ -41,6 +41,9 @@ type Daemon struct {
 	// Unname makes the configuration name no file of the place any more; nil: what it
 	// names may be missing.
 	Unname func()
+	// Hands: the target hands certificates out itself, so that it is kept open, as the
+	// agent does, and another one takes its place only when it has been closed.
+	Hands bool
 	// Fragile: a reload that meets a key or chain that does not fit ends the
 	// daemon, and one that was asked for before may come after a test's change.
 	Fragile bool
@@ -80,27 +83,21 @@ type suite struct {
 	authority *authority
 	binding   certctl.ID
 	state     string // the node's, of every process that opens the target
+
+	kept kept
 }
 
 func newSuite(t *testing.T, d *Daemon) *suite {
 	t.Helper()
-	return &suite{T: t, daemon: d, authority: newAuthority(t), binding: certctl.NewID(time.Now()), state: t.TempDir()}
+	s := &suite{T: t, daemon: d, authority: newAuthority(t), binding: certctl.NewID(time.Now()), state: t.TempDir()}
+	t.Cleanup(s.kept.close)
+	return s
 }
 
 const (
 	place = "shop"
 	host  = "shop.example.com"
 )
-
-// open opens the target; fault is called at its named points.
-func (s *suite) open(fault func(string)) target.Opened {
-	s.Helper()
-	opened, err := s.table().Open(s.daemon.Spec, target.Env{Policy: s.daemon.Policy, Now: time.Now, StateDir: s.state, Fault: fault})
-	if err != nil {
-		s.Fatal(err)
-	}
-	return opened
-}
 
 func (s *suite) table() target.Table {
 	if s.daemon.Table != nil {

@@ -88,9 +88,11 @@ func (l *Listener) admit(inner *net.UnixConn) *Conn {
 		return nil
 	}
 	c.Peer = peer
+	own := peer.UID == 0 || peer.UID == os.Geteuid()
+	welcome := own || l.config.Allowed != nil && l.config.Allowed(peer.UID) // which may take a moment
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	c.Refusal = l.refusal(peer)
+	c.Refusal = l.refusal(peer, welcome)
 	switch {
 	case l.closed || c.Refusal != nil && l.refused >= maxRefused:
 		_ = inner.Close() // it was not used
@@ -107,10 +109,9 @@ func (l *Listener) admit(inner *net.UnixConn) *Conn {
 }
 
 // refusal says why a user may not come, or not now. The lock is held.
-func (l *Listener) refusal(peer Peer) error {
-	own := peer.UID == 0 || peer.UID == os.Geteuid()
+func (l *Listener) refusal(peer Peer, welcome bool) error {
 	switch {
-	case !own && (l.config.Allowed == nil || !l.config.Allowed(peer.UID)):
+	case !welcome:
 		return certctl.Errorf(certctl.Denied, "user %d is none of those who may have certificates here", peer.UID).
 			WithRemedy("name it under users in the target's settings, and under socket_users in the policy file of this node")
 	case l.users[peer.UID] >= MaxConnsPerUser:

@@ -37,6 +37,9 @@ var (
 	_ agent.Inspector = driver{}
 	_ agent.Eraser    = driver{}
 	_ agent.Reader    = driver{}
+	_ agent.Binder    = driver{}
+
+	_ target.SocketPolicy = (*agent.Policy)(nil)
 )
 
 // tried is a driver whose target can be tested without a change.
@@ -57,4 +60,26 @@ func (d driver) Apply(ctx context.Context, installs []agent.Install) []certctl.R
 		converted[i] = target.Install(install)
 	}
 	return d.Opened.Apply(ctx, converted)
+}
+
+// Bind tells a target that hands out certificates itself what is bound to it. Others
+// have no need to know.
+func (d driver) Bind(places []agent.Place) {
+	binder, ok := d.Opened.(target.Binder)
+	if !ok {
+		return
+	}
+	bound := make([]target.Place, len(places))
+	for i, place := range places {
+		bound[i] = target.Place(place)
+	}
+	binder.Bind(bound)
+}
+
+// Close ends what such a target hands out.
+func (d driver) Close() error {
+	if binder, ok := d.Opened.(target.Binder); ok {
+		return binder.Close()
+	}
+	return nil
 }
