@@ -33,7 +33,8 @@ type Descriptor struct {
 	Title string
 	// Check, Hitless, Rollback and Probe say what the kind can do.
 	Check, Hitless, Rollback, Probe bool
-	// Experimental is a kind that was proven against everything but the real thing.
+	// Experimental: it was not proven against the real daemon, only against what its
+	// makers publish. The API says so of every such target.
 	Experimental bool
 
 	// Parse reads the settings of a kind of another package, and touches nothing.
