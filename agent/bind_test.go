@@ -61,7 +61,7 @@ func handsOut(n *node) (dir string) {
 
 // socketCommand describes the target, with a socket of this name.
 func (n *node) socketCommand(dir, socket string, revision int64) certctl.Statement {
-	settings, err := json.Marshal(map[string]any{"directory": filepath.Join(dir, "tls"), "socket": filepath.Join(dir, socket)})
+	settings, err := json.Marshal(map[string]any{"directory": filepath.Join(dir, "tls"), "socket": filepath.Join(dir, socket), "wait_seconds": 0})
 	if err != nil {
 		n.t.Fatal(err)
 	}
@@ -192,7 +192,7 @@ func TestSocketOfAnotherIsOneTargetsTrouble(t *testing.T) {
 	csr := n.csr(certctl.ID{1}, 1)
 	taken, free := n.fittingCommand(csr, 1), n.fittingCommand(csr, 2)
 	free.Target, free.Binding = certctl.ID{0xbb}, certctl.ID{7}
-	settings, err := json.Marshal(map[string]any{"directory": filepath.Join(dir, "free-tls"), "socket": filepath.Join(dir, "free")})
+	settings, err := json.Marshal(map[string]any{"directory": filepath.Join(dir, "free-tls"), "socket": filepath.Join(dir, "free"), "wait_seconds": 0})
 	if err != nil {
 		t.Fatal(err)
 	}

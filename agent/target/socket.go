@@ -23,11 +23,13 @@ type socketLimits struct {
 	idle        time.Duration // between two requests
 }
 
-// recently is how long somebody who has asked counts as one who asks.
+// recently is how long somebody who has asked counts as one who asks, and how long
+// after its beginning an outlet expects those of before to come back.
 const recently = time.Minute
 
 // socketOutlet hands out certificates over HTTP; see handler.
 type socketOutlet struct {
+	start  time.Time
 	began  string // distinguishes its tags from those of another
 	limits socketLimits
 	server *http.Server
@@ -60,8 +62,9 @@ var _ Outlet = (*socketOutlet)(nil)
 
 // startSocket serves at a listener until it is closed.
 func startSocket(listener *unixsock.Listener, limits socketLimits) *socketOutlet {
+	start := time.Now()
 	o := &socketOutlet{
-		began: strconv.FormatInt(time.Now().UnixNano(), 36), limits: limits, ended: make(chan struct{}),
+		start: start, began: strconv.FormatInt(start.UnixNano(), 36), limits: limits, ended: make(chan struct{}),
 		current: map[string]*offer{}, asks: map[string]*asking{}, news: make(chan struct{}),
 	}
 	o.server = &http.Server{
@@ -88,11 +91,12 @@ func (o *socketOutlet) Offer(changed []Current, gone []string) error {
 	for _, c := range changed {
 		o.handed++
 		made := &offer{Current: c, tag: o.began + "." + strconv.Itoa(o.handed)}
+		last := o.start
 		if a := o.asks[c.Name]; a != nil {
-			made.want = a.waiting
-			if time.Since(a.last) < recently {
-				made.want = max(made.want, 1)
-			}
+			made.want, last = a.waiting, a.last
+		}
+		if time.Since(last) < recently {
+			made.want = max(made.want, 1)
 		}
 		o.current[c.Name] = made
 	}

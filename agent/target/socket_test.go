@@ -181,7 +181,7 @@ func (p *program) refuse(is bool) {
 }
 
 func socketSettings(dir string) map[string]any {
-	return map[string]any{"directory": filepath.Join(dir, "tls"), "socket": filepath.Join(dir, "socket")}
+	return map[string]any{"directory": filepath.Join(dir, "tls"), "socket": filepath.Join(dir, "socket"), "wait_seconds": 0}
 }
 
 // openSocket opens a target as the agent does, and closes it with the test.

@@ -25,7 +25,6 @@ func TestSocketIsAsked(t *testing.T) {
 	t.Parallel()
 	dir := shortDir(t)
 	settings := socketSettings(dir)
-	settings["wait_seconds"] = 0
 	opened := openSocket(t, settings)
 	client, next := asker(filepath.Join(dir, "socket")), targettest.Installs(t, "shop", "shop.example.com")
 	get := func(path, tag string) (int, handed) {
