@@ -52,6 +52,9 @@ var owned = []struct {
 	{"golang.org/x/crypto/ssh", tree{"agent/target/remote"}},
 	{"github.com/aws", tree{"agent/target/remote"}},
 	{"cloud.google.com/go", tree{"agent/target/remote"}},
+	{"golang.org/x/sys", tree{"agent/target/unixsock"}},
+	{"github.com/envoyproxy", tree{"agent/target/remote/sds"}},
+	{"google.golang.org/grpc", tree{"agent/target/remote/sds"}},
 	{"testing", tree{"store/storetest", "bus/bustest", "handlers/issuer/acme/acmetest", "handlers/issuer/issuertest", "agent/target/targettest"}},
 }
 
@@ -98,6 +101,7 @@ var absent = []struct {
 		tree{"handlers/ca"}, "the signer's engine talks to nobody",
 		[]string{"database/sql", "github.com/jackc", "github.com/nats-io"},
 	},
+	{tree{"cmd/certctl-server"}, "the server knows the settings only", []string{"github.com/envoyproxy"}},
 	{tree{"cmd"}, "a CA for tests belongs into no program", []string{"github.com/letsencrypt"}},
 	{tree{"agent"}, "the embedded broker adds 10 MB", []string{"github.com/nats-io/nats-server"}},
 }

@@ -58,7 +58,7 @@ type Policy struct {
 // answered: nothing listens unasked.
 func DefaultPolicy(stateDir string) *Policy {
 	return &Policy{
-		Kinds:       []string{"nginx", "apache", "haproxy", "postfix", "dovecot", "postgresql", "lighttpd", "redis", "mosquitto", "mariadb", "slapd", "caddy", "stunnel", "exim", "nats", "rabbitmq", "traefik", "socket", "files"},
+		Kinds:       []string{"nginx", "apache", "haproxy", "postfix", "dovecot", "postgresql", "lighttpd", "redis", "mosquitto", "mariadb", "slapd", "caddy", "stunnel", "exim", "nats", "rabbitmq", "traefik", "envoy", "socket", "files"},
 		Directories: []string{"/etc/certctl/live", filepath.Join(stateDir, "live")},
 		ConfigRoots: []string{"/etc/nginx", "/etc/apache2", "/etc/httpd", "/etc/haproxy", "/etc/postfix", "/etc/dovecot", "/etc/lighttpd", "/run/haproxy", "/run/redis", "/etc/mysql", "/run/slapd", "/etc/caddy", "/var/lib/exim4", "/etc/nats-server.conf"},
 		Sockets:     []string{"/run/certctl"}, // for root and the agent's user alone

@@ -46,7 +46,7 @@ type Descriptor struct {
 // kinds is the table: a new kind is a file and one line here.
 var kinds = []Descriptor{
 	nginxKind, apacheKind, haproxyKind, postgresqlKind, postfixKind, dovecotKind, lighttpdKind, redisKind, mosquittoKind,
-	mariadbKind, slapdKind, caddyKind, stunnelKind, eximKind, natsKind, rabbitmqKind, traefikKind, socketKind, filesKind,
+	mariadbKind, slapdKind, caddyKind, stunnelKind, eximKind, natsKind, rabbitmqKind, traefikKind, envoyKind, socketKind, filesKind,
 }
 
 // Kinds are those of this package.

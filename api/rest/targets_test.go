@@ -58,36 +58,45 @@ func TestTargetsAreTested(t *testing.T) {
 	}
 }
 
-// A kind that was not proven against the real thing is shown as such.
-func TestTargetsSayThatTheyAreExperimental(t *testing.T) {
+// What was not proven against the real daemon is said to be so wherever it is shown.
+func TestExperimentalTargetsSaySo(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.node("node-1")
 	type view struct {
-		Name         string `json:"name"`
+		Kind         string `json:"kind"`
 		Experimental bool   `json:"experimental"`
 	}
-	for name, body := range map[string]map[string]any{
-		"files": {"kind": "files", "settings": map[string]any{"directory": "/srv/tls"}}, "aws": {"kind": "aws-acm", "settings": map[string]any{"region": "eu-central-1"}},
-	} {
-		body["name"], body["agent"] = name, "node-1"
-		var made view
-		w.do(http.MethodPost, "/api/v1/targets", w.admin, body).want(http.StatusCreated).into(&made)
-		if made.Experimental != (name == "aws") {
-			t.Errorf("%s: %+v", name, made)
+	want := map[string]bool{"files": false, "envoy": true, "socket": false, "sds": true, "aws-acm": true, "traefik": true}
+	for kind, experimental := range want {
+		settings := map[string]any{"directory": "/srv/tls"}
+		if kind == "socket" || kind == "sds" {
+			settings["socket"] = "/run/certctl/" + kind
+		}
+		if kind == "aws-acm" {
+			settings = map[string]any{"region": "eu-central-1"}
+		}
+		if kind == "traefik" {
+			settings["documents"] = "/srv/traefik"
+		}
+		var created, shown view
+		w.do(http.MethodPost, "/api/v1/targets", w.admin, map[string]any{"name": kind, "agent": "node-1", "kind": kind, "settings": settings}).want(http.StatusCreated).into(&created)
+		w.do(http.MethodGet, "/api/v1/targets/"+kind, w.admin, nil).want(http.StatusOK).into(&shown)
+		if created.Experimental != experimental || shown.Experimental != experimental {
+			t.Errorf("%s: created %+v, shown %+v", kind, created, shown)
 		}
 	}
 	var list struct {
 		Items []view `json:"items"`
 	}
 	w.do(http.MethodGet, "/api/v1/targets", w.admin, nil).want(http.StatusOK).into(&list)
+	if len(list.Items) != len(want) {
+		t.Fatalf("list %+v", list)
+	}
 	for _, item := range list.Items {
-		if item.Experimental != (item.Name == "aws") {
+		if item.Experimental != want[item.Kind] {
 			t.Errorf("listed %+v", item)
 		}
-	}
-	if len(list.Items) != 2 {
-		t.Errorf("%d are listed", len(list.Items))
 	}
 }
 

@@ -1,6 +1,6 @@
 // Package remote is the kinds of targets that are not on the node that serves
-// them: hosts without an agent, which certctl-proxy reaches. Nothing of it is
-// linked by certctl-agent.
+// them: hosts without an agent, which certctl-proxy reaches. So is what of the node
+// itself takes large libraries. Nothing of it is linked by certctl-agent.
 //
 // The keys of such targets are made and kept on the proxy's node, and are on the
 // target: nowhere else. Where the target is a store of a vendor, a depot, the vendor
@@ -16,11 +16,20 @@ import (
 
 	"github.com/certctl/certctl"
 	"github.com/certctl/certctl/agent/target"
+	"github.com/certctl/certctl/agent/target/unixsock"
 )
 
 // Kinds are all that a proxy serves: the agent's kinds, and those of this package.
 func Kinds() target.Table {
-	return slices.Concat(target.Kinds(), target.Table{sshKind, kubernetesSecretKind, awsACMKind, gcpCertificateKind})
+	return KindsServing(nil)
+}
+
+// KindsServing are those of a program that serves kind sds, too, with package sds; nil:
+// of one that knows its settings only, so that it need not link that.
+func KindsServing(sds func(*unixsock.Listener) target.Outlet) target.Table {
+	return slices.Concat(target.Kinds(), target.Table{sshKind, kubernetesSecretKind, awsACMKind, gcpCertificateKind, target.ServiceKind(target.Descriptor{
+		Kind: "sds", Title: "Envoy and others, by gRPC (SDS)", Experimental: true,
+	}, sds)})
 }
 
 // HostPolicy is a node's policy that knows of other hosts. One that does not
