@@ -17,8 +17,8 @@ import (
 const (
 	MaxConns        = 256
 	MaxConnsPerUser = 64
-	maxRefused      = 32              // that are being told so at a time
-	refusalTime     = 2 * time.Second // for that
+	maxRefused      = 32               // that are being told so at a time
+	refusalTime     = 10 * time.Second // for that, at most
 )
 
 // Config says where to listen, and for whom.

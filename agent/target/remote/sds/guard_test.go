@@ -124,39 +124,47 @@ func TestTheSilentAreCutOff(t *testing.T) {
 	}
 }
 
-// Who asks and never takes is cut off, and leaves the others theirs.
-func TestWhoNeverReadsIsCutOff(t *testing.T) {
-	t.Parallel()
-	path := limited(t, limits{shake: time.Minute, answer: 3 * time.Second, idle: time.Minute}, 1<<20)
+// never asks at a socket, and never takes what it is sent.
+func never(t *testing.T, path string) net.Conn {
+	t.Helper()
 	conn, err := dialing(path)(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	// A client by hand: preface, settings with a window of nothing, a stream, one request.
-	if err := askAndNeverTake(conn); err != nil {
+	t.Cleanup(func() { _ = conn.Close() })
+	if err := errors.Join(askAndNeverTake(conn), conn.SetDeadline(time.Now().Add(time.Minute))); err != nil {
 		t.Fatal(err)
 	}
-	if err := conn.SetDeadline(time.Now().Add(time.Minute)); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := io.Copy(io.Discard, conn); errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Error("it is waited for")
-	}
+	return conn
+}
+
+// Who asks and never takes leaves the others theirs.
+func TestWhoNeverReadsDisturbsNobody(t *testing.T) {
+	t.Parallel()
+	path := limited(t, limits{shake: time.Minute, answer: time.Minute, idle: time.Minute}, 1<<20)
+	never(t, path)
 	if got, err := first(t, clientOf(t, dialing(path))); err != nil || len(got.GetResources()) != 1 {
 		t.Errorf("another: %v", err)
 	}
-	// Nor does it help to read, and to say nothing.
-	stream, err := clientOf(t, dialing(path)).StreamSecrets(t.Context())
-	if err != nil {
-		t.Fatal(err)
+}
+
+// Who asks and never takes is cut off, and so is who takes and does not answer.
+func TestWhoNeverAnswersIsCutOff(t *testing.T) {
+	t.Parallel()
+	path := limited(t, limits{shake: time.Minute, answer: 200 * time.Millisecond, idle: time.Minute}, 1<<20)
+	if _, err := io.Copy(io.Discard, never(t, path)); errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Error("who never takes is waited for")
 	}
-	if err := stream.Send(&discoveryv3.DiscoveryRequest{TypeUrl: resource.SecretType, ResourceNames: []string{"shop"}}); err != nil {
-		t.Fatal(err)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	stream, err := clientOf(t, dialing(path)).StreamSecrets(ctx)
+	if err == nil {
+		err = stream.Send(&discoveryv3.DiscoveryRequest{TypeUrl: resource.SecretType, ResourceNames: []string{"shop"}})
 	}
-	if _, err := stream.Recv(); err != nil {
-		t.Fatal(err)
+	for err == nil || errors.Is(err, io.EOF) {
+		_, err = stream.Recv()
 	}
-	if _, err := stream.Recv(); status.Code(err) != codes.Unavailable {
-		t.Errorf("a stream without an answer: %v", err)
+	if status.Code(err) != codes.Unavailable {
+		t.Errorf("who never answers: %v", err)
 	}
 }
