@@ -241,12 +241,13 @@ func (s *service) hand(ctx context.Context, proven bool) error {
 	if err != nil {
 		return err
 	}
-	changed, gone := differences(s.offered, now)
-	s.offered = now
-	if len(changed)+len(gone) == 0 {
-		return nil
+	if changed, gone := differences(s.offered, now); len(changed)+len(gone) > 0 {
+		if err := s.outlet.Offer(changed, gone); err != nil {
+			return err
+		}
 	}
-	return s.outlet.Offer(changed, gone)
+	s.offered = now
+	return nil
 }
 
 // stop ends all connections and removes the socket. The lock is held.
