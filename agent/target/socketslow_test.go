@@ -46,32 +46,34 @@ func dialSocket(t *testing.T, path string) net.Conn {
 // Who says nothing, or breaks off in the middle, is not waited for.
 func TestSocketDoesNotWaitForTheSilent(t *testing.T) {
 	t.Parallel()
-	path := startLimited(t, 100*time.Millisecond)
 	request := "GET /v1/certificates/shop HTTP/1.1\r\nHost: agent\r\n\r\n"
 	for name, says := range map[string]string{
 		"nothing": "", "half a request": request[:40], "one request": request,
 		"no body": "POST /v1/certificates/shop/report HTTP/1.1\r\nHost: agent\r\nContent-Length: 100\r\n\r\n{",
 	} {
-		conn := dialSocket(t, path)
-		_, err := conn.Write([]byte(says))
-		must(t, err)
-		answer, err := io.ReadAll(conn)
-		if err != nil && !errors.Is(err, syscall.ECONNRESET) {
-			t.Errorf("%s: %v", name, err)
-		}
-		if got := strings.Contains(string(answer), "PRIVATE KEY"); got != (name == "one request") {
-			t.Errorf("%s: %s", name, answer)
-		}
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			conn := dialSocket(t, startLimited(t, 2*time.Second))
+			_, err := conn.Write([]byte(says))
+			must(t, err)
+			answer, err := io.ReadAll(conn)
+			if err != nil && !errors.Is(err, syscall.ECONNRESET) {
+				t.Error(err)
+			}
+			if got := strings.Contains(string(answer), "PRIVATE KEY"); got != (name == "one request") {
+				t.Errorf("answer %s", answer)
+			}
+		})
 	}
 }
 
 // Who waits for the next certificate is not silent.
 func TestSocketWaitsForTheNext(t *testing.T) {
 	t.Parallel()
-	path := startLimited(t, 50*time.Millisecond)
+	path := startLimited(t, 2*time.Second)
 	_, got, err := call(t.Context(), asker(path), http.MethodGet, "/v1/certificates/shop", "", nil)
 	must(t, err)
-	status, _, err := call(t.Context(), asker(path), http.MethodGet, "/v1/certificates/shop?wait=1", got.Tag, nil)
+	status, _, err := call(t.Context(), asker(path), http.MethodGet, "/v1/certificates/shop?wait=3", got.Tag, nil)
 	if err != nil || status != http.StatusNotModified {
 		t.Errorf("%d, %v", status, err)
 	}

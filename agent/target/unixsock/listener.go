@@ -186,9 +186,11 @@ func (c *Conn) Close() error {
 	return c.UnixConn.Close()
 }
 
+func (c *Conn) refused() bool { return c.Refusal != nil }
+
 // SetDeadline gives one that is refused no more time than it has.
 func (c *Conn) SetDeadline(t time.Time) error {
-	if c.Refusal != nil {
+	if c.refused() {
 		return nil
 	}
 	return c.UnixConn.SetDeadline(t)
@@ -196,7 +198,7 @@ func (c *Conn) SetDeadline(t time.Time) error {
 
 // SetReadDeadline is SetDeadline for reading.
 func (c *Conn) SetReadDeadline(t time.Time) error {
-	if c.Refusal != nil {
+	if c.refused() {
 		return nil
 	}
 	return c.UnixConn.SetReadDeadline(t)
@@ -204,7 +206,7 @@ func (c *Conn) SetReadDeadline(t time.Time) error {
 
 // SetWriteDeadline is SetDeadline for writing.
 func (c *Conn) SetWriteDeadline(t time.Time) error {
-	if c.Refusal != nil {
+	if c.refused() {
 		return nil
 	}
 	return c.UnixConn.SetWriteDeadline(t)

@@ -1,6 +1,7 @@
 package sds_test
 
 import (
+	"errors"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -38,7 +39,7 @@ func TestSwitchIsAMoveInTheWatchedDirectory(t *testing.T) {
 		t.Helper()
 		events := make([]byte, 64<<10)
 		n, err := syscall.Read(watch, events)
-		if err == syscall.EAGAIN { //nolint:errorlint // as it comes from the system
+		if errors.Is(err, syscall.EAGAIN) {
 			return 0
 		}
 		must(t, err)
