@@ -52,7 +52,7 @@ var owned = []struct {
 	{"golang.org/x/crypto/ssh", tree{"agent/target/remote"}},
 	{"github.com/aws", tree{"agent/target/remote"}},
 	{"cloud.google.com/go", tree{"agent/target/remote"}},
-	{"golang.org/x/sys", tree{"agent/target/unixsock"}},
+	{"golang.org/x/sys", tree{"agent/target/unixsock", "deploy/test/images/traefik"}},
 	{"github.com/envoyproxy", tree{"agent/target/remote/sds"}},
 	{"google.golang.org/grpc", tree{"agent/target/remote/sds"}},
 	{"testing", tree{"store/storetest", "bus/bustest", "handlers/issuer/acme/acmetest", "handlers/issuer/issuertest", "agent/target/targettest"}},
