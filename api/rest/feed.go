@@ -2,6 +2,7 @@ package rest
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -75,7 +76,9 @@ func (f *Feed) followed(ctx context.Context, follow func(context.Context) error)
 		case <-idle.C:
 			if !f.listened() {
 				end()
-				<-ended
+				if err := <-ended; !errors.Is(err, context.Canceled) {
+					return err
+				}
 				return ctx.Err()
 			}
 			idle.Reset(feedLinger)

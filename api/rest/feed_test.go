@@ -88,15 +88,15 @@ func TestTheBusIsFollowedWhileSomebodyListens(t *testing.T) {
 		following("one listens", 1)
 		_, unwatch := f.Watch(someEvent(0).Object)
 		following("two listen", 1)
-		time.Sleep(10 * time.Minute)
+		time.Sleep(10 * time.Minute) //nolint:forbidigo // time of the bubble: it passes at once
 		following("two have listened for long", 1)
 		stop()
-		time.Sleep(10 * time.Minute)
+		time.Sleep(10 * time.Minute) //nolint:forbidigo // time of the bubble: it passes at once
 		following("one listens still", 1)
 		unwatch()
-		time.Sleep(59 * time.Second)
+		time.Sleep(59 * time.Second) //nolint:forbidigo // time of the bubble: it passes at once
 		following("the last has just left", 1)
-		time.Sleep(2 * time.Second)
+		time.Sleep(2 * time.Second) //nolint:forbidigo // time of the bubble: it passes at once
 		following("nobody has listened for a minute", 0)
 		_, stop = f.Subscribe()
 		defer stop()
