@@ -2,6 +2,7 @@ package rest_test
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -65,22 +66,22 @@ func TestTheBusIsFollowedWhileSomebodyListens(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := rest.NewFeed()
-		follows := 0
+		var follows atomic.Int32
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error)
 		go func() {
 			ended <- f.Run(ctx, func(ctx context.Context) error {
-				follows++
+				follows.Add(1)
 				<-ctx.Done()
-				follows--
+				follows.Add(-1)
 				return ctx.Err()
 			})
 		}()
-		following := func(when string, want int) {
+		following := func(when string, want int32) {
 			t.Helper()
 			synctest.Wait()
-			if follows != want {
-				t.Errorf("%s: followed %d times over", when, follows)
+			if n := follows.Load(); n != want {
+				t.Errorf("%s: followed %d times over", when, n)
 			}
 		}
 		following("nobody listens", 0)
