@@ -41,7 +41,7 @@ func (t *tx) agentsByID(ctx context.Context, ids []certctl.ID) (map[certctl.ID]c
 	var session int64
 	var contact time.Time
 	if _, err := pgx.ForEachRow(rows, []any{&id, &state, &session, &contact}, func() error {
-		a, ok := t.kept.agents.get(id, state)
+		a, ok := t.known.get(id, state)
 		if !ok {
 			unknown, states[id] = append(unknown, id), state
 		}
@@ -54,7 +54,7 @@ func (t *tx) agentsByID(ctx context.Context, ids []certctl.ID) (map[certctl.ID]c
 	agents, err := t.agents(ctx, unknown)
 	for _, a := range agents {
 		known[a.ID] = a
-		t.kept.agents.put(states[a.ID], a)
+		t.known.put(states[a.ID], a)
 	}
 	return known, err
 }

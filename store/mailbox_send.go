@@ -40,10 +40,10 @@ func (t *tx) sendKeys(ctx context.Context, items []openItem, _ map[certctl.ID]*c
 	}
 	rows, err := t.Query(ctx, `
 		select o.id, o.number, c.name,
-			case when (coalesce(o.profile, snapshot.body)->>'reuse_key')::boolean and o.error_code <> $2 and v.revoked_at is null
+			case when (o.profile->>'reuse_key')::boolean and o.error_code <> $2 and v.revoked_at is null
 				and not exists (select from blocked_key where spki = v.spki) then v.spki end
 		from cert_order o join certificate c on c.id = o.certificate_id join holder h on h.id = o.holder_id
-		left join version v on v.id = h.version_id left join profile_snapshot snapshot on snapshot.digest = o.profile_digest
+		left join version v on v.id = h.version_id
 		where o.id = any($1) and o.state = 'awaiting_csr' and o.wait <> 'backoff' and h.ended_at is null`, ids, keyMissing)
 	if err != nil {
 		return err

@@ -240,23 +240,19 @@ func (t *tx) insertOrders(ctx context.Context, orders []certctl.Order, spkis [][
 		revisions[i], urgencies[i], states[i], waits[i], origins[i] = o.Revision, int16(o.Urgency), string(o.State), string(o.Wait), string(o.Origin)
 		names[i], profiles[i], csrs[i], overrides[i] = string(encoded), bases[o.Certificate].encoded, o.CSR, o.Override
 	}
-	digests, err := t.storeSnapshots(ctx, profiles...)
-	if err != nil {
-		return nil, err
-	}
 	var made []certctl.ID
-	err = t.QueryRow(ctx, `
+	err := t.QueryRow(ctx, `
 		with made as (
 			insert into cert_order (id, certificate_id, holder_id, revision, state, wait, origin, requester_id,
-				names, profile_digest, issuer_id, csr, csr_spki, urgency, override)
-			select id, certificate, holder, revision, state, wait, origin, requester, names::jsonb, profile, issuer, csr, spki, urgency, override
+				names, profile, issuer_id, csr, csr_spki, urgency, override)
+			select id, certificate, holder, revision, state, wait, origin, requester, names::jsonb, profile::jsonb, issuer, csr, spki, urgency, override
 			from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::bigint[], $5::text[], $6::text[], $7::text[], $8::uuid[],
-				$9::text[], $10::bytea[], $11::uuid[], $12::bytea[], $13::bytea[], $14::smallint[], $15::text[])
+				$9::text[], $10::text[], $11::uuid[], $12::bytea[], $13::bytea[], $14::smallint[], $15::text[])
 				as o(id, certificate, holder, revision, state, wait, origin, requester, names, profile, issuer, csr, spki, urgency, override)
 			on conflict (certificate_id, holder_id) where live do nothing
 			returning id)
 		select array(select id from made)`,
-		ids, certificates, holders, revisions, states, waits, origins, requesters, names, digests, issuers, csrs, spkis, urgencies, overrides).Scan(&made)
+		ids, certificates, holders, revisions, states, waits, origins, requesters, names, profiles, issuers, csrs, spkis, urgencies, overrides).Scan(&made)
 	if err != nil || len(made) == n {
 		return orders, err
 	}

@@ -125,41 +125,30 @@ func (t *tx) orders(ctx context.Context, ids []certctl.ID) ([]certctl.Order, err
 	if err != nil {
 		return nil, err
 	}
-	var of []orderProfile
-	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (certctl.Order, error) {
-		o, profile, err := scanOrder(row)
-		of = append(of, profile)
-		return o, err
-	})
-	if err != nil {
-		return nil, err
-	}
-	profiles, err := t.profiles(ctx, of)
-	if err != nil {
-		return nil, err
-	}
 	read := make(map[certctl.ID]certctl.Order, len(ids))
-	for i, o := range all {
-		o.Profile = profiles[i]
+	all, err := pgx.CollectRows(rows, scanOrder)
+	for _, o := range all {
 		read[o.ID] = o
 	}
-	return inOrder(ids, read), nil
+	return inOrder(ids, read), err
 }
 
 // orderColumns are what scanOrder reads, of cert_order o, holder h and due.
 const orderColumns = `o.id, o.certificate_id, o.holder_id, h.kind, o.revision, o.state, o.wait, o.error_code, o.message,
-	due.due_at, o.origin, o.requester_id, o.override, o.names, o.profile, o.profile_digest, o.issuer_id, o.csr, o.attempts, o.waived, o.urgency, o.version_id,
+	due.due_at, o.origin, o.requester_id, o.override, o.names, o.profile, o.issuer_id, o.csr, o.attempts, o.waived, o.urgency, o.version_id,
 	o.created_at, o.updated_at, o.closed_at, o.maker_id, coalesce((select name from agent where id = o.maker_id), '')`
 
-// scanOrder reads an order without its profile, which is read for all at once.
-func scanOrder(row pgx.CollectableRow) (o certctl.Order, profile orderProfile, err error) {
-	var names []byte
+func scanOrder(row pgx.CollectableRow) (o certctl.Order, err error) {
+	var names, profile []byte
 	if err := row.Scan(&o.ID, &o.Certificate, &o.Holder, &o.HolderKind, &o.Revision, &o.State, &o.Wait, &o.ErrorCode, &o.Message,
-		&o.DueAt, &o.Origin, &o.Requester, &o.Override, &names, &profile.inline, &profile.digest, &o.Issuer, &o.CSR, &o.Attempts, &o.Waived, &o.Urgency, &o.Version,
+		&o.DueAt, &o.Origin, &o.Requester, &o.Override, &names, &profile, &o.Issuer, &o.CSR, &o.Attempts, &o.Waived, &o.Urgency, &o.Version,
 		&o.CreatedAt, &o.UpdatedAt, &o.ClosedAt, &o.Maker.ID, &o.Maker.Name); err != nil {
-		return o, profile, err
+		return o, err
 	}
-	return o, profile, json.Unmarshal(names, &o.Names)
+	if err := json.Unmarshal(names, &o.Names); err != nil {
+		return o, err
+	}
+	return o, json.Unmarshal(profile, &o.Profile)
 }
 
 // attemptColumns are what scanAttempt reads, of attempt a.

@@ -89,16 +89,12 @@ func (t *tx) tryProfile(ctx context.Context, profile certctl.Profile) error {
 		where c.profile_id = $1 and o.wait = 'backoff'`, profile.ID); err != nil {
 		return err
 	}
-	digests, err := t.storeSnapshots(ctx, string(body))
-	if err != nil {
-		return err
-	}
 	rows, err := t.Query(ctx, `
-		update cert_order o set profile = null, profile_digest = $2, updated_at = now() from certificate c, attempt a
+		update cert_order o set profile = $2, updated_at = now() from certificate c, attempt a
 		where c.profile_id = $1 and o.certificate_id = c.id and o.live and o.state = 'ready' and o.wait = 'backoff'
 			and a.order_id = o.id and a.n = o.attempts and a.failure = $3
 		returning o.id, o.certificate_id, o.holder_id, o.state, o.wait, o.issuer_id, o.urgency, o.attempts, o.csr`,
-		profile.ID, digests[0], string(certctl.FailMisconfigured))
+		profile.ID, string(body), string(certctl.FailMisconfigured))
 	if err != nil {
 		return err
 	}

@@ -111,7 +111,7 @@ func (b *reportBatch) readOrders(ctx context.Context, ids []certctl.ID) error {
 		return err
 	}
 	rows, err := b.Query(ctx, `
-		select o.id, o.certificate_id, o.holder_id, o.state, o.wait, o.issuer_id, o.urgency, o.csr, o.number, o.names, o.profile, o.profile_digest,
+		select o.id, o.certificate_id, o.holder_id, o.state, o.wait, o.issuer_id, o.urgency, o.csr, o.number, o.names, o.profile,
 			coalesce(h.agent_id, o.maker_id), team.name, c.name,
 			array(select agent_id from holder_member where holder_id = h.id and left_at is null)
 		from cert_order o join holder h on h.id = o.holder_id join certificate c on c.id = o.certificate_id
@@ -119,30 +119,22 @@ func (b *reportBatch) readOrders(ctx context.Context, ids []certctl.ID) error {
 	if err != nil {
 		return err
 	}
-	var of []orderProfile
 	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (*reportedOrder, error) {
 		o := &reportedOrder{}
-		var names []byte
-		var profile orderProfile
-		if err := row.Scan(&o.id, &o.certificate, &o.holder, &o.state, &o.wait, &o.issuer, &o.urgency, &o.csr, &o.number, &names, &profile.inline, &profile.digest,
+		var names, profile []byte
+		if err := row.Scan(&o.id, &o.certificate, &o.holder, &o.state, &o.wait, &o.issuer, &o.urgency, &o.csr, &o.number, &names, &profile,
 			&o.agent, &o.team, &o.name, &o.members); err != nil {
 			return nil, err
 		}
-		of = append(of, profile)
-		return o, json.Unmarshal(names, &o.names)
+		if err := json.Unmarshal(names, &o.names); err != nil {
+			return nil, err
+		}
+		return o, json.Unmarshal(profile, &o.profile)
 	})
-	if err != nil {
-		return err
-	}
-	profiles, err := b.profiles(ctx, of)
-	if err != nil {
-		return err
-	}
-	for i, o := range all {
-		o.profile = profiles[i]
+	for _, o := range all {
 		b.orders[o.id] = o
 	}
-	return nil
+	return err
 }
 
 func (b *reportBatch) readDeployments(ctx context.Context, ids []certctl.ID) error {

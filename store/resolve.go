@@ -46,7 +46,7 @@ func namedKind(kind certctl.ObjectKind) named {
 
 // readAs is read on behalf of an actor, whose team and roles then count.
 func (s *Store) readAs(ctx context.Context, actor certctl.Actor, query func(*tx) error) error {
-	return failed(transact(ctx, s.pool, beginList, &tx{actor: actor, kept: &s.kept}, query), "the data could not be read")
+	return failed(transact(ctx, s.pool, beginList, &tx{actor: actor, known: &s.agents}, query), "the data could not be read")
 }
 
 // scope returns the teams among which references of an object of the given team

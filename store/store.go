@@ -19,14 +19,7 @@ type Store struct {
 	submits  gathering[*submitCall]
 	statuses gathering[*statusCall]
 	counted  counted
-	kept     kept
-}
-
-// kept is what a process remembers of what it has read, proved to be what is stored
-// each time that it is used.
-type kept struct {
 	agents   agentCache
-	profiles snapshots
 }
 
 // stoppedAfter is how long a transaction may wait for its process. One that was
@@ -108,7 +101,7 @@ func (s *Store) Now(ctx context.Context) (time.Time, error) {
 // write runs change in a transaction, appends its events, commits, and then
 // announces. Nothing is announced when anything fails.
 func (s *Store) write(ctx context.Context, actor certctl.Actor, change func(*tx) error) error {
-	t := &tx{actor: actor, kept: &s.kept}
+	t := &tx{actor: actor, known: &s.agents}
 	err := transact(ctx, s.pool, beginWrite, t, func(t *tx) error {
 		if err := change(t); err != nil {
 			return err
@@ -124,7 +117,7 @@ func (s *Store) write(ctx context.Context, actor certctl.Actor, change func(*tx)
 
 // read runs query in a read-only transaction with one snapshot.
 func (s *Store) read(ctx context.Context, query func(*tx) error) error {
-	return failed(transact(ctx, s.pool, beginRead, &tx{kept: &s.kept}, query), "the data could not be read")
+	return failed(transact(ctx, s.pool, beginRead, &tx{known: &s.agents}, query), "the data could not be read")
 }
 
 // hint asks the announcer to tell workers to look.

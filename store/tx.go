@@ -26,7 +26,7 @@ type tx struct {
 	effects certctl.Effects
 	pending []certctl.Event
 
-	kept *kept
+	known *agentCache // of the store; nil where no agents are read
 }
 
 // Ways to begin.
