@@ -74,7 +74,7 @@ func (t *tx) guardChange(ctx context.Context, h *held) (map[certctl.ID]bool, err
 // guardHolds reports whether the guard holds, by a count that is fresh: a fleet of a
 // thousand keys is counted each time, a large one every few seconds.
 func (t *tx) guardHolds(ctx context.Context) (bool, error) {
-	const stale = `(counted_at is null or counted_at < now() - least(greatest(fleet - 1000, 0), 100000) * interval '100 microseconds')`
+	const stale = `(counted_at is null or counted_at < clock_timestamp() - least(greatest(fleet - 1000, 0), 100000) * interval '100 microseconds')`
 	var counted bool
 	var g certctl.Guard
 	if err := t.QueryRow(ctx, `select not `+stale+`, held_at from guard`).Scan(&counted, &g.HeldAt); err != nil || counted {

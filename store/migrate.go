@@ -2,10 +2,13 @@ package store
 
 import (
 	"context"
+	"errors"
 	"io/fs"
+	"time"
 
 	"github.com/certctl/certctl"
 	"github.com/certctl/certctl/migrations"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
@@ -46,11 +49,44 @@ func migrate(ctx context.Context, pool *pgxpool.Pool, files fs.FS) error {
 	}
 	// With a newer schema it has nothing to do, unless one of this program's own
 	// migrations is missing there, which it refuses.
-	if _, err := provider.Up(ctx); err != nil {
+	if err := up(ctx, provider); err != nil {
 		return certctl.Wrap(certctl.Unavailable, err, "the schema could not be migrated")
 	}
 	return nil
 }
+
+// How often a migration is tried that gives up rather than make the servers which run
+// wait for it.
+const (
+	migrateTries = 240
+	migrateAgain = 500 * time.Millisecond
+)
+
+// up applies what is missing. A migration that did not get its locks in time has
+// changed nothing.
+func up(ctx context.Context, provider *goose.Provider) error {
+	again := time.NewTicker(migrateAgain)
+	defer again.Stop()
+	for n := 1; ; n++ {
+		_, err := provider.Up(ctx)
+		var refused *pgconn.PgError
+		busy := errors.As(err, &refused) && (refused.Code == lockNotAvailable || refused.Code == deadlockDetected)
+		if !busy || n == migrateTries {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-again.C:
+		}
+	}
+}
+
+// Conditions of PostgreSQL (appendix A).
+const (
+	lockNotAvailable = "55P03"
+	deadlockDetected = "40P01"
+)
 
 // allowed refuses a schema that a program which knows the migrations up to known
 // cannot work on. Later ones that say nothing ask for themselves.

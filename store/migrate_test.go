@@ -154,3 +154,52 @@ func TestEachMigrationSaysWhatItNeeds(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// What a server that runs writes while another one migrates is in the copy, too.
+func TestTheCopyOfStatesLosesNothingThatIsWrittenMeanwhile(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	c := w.submit(request("shop"))
+	for _, name := range []string{"0041_references.sql", "0040_certificate_state.sql"} {
+		text, err := fs.ReadFile(migrations.FS, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, down, _ := strings.Cut(string(text), "-- +goose Down")
+		if _, err := w.Pool().Exec(w.ctx, down); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.exec(`delete from goose_db_version where version_id >= 40`)
+	writer, err := w.Pool().Begin(w.ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := writer.Exec(w.ctx, `update certificate set status = 'degraded' where id = $1`, c.ID); err != nil {
+		t.Fatal(err)
+	}
+	migrated := make(chan error, 1)
+	go func() { migrated <- store.Migrate(w.ctx, w.Pool()) }()
+	// It gives up before it makes others wait for long, and comes again.
+	for rises, before := 0, 0; rises < 2; {
+		now := w.count(`select count(*) from pg_locks where not granted and relation = 'certificate'::regclass`)
+		if now > before {
+			rises++
+		}
+		before = now
+		select {
+		case err := <-migrated:
+			t.Fatalf("it did not wait for a change that is under way: %v", err)
+		default:
+		}
+	}
+	if err := writer.Commit(w.ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-migrated; err != nil {
+		t.Fatal(err)
+	}
+	if n := w.count(`select count(*) from certificate_state where certificate_id = $1 and status = 'degraded'`, c.ID); n != 1 {
+		t.Error("the copy has the status of before")
+	}
+}

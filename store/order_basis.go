@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"encoding/json"
+	"time"
 
 	"github.com/certctl/certctl"
 )
@@ -28,7 +29,7 @@ func (t *tx) orderBases(ctx context.Context, specs []orderSpec) (map[certctl.ID]
 	}
 	encoded := make(map[certctl.ID]string, len(profiles))
 	for id, profile := range profiles {
-		text, err := json.Marshal(profile)
+		text, err := json.Marshal(snapshotOf(profile))
 		if err != nil {
 			return nil, err
 		}
@@ -38,6 +39,12 @@ func (t *tx) orderBases(ctx context.Context, specs []orderSpec) (map[certctl.ID]
 		basis.profile, basis.encoded = profiles[basis.profileID], encoded[basis.profileID]
 	}
 	return bases, nil
+}
+
+// snapshotOf is what an order keeps of its profile: what is asked, and by which name.
+func snapshotOf(p certctl.Profile) certctl.Profile {
+	p.ID, p.Team, p.Description, p.CreatedAt, p.UpdatedAt = certctl.NoID, "", "", time.Time{}, time.Time{}
+	return p
 }
 
 func (t *tx) orderCertificates(ctx context.Context, ids []certctl.ID) (map[certctl.ID]*orderBasis, error) {

@@ -81,7 +81,7 @@ func (s *Store) UpdateProfile(ctx context.Context, actor certctl.Actor, ref stri
 // wrong configuration, and has them tried. One whose key it does not allow asks
 // for another key.
 func (t *tx) tryProfile(ctx context.Context, profile certctl.Profile) error {
-	body, err := json.Marshal(profile)
+	body, err := json.Marshal(snapshotOf(profile))
 	if err != nil {
 		return err
 	}

@@ -137,7 +137,7 @@ func (t *tx) profileRefs(ctx context.Context, all map[string]found) (map[certctl
 	profiles, err := t.profilesByID(ctx, foundIDs(all))
 	refs := make(map[certctl.ID]profileRef, len(profiles))
 	for id, profile := range profiles {
-		encoded, err := json.Marshal(profile)
+		encoded, err := json.Marshal(snapshotOf(profile))
 		if err != nil {
 			return nil, err
 		}
