@@ -64,6 +64,7 @@ type Agent struct {
 	reports   chan struct{} // capacity 1: something is to be reported
 	broken    chan error    // capacity 1: the journal cannot be written
 	keysInUse sync.RWMutex  // read: from taking a key to journalling its use; write: tidy
+	erasing   sync.Mutex    // held by who erases old generations
 	records   sync.Mutex    // read-modify-write of the journal
 	state     *state
 
@@ -167,10 +168,10 @@ func (a *Agent) Run(ctx context.Context) error {
 		Str("policy", a.policy.Source()).Int("journal_damaged", a.journal.Damaged()).Msg("agent starts")
 	a.holdAgain()
 	defer a.keeper.Close()
-	a.recover(ctx)
+	a.recover(ctx, false)
 	a.tidy()
-	a.inspect()
-	err = runTasks(ctx, serve, a.renewCredentials, a.keepLink, a.askMailbox, a.sendReports, a.watchFiles, a.journalFails)
+	a.inspect(ctx, false)
+	err = runTasks(ctx, serve, a.renewCredentials, a.keepLink, a.askMailbox, a.sendReports, a.watchFiles, a.watchDistant, a.journalFails)
 	grace := time.AfterFunc(stopGrace, a.workStop)
 	defer grace.Stop()
 	a.lanes.end()

@@ -26,24 +26,30 @@ func (d *drift) of(binding certctl.ID) string {
 	return d.found[binding]
 }
 
+// tell has the server asked, which is told with that.
+func (d *drift) tell() {
+	select {
+	case d.news <- struct{}{}:
+	default:
+	}
+}
+
 // watchFiles looks at the installed files now and then, and asks the server at
 // once when they differ. The first look is Run's, before the first question.
 func (a *Agent) watchFiles(ctx context.Context) error {
 	for sleep(ctx, a.driftEvery) {
-		if a.inspect() {
-			select {
-			case a.drift.news <- struct{}{}:
-			default:
-			}
+		if a.inspect(ctx, false) {
+			a.drift.tell()
 		}
 	}
 	return ctx.Err()
 }
 
-// inspect looks at the files of every binding, and reports whether any has
-// drifted since the last time.
-func (a *Agent) inspect() (news bool) {
-	found := map[certctl.ID]string{}
+// inspect looks at the files of every binding of the near targets, or of the distant
+// ones, and reports whether any has drifted since the last time. Of a target that once
+// does not answer in time nothing else is asked.
+func (a *Agent) inspect(ctx context.Context, distant bool) (news bool) {
+	found, others, silent := map[certctl.ID]string{}, map[certctl.ID]bool{}, map[certctl.ID]bool{}
 	for _, key := range a.journal.Keys("binding/") {
 		var record bindingRecord
 		if !a.journal.Get(key, &record) || record.Forgotten || record.Version.IsZero() || record.Place == "" || len(record.Keys) == 0 {
@@ -53,11 +59,18 @@ func (a *Agent) inspect() (news bool) {
 		if err != nil {
 			continue // its next command says why
 		}
+		if isDistant(target) != distant {
+			others[idOf(key)] = true
+			continue
+		}
 		inspector, ok := target.(Inspector)
 		if !ok {
 			continue
 		}
-		err = inspector.Inspect(record.Place, record.Slot, record.Fingerprint, record.Keys[0].SPKI)
+		if ctx.Err() != nil {
+			return false
+		}
+		err = a.inspectOne(ctx, inspector, record, silent)
 		switch {
 		case err == nil || !a.unchanged(key, record):
 		case certctl.ErrorCode(err) != certctl.Unavailable:
@@ -68,6 +81,11 @@ func (a *Agent) inspect() (news bool) {
 	}
 	a.drift.mu.Lock()
 	defer a.drift.mu.Unlock()
+	for binding, how := range a.drift.found {
+		if others[binding] {
+			found[binding] = how
+		}
+	}
 	for binding, how := range found {
 		if a.drift.found[binding] == "" {
 			news = true

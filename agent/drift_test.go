@@ -31,7 +31,7 @@ func TestDriftIsTold(t *testing.T) {
 	n.await("word of the drift", told("the key is another one"))
 	// A host that cannot be asked is no news: neither that of a change nor of its end.
 	n.drift(certctl.Errorf(certctl.Unavailable, "the host does not answer"))
-	n.running.inspect()
+	n.running.inspect(t.Context(), false)
 	if got := n.running.drift.of(install.Binding); got != "the key is another one" {
 		t.Errorf("of a host that cannot be asked: %q", got)
 	}

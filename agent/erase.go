@@ -105,9 +105,16 @@ func (a *Agent) erasedChanges(spki certctl.Digest) []Change {
 }
 
 // eraseOldGenerations removes the previous generations whose leaf ended more than
-// 7 days ago; their keys are no longer kept from then on. The caller holds
-// keysInUse.
+// 7 days ago; their keys are no longer kept from then on. Targets may take their time
+// over it, so that nothing else waits: it is done where nobody is at it already, and
+// beside installations.
 func (a *Agent) eraseOldGenerations() {
+	if !a.erasing.TryLock() {
+		return
+	}
+	defer a.erasing.Unlock()
+	a.keysInUse.RLock()
+	defer a.keysInUse.RUnlock()
 	for _, key := range a.journal.Keys("binding/") {
 		var record bindingRecord
 		if !a.journal.Get(key, &record) || record.Forgotten || len(record.Keys) < 2 {

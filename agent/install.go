@@ -85,14 +85,17 @@ func (a *Agent) open(id certctl.ID) (Target, error) {
 	return target, nil
 }
 
-// recover lets every known target end what a killed process left half done. It
-// runs before the agent asks for work, and its failures do not stop the agent:
+// recover lets every known target end what a killed process left half done: the
+// near ones before the agent asks for work. Its failures do not stop the agent:
 // the target's next batch meets the same trouble and reports it.
-func (a *Agent) recover(ctx context.Context) {
+func (a *Agent) recover(ctx context.Context, distant bool) {
 	for _, key := range a.journal.Keys("target/") {
 		target, err := a.open(idOf(key))
+		if err == nil && isDistant(target) != distant {
+			continue
+		}
 		if err == nil {
-			err = target.Recover(ctx)
+			err = a.recoverOne(ctx, target)
 		}
 		if err != nil {
 			a.log.Warn().Stringer("target", idOf(key)).Err(err).Msg("target not recovered")

@@ -28,11 +28,11 @@ func (a *Agent) tidyNowAndThen() {
 // While keys are in use it leaves that to the next time, since waiting here
 // would make the other targets wait, too.
 func (a *Agent) tidy() {
+	a.eraseOldGenerations()
 	if !a.keysInUse.TryLock() {
 		return
 	}
 	defer a.keysInUse.Unlock()
-	a.eraseOldGenerations()
 	needed := map[certctl.Digest]bool{}
 	tidied := a.commit(func() []Change {
 		changes := append(a.tidyOrders(a.now(), needed), a.tidyBindings(a.now(), needed)...)

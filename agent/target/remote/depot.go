@@ -4,7 +4,6 @@ import (
 	"context"
 	"os"
 	"path/filepath"
-	"sync"
 	"time"
 
 	"github.com/certctl/certctl"
@@ -67,7 +66,7 @@ type depotTarget struct {
 	state string // prefix of this target's files
 	depot depot
 	probe target.Prober
-	mu    sync.Mutex
+	busy  chan struct{} // holds one while somebody changes the target
 }
 
 var _ target.Opened = (*depotTarget)(nil)
@@ -104,22 +103,26 @@ func (s depotSettings) open(name, where string, ids map[string]string, d depot, 
 	}
 	what := certctl.DigestOf([]byte(where + "\n" + name)).String()[:32]
 	return &depotTarget{
-		name: name, ids: ids, env: env, state: filepath.Join(env.StateDir, what), depot: d,
+		name: name, ids: ids, env: env, state: filepath.Join(env.StateDir, what), depot: d, busy: make(chan struct{}, 1),
 		probe: target.Prober{Addresses: s.Listen, Patience: time.Duration(s.WaitSeconds) * time.Second},
 	}, nil
 }
 
 // lock excludes others of this node from the target.
-func (t *depotTarget) lock() (unlock func(), err error) {
-	t.mu.Lock()
+func (t *depotTarget) lock(ctx context.Context) (unlock func(), err error) {
+	select {
+	case t.busy <- struct{}{}:
+	case <-ctx.Done():
+		return nil, certctl.Wrap(certctl.Unavailable, ctx.Err(), "%s is being changed", t.name)
+	}
 	release, err := target.Lock(t.state + ".lock")
 	if err != nil {
-		t.mu.Unlock()
+		<-t.busy
 		return nil, err
 	}
 	return func() {
 		release()
-		t.mu.Unlock()
+		<-t.busy
 	}, nil
 }
 

@@ -23,7 +23,7 @@ const leastWayBack = time.Minute
 // Apply puts one certificate after the other, and returns a receipt for each command.
 func (t *depotTarget) Apply(ctx context.Context, batch []target.Install) []certctl.Receipt {
 	receipts := make([]certctl.Receipt, len(batch))
-	unlock, lockErr := t.lock()
+	unlock, lockErr := t.lock(ctx)
 	if lockErr == nil {
 		defer unlock()
 	}

@@ -12,6 +12,9 @@ import (
 // depotTestTimeout bounds a test: listeners that do not answer take their time.
 const depotTestTimeout = time.Minute
 
+// depotLook bounds a look by who has set no time himself.
+const depotLook = 30 * time.Second
+
 // at is what is there at a place; nil for nothing.
 func (t *depotTarget) at(ctx context.Context, place string, slot certctl.Slot) (*held, *depotNote, string, error) {
 	name, err := depotName(place, slot)
@@ -28,8 +31,15 @@ func (t *depotTarget) at(ctx context.Context, place string, slot certctl.Slot) (
 
 // Inspect holds what is there against what was installed. Of the key nobody tells;
 // the vendor took it with the leaf.
-func (t *depotTarget) Inspect(place string, slot certctl.Slot, fingerprint, _ certctl.Digest) error {
-	have, _, name, err := t.at(context.Background(), place, slot)
+func (t *depotTarget) Inspect(place string, slot certctl.Slot, fingerprint, spki certctl.Digest) error {
+	ctx, cancel := context.WithTimeout(context.Background(), depotLook)
+	defer cancel()
+	return t.InspectWithin(ctx, place, slot, fingerprint, spki)
+}
+
+// InspectWithin does so as long as the context lasts; see agent.Distant.
+func (t *depotTarget) InspectWithin(ctx context.Context, place string, slot certctl.Slot, fingerprint, _ certctl.Digest) error {
+	have, _, name, err := t.at(ctx, place, slot)
 	switch code := certctl.ErrorCode(err); {
 	case code == certctl.Denied || code == certctl.RateLimited:
 		return certctl.Wrap(certctl.Unavailable, err, "%s cannot be looked at", name)
@@ -45,7 +55,9 @@ func (t *depotTarget) Inspect(place string, slot certctl.Slot, fingerprint, _ ce
 
 // Read returns the leaf and the chain that are there.
 func (t *depotTarget) Read(place string, slot certctl.Slot) (leaf []byte, chain certctl.Chain, err error) {
-	have, _, name, err := t.at(context.Background(), place, slot)
+	ctx, cancel := context.WithTimeout(context.Background(), depotLook)
+	defer cancel()
+	have, _, name, err := t.at(ctx, place, slot)
 	if err == nil && (have == nil || have.leaf == nil) {
 		err = certctl.Errorf(certctl.NotFound, "there is no certificate of %s", name)
 	}
@@ -56,14 +68,24 @@ func (t *depotTarget) Read(place string, slot certctl.Slot) (leaf []byte, chain 
 }
 
 // Erase is a Conflict while the key is in service, or on its way. Otherwise it
-// forgets what this node kept of it; the vendor has one key at a time.
+// forgets what this node kept of it; the vendor has one key at a time, and is asked
+// only about one that is kept here.
 func (t *depotTarget) Erase(place string, slot certctl.Slot, spki certctl.Digest) error {
-	unlock, err := t.lock()
+	name, err := depotName(place, slot)
+	if err != nil {
+		return err
+	}
+	if n, err := t.note(name); err != nil || !n.Current.isFor(spki) && !n.Next.isFor(spki) {
+		return err // nobody has to be asked
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), depotLook)
+	defer cancel()
+	unlock, err := t.lock(ctx)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	have, n, name, err := t.at(context.Background(), place, slot)
+	have, n, name, err := t.at(ctx, place, slot)
 	if err != nil {
 		return err
 	}
@@ -93,7 +115,7 @@ func (c *contents) isFor(spki certctl.Digest) bool {
 // goes. What the vendor has stays, unless the command says otherwise, it is this
 // target's, and nothing uses it.
 func (t *depotTarget) Forget(ctx context.Context, command certctl.ForgetCommand) error {
-	unlock, err := t.lock()
+	unlock, err := t.lock(ctx)
 	if err != nil {
 		return err
 	}
@@ -126,7 +148,7 @@ func (t *depotTarget) removeOwn(ctx context.Context, command certctl.ForgetComma
 
 // Recover ends changes that were not proven when the process died.
 func (t *depotTarget) Recover(ctx context.Context) error {
-	unlock, err := t.lock()
+	unlock, err := t.lock(ctx)
 	if err != nil {
 		return err
 	}
@@ -152,8 +174,6 @@ func (t *depotTarget) Recover(ctx context.Context) error {
 func (t *depotTarget) Test(ctx context.Context, command certctl.TestCommand) []certctl.TestStep {
 	ctx, cancel := context.WithTimeout(ctx, depotTestTimeout)
 	defer cancel()
-	t.mu.Lock()
-	defer t.mu.Unlock()
 	var steps []certctl.TestStep
 	for _, place := range command.Places {
 		have, _, name, err := t.at(ctx, place.Place, place.Slot)
