@@ -102,7 +102,7 @@ func tagValue(name string) string { return strings.NewReplacer("*", "+", "~", "/
 func nameOfTag(value string) string { return strings.NewReplacer("+", "*", "/", "~").Replace(value) }
 
 // get asks for the certificate, what uses it and whose it is.
-func (d *acmDepot) get(ctx context.Context, arn string) (held, error) {
+func (d *acmDepot) get(ctx context.Context, arn, name string) (held, error) {
 	h := held{id: arn}
 	described, err := d.client.DescribeCertificate(ctx, &acm.DescribeCertificateInput{CertificateArn: &arn})
 	if err != nil {
@@ -127,8 +127,8 @@ func (d *acmDepot) get(ctx context.Context, arn string) (held, error) {
 	for block, rest := pem.Decode([]byte(aws.ToString(got.CertificateChain))); block != nil; block, rest = pem.Decode(rest) {
 		h.chain = append(h.chain, block.Bytes)
 	}
-	name, err := d.nameOf(ctx, arn)
-	h.ours = name != ""
+	madeFor, err := d.nameOf(ctx, arn)
+	h.ours = madeFor == name
 	return h, err
 }
 

@@ -16,8 +16,8 @@ import (
 type depot interface {
 	// find returns the id of what this target has put there for a name; "" for none.
 	find(ctx context.Context, name string) (id string, err error)
-	// get returns what is there; NotFound for nothing.
-	get(ctx context.Context, id string) (held, error)
+	// get returns what is there, and whether it was made for the name; NotFound for nothing.
+	get(ctx context.Context, id, name string) (held, error)
 	// put replaces what is there, or makes it where the id is empty, and returns its id.
 	put(ctx context.Context, id, name string, c contents) (string, error)
 	// remove deletes it; Conflict while something uses it.
@@ -32,7 +32,7 @@ type held struct {
 	facts certctl.Leaf // of the leaf; zero where it is none
 	leaf  []byte
 	chain certctl.Chain
-	ours  bool // made by this target
+	ours  bool // made by this target, for the place and slot that were asked for
 	used  bool // by a listener, as far as the vendor knows
 }
 
@@ -149,7 +149,7 @@ func (t *depotTarget) look(ctx context.Context, name string, n *depotNote) (*hel
 			return nil, err
 		}
 	}
-	have, err := t.depot.get(ctx, id)
+	have, err := t.depot.get(ctx, id, name)
 	switch {
 	case err == nil:
 		return &have, nil
@@ -168,6 +168,6 @@ func (t *depotTarget) checkOwner(name string, have *held) error {
 	if have == nil || have.ours || t.ids[name] == have.id {
 		return nil
 	}
-	return certctl.Errorf(certctl.Conflict, "%s is not this target's", have.id).
+	return certctl.Errorf(certctl.Conflict, "%s is not this target's, or is of another place", have.id).
 		WithRemedy("name it in the settings for the target to have it replaced, or bind another place")
 }

@@ -166,7 +166,7 @@ func (t *depotTarget) put(ctx context.Context, name string, n *depotNote, have *
 // served, and puts back what was if not.
 func (t *depotTarget) prove(ctx context.Context, r certctl.Receipt, install target.Install, name, id string, n *depotNote) certctl.Receipt {
 	var served []certctl.Served
-	have, err := t.settle(ctx, t.probe.Patience, id, install.Command.Fingerprint)
+	have, err := t.settle(ctx, t.probe.Patience, id, name, install.Command.Fingerprint)
 	if err == nil && t.probed(&have) {
 		served, err = t.probe.Await(ctx, target.ExpectInstalled(install.Command))
 	}
@@ -175,7 +175,7 @@ func (t *depotTarget) prove(ctx context.Context, r certctl.Receipt, install targ
 		if backErr := t.putBack(ctx, name, n); backErr != nil {
 			return failure(r, certctl.Digest{}, "not_served", errors.Join(err, backErr))
 		}
-		if backErr := t.provePrevious(ctx, install.Command.Slot, before, n); backErr != nil {
+		if backErr := t.provePrevious(ctx, install.Command.Slot, name, before, n); backErr != nil {
 			return failure(r, certctl.Digest{}, "not_served", errors.Join(err, backErr))
 		}
 		return failure(r, before, "not_served", err)
@@ -196,11 +196,11 @@ func (t *depotTarget) prove(ctx context.Context, r certctl.Receipt, install targ
 }
 
 // settle looks until the vendor tells the leaf that was put: some take their time.
-func (t *depotTarget) settle(ctx context.Context, patience time.Duration, id string, leaf certctl.Digest) (have held, err error) {
+func (t *depotTarget) settle(ctx context.Context, patience time.Duration, id, name string, leaf certctl.Digest) (have held, err error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	for wait := settleFirst; ; wait = min(2*wait, settleLongest) {
-		if have, err = t.depot.get(ctx, id); err == nil && have.facts.Fingerprint == leaf {
+		if have, err = t.depot.get(ctx, id, name); err == nil && have.facts.Fingerprint == leaf {
 			return have, nil
 		}
 		if pause(ctx, wait) != nil {
@@ -248,13 +248,13 @@ func (t *depotTarget) putBack(ctx context.Context, name string, n *depotNote) er
 }
 
 // provePrevious waits until what was put back is there, and served again.
-func (t *depotTarget) provePrevious(ctx context.Context, slot certctl.Slot, before certctl.Digest, n *depotNote) error {
+func (t *depotTarget) provePrevious(ctx context.Context, slot certctl.Slot, name string, before certctl.Digest, n *depotNote) error {
 	if before.IsZero() {
 		return nil
 	}
 	back := t.probe
 	back.Patience = max(back.Patience, leastWayBack)
-	have, err := t.settle(ctx, back.Patience, n.ID, before)
+	have, err := t.settle(ctx, back.Patience, n.ID, name, before)
 	if err != nil || !t.probed(&have) {
 		return err
 	}

@@ -45,21 +45,26 @@ func (d *gcpDepot) id(name string) string { return d.parent + "/certificates/" +
 // label is the target's name as labels can have it, which know few characters.
 func (d *gcpDepot) label() string { return certctl.DigestOf([]byte(d.target)).String()[:32] }
 
+// placeLabel tells places and slots apart, which names at Google do not: shop-ecdsa may
+// be a place, or a slot of shop.
+func placeLabel(name string) string { return strings.Replace(name, "~", "_", 1) }
+
 // find looks whether there is one of the place's name.
 func (d *gcpDepot) find(ctx context.Context, name string) (string, error) {
-	if name = strings.Replace(name, "~", "-", 1); !gcpName.MatchString(name) {
-		return "", certctl.Errorf(certctl.Invalid, "no certificate of Google's can be called %s", certctl.Clip(name, 100)).
+	called := strings.Replace(name, "~", "-", 1)
+	if !gcpName.MatchString(called) {
+		return "", certctl.Errorf(certctl.Invalid, "no certificate of Google's can be called %s", certctl.Clip(called, 100)).
 			WithRemedy("bind the certificate to a place of at most 63 lower-case letters, digits and -, with a letter first")
 	}
-	if _, err := d.get(ctx, d.id(name)); certctl.ErrorCode(err) == certctl.NotFound {
+	if _, err := d.get(ctx, d.id(called), name); certctl.ErrorCode(err) == certctl.NotFound {
 		return "", nil
 	} else if err != nil {
 		return "", err
 	}
-	return d.id(name), nil
+	return d.id(called), nil
 }
 
-func (d *gcpDepot) get(ctx context.Context, id string) (held, error) {
+func (d *gcpDepot) get(ctx context.Context, id, name string) (held, error) {
 	h := held{id: id}
 	var c gcpCertificate
 	if err := d.api.call(ctx, "get", http.MethodGet, id, nil, nil, &c); err != nil {
@@ -68,7 +73,7 @@ func (d *gcpDepot) get(ctx context.Context, id string) (held, error) {
 	if c.Managed != nil || c.ManagedBy != nil {
 		return h, certctl.Errorf(certctl.Conflict, "%s is managed by Google, which renews it itself", id).WithRemedy("bind another place")
 	}
-	h.ours, h.used = c.Labels[tagTarget] == d.label(), len(c.UsedBy) > 0
+	h.ours, h.used = c.Labels[tagTarget] == d.label() && c.Labels[tagPlace] == placeLabel(name), len(c.UsedBy) > 0
 	for block, rest := pem.Decode([]byte(c.PEMCertificate)); block != nil; block, rest = pem.Decode(rest) {
 		if h.leaf == nil {
 			h.leaf = block.Bytes
@@ -91,9 +96,10 @@ func (d *gcpDepot) put(ctx context.Context, id, name string, c contents) (string
 	if id != "" {
 		return id, d.api.operate(ctx, "update", http.MethodPatch, id, url.Values{"updateMask": {"selfManaged"}}, body)
 	}
-	name = strings.Replace(name, "~", "-", 1)
-	body.Description, body.Scope, body.Labels = "certctl target "+d.target, d.scope, map[string]string{tagTarget: d.label()}
-	return d.id(name), d.api.operate(ctx, "create", http.MethodPost, d.parent+"/certificates", url.Values{"certificateId": {name}}, body)
+	called := strings.Replace(name, "~", "-", 1)
+	body.Description, body.Scope = "certctl target "+d.target, d.scope
+	body.Labels = map[string]string{tagTarget: d.label(), tagPlace: placeLabel(name)}
+	return d.id(called), d.api.operate(ctx, "create", http.MethodPost, d.parent+"/certificates", url.Values{"certificateId": {called}}, body)
 }
 
 // remove is refused by Google while something uses the certificate.

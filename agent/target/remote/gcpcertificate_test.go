@@ -35,6 +35,7 @@ func TestGCPCertificateManager(t *testing.T) {
 	for name, test := range map[string]func(*gcpSuite){
 		"installs and renews":             (*gcpSuite).installsAndRenews,
 		"leaves what others have made":    (*gcpSuite).leavesOthers,
+		"keeps places and slots apart":    (*gcpSuite).keepsApart,
 		"puts back what was":              (*gcpSuite).putsBack,
 		"makes one when answers get lost": (*gcpSuite).losesAnAnswer,
 		"waits as long as Google says":    (*gcpSuite).isThrottled,
@@ -143,6 +144,27 @@ func (s *gcpSuite) leavesOthers() {
 	s.installed(install, s.apply(object{"adopt": []string{gcpPlace}}, install), "loaded")
 	s.change(func(certs map[string]*gcpHeld) { certs[gcpParent+"/certificates/"+gcpPlace].managed = true })
 	if r := s.apply(object{"adopt": []string{gcpPlace}}, s.next()); r.Outcome != certctl.OutcomeFailed || !strings.Contains(r.Message, "managed by Google") {
+		s.Errorf("receipt %+v", r)
+	}
+}
+
+// keepsApart has a place that is called as another's slot would be.
+func (s *gcpSuite) keepsApart() {
+	slot := targettest.Pairs(s.T, gcpPlace, "shop.example.com")()[1]
+	place := targettest.Installs(s.T, gcpPlace+"-ecdsa", "shop.example.com")()
+	if r := s.apply(nil, slot); r.VerifiedBy != "loaded" {
+		s.Fatalf("receipt %+v", r)
+	}
+	for range 2 {
+		if r := s.apply(nil, place); r.Outcome != certctl.OutcomeFailed || r.Code != "not_ours" || r.Remedy == "" {
+			s.Errorf("receipt %+v", r)
+		}
+	}
+	forget := certctl.ForgetCommand{Place: gcpPlace + "-ecdsa", Slot: certctl.SlotDefault, Remove: true}
+	if err := s.open(nil).Forget(s.Context(), forget); certctl.ErrorCode(err) != certctl.Conflict {
+		s.Errorf("another binding's certificate: %v", err)
+	}
+	if r := s.apply(nil, slot); r.VerifiedBy != "loaded" {
 		s.Errorf("receipt %+v", r)
 	}
 }
