@@ -58,7 +58,8 @@ func TestAWSACM(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := &acmSuite{T: t, server: startACM(t), dir: t.TempDir(), next: targettest.Installs(t, acmPlace, acmSite)}
+			s := &acmSuite{T: t, server: startACM(t), dir: filepath.Join(t.TempDir(), "[data]*"), next: targettest.Installs(t, acmPlace, acmSite)}
+			must(t, os.Mkdir(s.dir, 0o700))
 			must(t, os.WriteFile(s.path("roots.pem"), s.server.roots(), 0o600))
 			s.credentials("[default]\naws_access_key_id = " + acmKeyID + "\naws_secret_access_key = " + acmSecret + "\n")
 			test(s)
@@ -360,8 +361,14 @@ func (s *acmSuite) recovers() {
 
 func (s *acmSuite) notes() []string {
 	s.Helper()
-	notes, err := filepath.Glob(filepath.Join(s.path("targets"), "*.json"))
+	files, err := os.ReadDir(s.path("targets"))
 	must(s.T, err)
+	var notes []string
+	for _, file := range files {
+		if strings.HasSuffix(file.Name(), ".json") {
+			notes = append(notes, filepath.Join(s.path("targets"), file.Name()))
+		}
+	}
 	return notes
 }
 

@@ -82,10 +82,13 @@ func (t *depotTarget) drop(name string) error {
 
 // noted are the names of all notes, in order.
 func (t *depotTarget) noted() ([]string, error) {
-	files, err := filepath.Glob(t.state + "-*" + suffixNote)
+	files, err := os.ReadDir(filepath.Dir(t.state))
 	var names []string
 	for _, file := range files {
-		names = append(names, strings.TrimSuffix(strings.TrimPrefix(file, t.state+"-"), suffixNote))
+		name, ours := strings.CutPrefix(file.Name(), filepath.Base(t.state)+"-")
+		if name, note := strings.CutSuffix(name, suffixNote); ours && note {
+			names = append(names, name)
+		}
 	}
 	slices.Sort(names)
 	return names, err
