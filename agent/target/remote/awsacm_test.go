@@ -46,6 +46,7 @@ func TestAWSACM(t *testing.T) {
 		"puts back what was":                 (*acmSuite).putsBack,
 		"recovers from a crash":              (*acmSuite).recovers,
 		"imports once when answers get lost": (*acmSuite).losesAnAnswer,
+		"claims nothing that is not noted":   (*acmSuite).losesItsNote,
 		"waits when it is throttled":         (*acmSuite).isThrottled,
 		"says which right is missing":        (*acmSuite).needsRights,
 		"refuses what does not fit":          (*acmSuite).refuses,
@@ -386,6 +387,22 @@ func (s *acmSuite) losesAnAnswer() {
 	if s.count() != 1 || s.imports() != 1 {
 		s.Errorf("%d certificates by %d imports", s.count(), s.imports())
 	}
+}
+
+// losesItsNote has a disk that fails once ACM has the certificate.
+func (s *acmSuite) losesItsNote() {
+	first, second := s.next(), s.next()
+	s.installed(first, s.apply(nil, first), "loaded")
+	r := s.open(nil, func(point string) {
+		if note := s.notes()[0]; point == target.FaultStaged {
+			must(s.T, os.Remove(note))
+			must(s.T, os.MkdirAll(filepath.Join(note, "in the way"), 0o700))
+		}
+	}).Apply(s.Context(), []target.Install{second})[0]
+	if r.Outcome != certctl.OutcomeFailed || r.Code != "write_failed" || !r.Fingerprint.IsZero() {
+		s.Errorf("receipt %+v", r)
+	}
+	s.holds(second)
 }
 
 func (s *acmSuite) fail(operation string, codes ...string) {

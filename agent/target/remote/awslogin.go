@@ -53,6 +53,9 @@ func (l *awsLogin) Retrieve(ctx context.Context) (aws.Credentials, error) {
 		err = certctl.Wrap(certctl.Denied, err, "the proxy's environment has no credentials of AWS: %s", certctl.Clip(err.Error(), 300)).
 			WithRemedy("give the proxy's machine or pod a role, or the target a credentials_file")
 	}
+	if err == nil && !keys.CanExpire {
+		keys.CanExpire, keys.Expires = true, l.now().Add(loginFor) // whoever replaces them is heard
+	}
 	return keys, err
 }
 

@@ -82,3 +82,34 @@ func TestAWSRoleOfTheEnvironment(t *testing.T) {
 		t.Errorf("nobody has credentials: %+v", r)
 	}
 }
+
+// Keys of a file that somebody replaces are not sent for ever.
+// It sets variables of the environment, so that nothing may run beside it.
+func TestAWSKeysOfTheEnvironmentAreReadAgain(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"} {
+		t.Setenv(name, "")
+	}
+	t.Setenv("AWS_CONFIG_FILE", dir+"/none")
+	t.Setenv("AWS_SHARED_CREDENTIALS_FILE", dir+"/credentials")
+	write := func(id, secret string) {
+		must(t, os.WriteFile(dir+"/credentials", []byte("[default]\naws_access_key_id = "+id+"\naws_secret_access_key = "+secret+"\n"), 0o600))
+	}
+	write("AKIAREPLACED", "replaced")
+	s := startACM(t)
+	must(t, os.WriteFile(dir+"/roots.pem", s.roots(), 0o600))
+	settings, err := json.Marshal(object{"region": acmRegion, "endpoint": s.URL, "ca_file": dir + "/roots.pem"})
+	must(t, err)
+	past := func() time.Time { return time.Now().Add(-10 * time.Minute) } // what it has read is old at once
+	opened, err := remote.Kinds().Open(certctl.TargetCommand{Name: "shop", Kind: "aws-acm", Settings: settings},
+		target.Env{Policy: anything{}, Now: past, StateDir: dir + "/targets"})
+	must(t, err)
+	install := targettest.Installs(t, "shop", "shop.example.com")()
+	if r := opened.Apply(t.Context(), []target.Install{install})[0]; r.VerifiedBy != "" || !strings.Contains(r.Remedy, "credentials") {
+		t.Errorf("with keys that are none: %+v", r)
+	}
+	write(acmKeyID, acmSecret)
+	if r := opened.Apply(t.Context(), []target.Install{install})[0]; r.VerifiedBy != "loaded" {
+		t.Errorf("with the new keys: %+v", r)
+	}
+}

@@ -155,8 +155,8 @@ func (t *depotTarget) put(ctx context.Context, name string, n *depotNote, have *
 		return "", err
 	}
 	n.ID = id
-	if err := t.keep(name, n); err != nil {
-		return "", err
+	if err := t.keep(name, n); err != nil { // the vendor has taken it: it is as if its answer was lost
+		return "", certctl.Wrap(certctl.Unavailable, err, "%s has the certificate, which could not be noted", id)
 	}
 	t.fault(target.FaultSwitched)
 	return id, nil
