@@ -72,12 +72,12 @@ func parseAWSACM(raw json.RawMessage) (target.Opener, error) {
 	if a.Profile != "" && !awsProfile.MatchString(a.Profile) {
 		bad.Add("/settings/profile", "must be the name of a profile")
 	}
-	for place, arn := range a.ARNs {
-		if err := certctl.CheckPlace(place); err != nil {
-			bad.Add("/settings/arns", "%q is no place", certctl.Clip(place, 80))
+	for name, arn := range a.ARNs {
+		if place, _ := ofSlot(name); certctl.CheckPlace(place) != nil {
+			bad.Add("/settings/arns", "%q is no place, nor one with ~rsa or ~ecdsa", certctl.Clip(name, 80))
 		}
 		if part := acmARN.FindStringSubmatch(arn); part == nil || part[1] != a.Region {
-			bad.Add("/settings/arns/"+place, "must be the ARN of a certificate of ACM in %s", a.Region)
+			bad.Add("/settings/arns/"+name, "must be the ARN of a certificate of ACM in %s", a.Region)
 		}
 	}
 	a.check(&bad)

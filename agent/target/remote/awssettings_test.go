@@ -25,7 +25,7 @@ func TestAWSACMSettings(t *testing.T) {
 	arn := "arn:aws:acm:eu-central-1:123456789012:certificate/0000"
 	for _, good := range []map[string]any{
 		nil, {"region": "us-gov-west-1"}, {"endpoint": "https://vpce-1.acm.eu-central-1.vpce.amazonaws.com"},
-		{"credentials_file": "/etc/certctl/aws/credentials", "profile": "shop"}, {"arns": map[string]string{"shop": arn}},
+		{"credentials_file": "/etc/certctl/aws/credentials", "profile": "shop"}, {"arns": map[string]string{"shop": arn, "shop~rsa": arn}},
 		{"listen": []string{"shop.example.com:443"}, "wait_seconds": 900},
 	} {
 		if err := Kinds().Validate("aws-acm", awsWith(good)); err != nil {
@@ -36,7 +36,7 @@ func TestAWSACMSettings(t *testing.T) {
 		{"region": ""}, {"region": "eu-central-1.example.com/"}, {"region": "frankfurt"}, {"endpoint": "http://acm"}, {"endpoint": "https://me:x@acm"},
 		{"endpoint": "https://acm/path"}, {"endpoint": "https://acm?x"}, {"endpoint": "https://"}, {"ca_file": "roots.pem"}, {"credentials_file": "~/.aws/credentials"},
 		{"profile": "shop"}, {"credentials_file": "/a", "profile": "a]b"}, {"arns": map[string]string{"shop": "arn:aws:iam::123456789012:server-certificate/x"}},
-		{"arns": map[string]string{"shop": "arn:aws:acm:us-east-1:123456789012:certificate/0000"}}, {"arns": map[string]string{"..": arn}},
+		{"arns": map[string]string{"shop": "arn:aws:acm:us-east-1:123456789012:certificate/0000"}}, {"arns": map[string]string{"..": arn}}, {"arns": map[string]string{"shop~x": arn}},
 		{"listen": []string{"443"}}, {"wait_seconds": 0}, {"wait_seconds": 901}, {"access_key_id": "AKIA"}, {"secret": "x"},
 	} {
 		if err := Kinds().Validate("aws-acm", awsWith(bad)); certctl.ErrorCode(err) != certctl.Invalid {

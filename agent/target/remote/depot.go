@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/certctl/certctl"
@@ -135,6 +136,15 @@ func depotName(place string, slot certctl.Slot) (string, error) {
 		return place, nil
 	}
 	return place + "~" + string(slot), nil
+}
+
+// ofSlot is a name as settings have it: a place, or one with a slot.
+func ofSlot(name string) (place string, slot certctl.Slot) {
+	place, of, given := strings.Cut(name, "~")
+	if slot = certctl.Slot(of); given && slot != certctl.SlotRSA && slot != certctl.SlotECDSA {
+		return name, "" // which is no place
+	}
+	return place, slot
 }
 
 // look returns what is there under a name; nil for nothing.

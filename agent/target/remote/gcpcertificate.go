@@ -45,13 +45,16 @@ func (d *gcpDepot) id(name string) string { return d.parent + "/certificates/" +
 // label is the target's name as labels can have it, which know few characters.
 func (d *gcpDepot) label() string { return certctl.DigestOf([]byte(d.target)).String()[:32] }
 
+// gcpCalled is what the certificate of a place or slot is called at Google.
+func gcpCalled(name string) string { return strings.Replace(name, "~", "-", 1) }
+
 // placeLabel tells places and slots apart, which names at Google do not: shop-ecdsa may
 // be a place, or a slot of shop.
 func placeLabel(name string) string { return strings.Replace(name, "~", "_", 1) }
 
 // find looks whether there is one of the place's name.
 func (d *gcpDepot) find(ctx context.Context, name string) (string, error) {
-	called := strings.Replace(name, "~", "-", 1)
+	called := gcpCalled(name)
 	if !gcpName.MatchString(called) {
 		return "", certctl.Errorf(certctl.Invalid, "no certificate of Google's can be called %s", certctl.Clip(called, 100)).
 			WithRemedy("bind the certificate to a place of at most 63 lower-case letters, digits and -, with a letter first")
@@ -96,7 +99,7 @@ func (d *gcpDepot) put(ctx context.Context, id, name string, c contents) (string
 	if id != "" {
 		return id, d.api.operate(ctx, "update", http.MethodPatch, id, url.Values{"updateMask": {"selfManaged"}}, body)
 	}
-	called := strings.Replace(name, "~", "-", 1)
+	called := gcpCalled(name)
 	body.Description, body.Scope = "certctl target "+d.target, d.scope
 	body.Labels = map[string]string{tagTarget: d.label(), tagPlace: placeLabel(name)}
 	return d.id(called), d.api.operate(ctx, "create", http.MethodPost, d.parent+"/certificates", url.Values{"certificateId": {called}}, body)

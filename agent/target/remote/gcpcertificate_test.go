@@ -167,6 +167,13 @@ func (s *gcpSuite) keepsApart() {
 	if r := s.apply(nil, slot); r.VerifiedBy != "loaded" {
 		s.Errorf("receipt %+v", r)
 	}
+	must(s.T, os.RemoveAll(s.path("targets")))
+	s.change(func(certs map[string]*gcpHeld) {
+		certs[gcpParent+"/certificates/shop-ecdsa"].about["labels"] = object{"by": "hand"}
+	})
+	if r := s.apply(object{"adopt": []string{"shop~ecdsa"}}, slot); r.VerifiedBy != "loaded" {
+		s.Errorf("one of a slot that is to be adopted: %+v", r)
+	}
 }
 
 func (s *gcpSuite) putsBack() {

@@ -28,7 +28,7 @@ type gcpSettings struct {
 	// CredentialsFile is the key of a service account, a file of this node; default: the
 	// account of the proxy's machine or pod.
 	CredentialsFile string `json:"credentials_file,omitempty"`
-	// Adopt are places whose certificates are there already, whoever made them.
+	// Adopt are places, or such with ~rsa or ~ecdsa, whose certificates are there already, whoever made them.
 	Adopt []string `json:"adopt,omitempty"`
 	depotSettings
 }
@@ -75,8 +75,8 @@ func parseGCPCertificate(raw json.RawMessage) (target.Opener, error) {
 			checkPath(&bad, field, path)
 		}
 	}
-	for i, place := range g.Adopt {
-		if !gcpName.MatchString(place) {
+	for i, name := range g.Adopt {
+		if place, _ := ofSlot(name); !gcpName.MatchString(place) || !gcpName.MatchString(gcpCalled(name)) {
 			bad.Add("/settings/adopt/"+strconv.Itoa(i), "must be the name of a certificate")
 		}
 	}
@@ -97,8 +97,8 @@ func (g *gcpOpener) Open(name string, env target.Env) (target.Opened, error) {
 	login := &gcpLogin{file: g.CredentialsFile, client: egress.client(), now: env.Now}
 	d := &gcpDepot{parent: parent, scope: g.Scope, target: name, api: &gcpClient{endpoint: "https://" + g.address, client: egress.client(), login: login}}
 	ids := map[string]string{}
-	for _, place := range g.Adopt {
-		ids[place] = d.id(place)
+	for _, name := range g.Adopt {
+		ids[name] = d.id(gcpCalled(name))
 	}
 	return g.open(name, "gcp-certificate-manager "+parent, ids, d, env)
 }

@@ -13,7 +13,7 @@ func TestGCPCertificateSettings(t *testing.T) {
 	t.Parallel()
 	for settings, want := range map[string]certctl.Code{
 		`{"project": "shop-1"}`: "",
-		`{"project": "example.com:shop", "location": "europe-west3", "scope": "ALL_REGIONS", "credentials_file": "/a", "adopt": ["shop"], "listen": ["shop:443"]}`: "",
+		`{"project": "example.com:shop", "location": "europe-west3", "scope": "ALL_REGIONS", "credentials_file": "/a", "adopt": ["shop", "shop~ecdsa"], "listen": ["shop:443"]}`: "",
 		`{}`:                    certctl.Invalid,
 		`{"project": "a/../b"}`: certctl.Invalid,
 		`{"project": "shop-1", "location": "a/b"}`:              certctl.Invalid,
@@ -23,6 +23,7 @@ func TestGCPCertificateSettings(t *testing.T) {
 		`{"project": "shop-1", "credentials_file": "key.json"}`: certctl.Invalid,
 		`{"project": "shop-1", "ca_file": "../roots.pem"}`:      certctl.Invalid,
 		`{"project": "shop-1", "adopt": ["Shop"]}`:              certctl.Invalid,
+		`{"project": "shop-1", "adopt": ["shop~x"]}`:            certctl.Invalid,
 		`{"project": "shop-1", "wait_seconds": 1000}`:           certctl.Invalid,
 		`{"project": "shop-1", "token": "x"}`:                   certctl.Invalid,
 	} {
