@@ -59,6 +59,7 @@ func (t Table) Open(spec certctl.TargetCommand, env Env) (Opened, error) {
 	if err != nil {
 		return nil, err
 	}
+	env.Target = spec.Target
 	if d.Parse == nil {
 		return d.openHere(spec, env)
 	}

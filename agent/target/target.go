@@ -22,6 +22,7 @@ type Install struct {
 
 // Env is what a target needs of its node.
 type Env struct {
+	Target   certctl.ID // which one it is, whatever it is called; the table sets it
 	Policy   Policy
 	Now      func() time.Time
 	StateDir string

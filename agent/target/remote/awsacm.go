@@ -15,7 +15,8 @@ import (
 
 // How ours are marked.
 const (
-	tagTarget = "certctl-target"
+	tagTarget = "certctl-target" // its id: another installation may have one of the same name
+	tagName   = "certctl-target-name"
 	tagPlace  = "certctl-place"
 )
 
@@ -24,7 +25,8 @@ const (
 // over it.
 type acmDepot struct {
 	client *acm.Client
-	target string // whose are ours
+	target string // its name, for people
+	id     string // whose are ours
 	now    func() time.Time
 
 	mu      sync.Mutex
@@ -90,7 +92,7 @@ func (d *acmDepot) nameOf(ctx context.Context, arn string) (string, error) {
 	for _, tag := range out.Tags {
 		tags[aws.ToString(tag.Key)] = aws.ToString(tag.Value)
 	}
-	if tags[tagTarget] != tagValue(d.target) {
+	if tags[tagTarget] != d.id {
 		return "", nil
 	}
 	return nameOfTag(tags[tagPlace]), nil
@@ -145,7 +147,8 @@ func (d *acmDepot) put(ctx context.Context, arn, name string, c contents) (strin
 		in.CertificateArn = &arn
 	} else {
 		in.Tags = []types.Tag{
-			{Key: aws.String(tagTarget), Value: aws.String(tagValue(d.target))}, {Key: aws.String(tagPlace), Value: aws.String(tagValue(name))},
+			{Key: aws.String(tagTarget), Value: &d.id}, {Key: aws.String(tagName), Value: aws.String(tagValue(d.target))},
+			{Key: aws.String(tagPlace), Value: aws.String(tagValue(name))},
 		}
 	}
 	out, err := d.client.ImportCertificate(ctx, in, func(o *acm.Options) {

@@ -33,6 +33,8 @@ type acmSuite struct {
 	server *acmServer
 	dir    string
 	next   func() target.Install
+
+	installation byte // which of certctl, all with a target of the same name
 }
 
 func TestAWSACM(t *testing.T) {
@@ -41,6 +43,8 @@ func TestAWSACM(t *testing.T) {
 		"installs and renews":                (*acmSuite).installsAndRenews,
 		"finds its own again":                (*acmSuite).findsItsOwn,
 		"leaves what others have made":       (*acmSuite).leavesOthers,
+		"is not another of its name":         (*acmSuite).isNotItsNamesake,
+		"keeps nothing of another store":     (*acmSuite).moves,
 		"takes over what the settings name":  (*acmSuite).takesOver,
 		"proves what is served":              (*acmSuite).provesWhatIsServed,
 		"puts back what was":                 (*acmSuite).putsBack,
@@ -86,7 +90,7 @@ func (s *acmSuite) spec(more object) certctl.TargetCommand {
 	maps.Copy(settings, more)
 	encoded, err := json.Marshal(settings)
 	must(s.T, err)
-	return certctl.TargetCommand{Name: "shop", Kind: "aws-acm", Settings: encoded}
+	return certctl.TargetCommand{Target: certctl.ID{6, s.installation}, Name: "shop", Kind: "aws-acm", Settings: encoded}
 }
 
 // open opens the target as a new process would.
@@ -219,6 +223,41 @@ func (s *acmSuite) leavesOthers() {
 	s.change(s.holds(install), func(c *acmCertificate) { c.tags = nil })
 	if r := s.apply(nil, s.next()); r.Outcome != certctl.OutcomeFailed || r.Code != "not_ours" || !strings.Contains(r.Remedy, "settings") {
 		s.Errorf("receipt %+v", r)
+	}
+}
+
+// isNotItsNamesake has two installations of certctl with the same account.
+func (s *acmSuite) isNotItsNamesake() {
+	theirs, install := s.next(), s.next()
+	s.installed(theirs, s.apply(nil, theirs), "loaded")
+	must(s.T, os.RemoveAll(s.path("targets")))
+	s.installation++
+	s.installed(install, s.apply(nil, install), "loaded")
+	s.holds(theirs)
+	if s.count() != 2 {
+		s.Errorf("there are %d", s.count())
+	}
+}
+
+// moves goes to another region: the keys that were kept for the way back there go.
+func (s *acmSuite) moves() {
+	install := s.next()
+	c := install.Command
+	for _, end := range []func(target.Opened) error{
+		func(o target.Opened) error { return o.Recover(s.Context()) },
+		func(o target.Opened) error { return o.Erase(acmPlace, certctl.SlotDefault, c.SPKI) },
+		func(o target.Opened) error {
+			return o.Forget(s.Context(), certctl.ForgetCommand{Place: acmPlace, Slot: certctl.SlotDefault})
+		},
+	} {
+		s.installed(install, s.apply(nil, install), "loaded")
+		if len(s.notes()) != 1 {
+			s.Errorf("notes %v", s.notes())
+		}
+		must(s.T, end(s.open(object{"region": "us-east-1"}, nil)))
+		if len(s.notes()) != 0 {
+			s.Errorf("a key is left: %v", s.notes())
+		}
 	}
 }
 

@@ -115,7 +115,7 @@ func (a *acmOpener) Open(name string, env target.Env) (target.Opened, error) {
 		return nil, err
 	}
 	login := &awsLogin{file: a.CredentialsFile, profile: a.Profile, region: a.Region, egress: egress, now: env.Now}
-	d := &acmDepot{target: name, now: env.Now, client: acm.New(acm.Options{
+	d := &acmDepot{target: name, id: env.Target.String(), now: env.Now, client: acm.New(acm.Options{
 		Region: a.Region, BaseEndpoint: aws.String(a.endpoint.String()), HTTPClient: egress.client(), Credentials: aws.NewCredentialsCache(login),
 		Retryer: awsRetryer(false),
 	})}

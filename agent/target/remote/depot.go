@@ -65,6 +65,7 @@ type depotTarget struct {
 	ids   map[string]string // of places that the settings give one, whoever made it
 	env   target.Env
 	state string // prefix of this target's files
+	where string // the store, of which the notes are
 	depot depot
 	probe target.Prober
 	busy  chan struct{} // holds one while somebody changes the target
@@ -94,7 +95,7 @@ func (s depotSettings) check(bad *certctl.FieldErrors) {
 	}
 }
 
-// open makes the target of a depot; where tells it from others of the same name.
+// open makes the target of a depot; where tells stores apart, since settings change.
 func (s depotSettings) open(name, where string, ids map[string]string, d depot, env target.Env) (target.Opened, error) {
 	if env.StateDir == "" {
 		return nil, certctl.Errorf(certctl.Internal, "there is no folder for the state of targets")
@@ -102,9 +103,9 @@ func (s depotSettings) open(name, where string, ids map[string]string, d depot, 
 	if err := os.MkdirAll(env.StateDir, 0o700); err != nil {
 		return nil, certctl.Wrap(certctl.Internal, err, "the folder for the state of targets cannot be made")
 	}
-	what := certctl.DigestOf([]byte(where + "\n" + name)).String()[:32]
+	what := "store-" + env.Target.String()
 	return &depotTarget{
-		name: name, ids: ids, env: env, state: filepath.Join(env.StateDir, what), depot: d, busy: make(chan struct{}, 1),
+		name: name, ids: ids, env: env, where: where, state: filepath.Join(env.StateDir, what), depot: d, busy: make(chan struct{}, 1),
 		probe: target.Prober{Addresses: s.Listen, Patience: time.Duration(s.WaitSeconds) * time.Second},
 	}, nil
 }

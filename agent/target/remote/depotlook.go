@@ -75,7 +75,7 @@ func (t *depotTarget) Erase(place string, slot certctl.Slot, spki certctl.Digest
 	if err != nil {
 		return err
 	}
-	if n, err := t.note(name); err != nil || !n.Current.isFor(spki) && !n.Next.isFor(spki) {
+	if n, err := t.kept(name); err != nil || !n.Current.isFor(spki) && !n.Next.isFor(spki) {
 		return err // nobody has to be asked
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), depotLook)
@@ -85,6 +85,11 @@ func (t *depotTarget) Erase(place string, slot certctl.Slot, spki certctl.Digest
 		return err
 	}
 	defer unlock()
+	if n, err := t.kept(name); err != nil {
+		return err
+	} else if n.Where != t.where {
+		return t.drop(name) // of a store that is another's business now
+	}
 	have, n, name, err := t.at(ctx, place, slot)
 	if err != nil {
 		return err
@@ -158,8 +163,10 @@ func (t *depotTarget) Recover(ctx context.Context) error {
 		return err
 	}
 	for _, name := range names {
-		n, err := t.note(name)
-		if err == nil && n.Next != nil {
+		n, err := t.kept(name)
+		if err == nil && n.Where != t.where {
+			err = t.drop(name) // with its keys: the settings name another store now
+		} else if err == nil && n.Next != nil {
 			_, _, err = t.now(ctx, name)
 		}
 		if err != nil {

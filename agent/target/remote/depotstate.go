@@ -17,6 +17,9 @@ import (
 // keys, and is a file of this node's user alone.
 type depotNote struct {
 	ID string `json:"id,omitempty"`
+	// Where is the store. What was kept of another, before the settings changed, counts
+	// for nothing.
+	Where string `json:"where,omitempty"`
 	// Current is what was put there and proven; nil: nothing yet.
 	Current *contents `json:"current,omitempty"`
 	// Next is noted before it is put there, and is not proven. Before is the leaf that
@@ -40,8 +43,17 @@ const suffixNote = ".json"
 
 func (t *depotTarget) noteFile(name string) string { return t.state + "-" + name + suffixNote }
 
-// note reads what is kept; what is not there is empty.
+// note is what is kept of this store.
 func (t *depotTarget) note(name string) (*depotNote, error) {
+	n, err := t.kept(name)
+	if err == nil && n.Where != t.where {
+		return &depotNote{}, nil
+	}
+	return n, err
+}
+
+// kept reads a note, of whatever store; what is not there is empty.
+func (t *depotTarget) kept(name string) (*depotNote, error) {
 	content, err := os.ReadFile(t.noteFile(name))
 	if errors.Is(err, fs.ErrNotExist) {
 		return &depotNote{}, nil
@@ -58,6 +70,7 @@ func (t *depotTarget) note(name string) (*depotNote, error) {
 
 // keep writes a note, durably: what is put somewhere must be known before.
 func (t *depotTarget) keep(name string, n *depotNote) error {
+	n.Where = t.where
 	encoded, err := json.Marshal(n)
 	if err != nil {
 		return err

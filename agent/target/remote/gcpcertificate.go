@@ -15,7 +15,8 @@ import (
 type gcpDepot struct {
 	api           *gcpClient
 	parent, scope string
-	target        string // whose are ours
+	target        string // its name, for people
+	owner         string // its id, whose are ours
 }
 
 var _ depot = (*gcpDepot)(nil)
@@ -41,9 +42,6 @@ type gcpSelfManaged struct {
 }
 
 func (d *gcpDepot) id(name string) string { return d.parent + "/certificates/" + name }
-
-// label is the target's name as labels can have it, which know few characters.
-func (d *gcpDepot) label() string { return certctl.DigestOf([]byte(d.target)).String()[:32] }
 
 // gcpCalled is what the certificate of a place or slot is called at Google.
 func gcpCalled(name string) string { return strings.Replace(name, "~", "-", 1) }
@@ -76,7 +74,7 @@ func (d *gcpDepot) get(ctx context.Context, id, name string) (held, error) {
 	if c.Managed != nil || c.ManagedBy != nil {
 		return h, certctl.Errorf(certctl.Conflict, "%s is managed by Google, which renews it itself", id).WithRemedy("bind another place")
 	}
-	h.ours, h.used = c.Labels[tagTarget] == d.label() && c.Labels[tagPlace] == placeLabel(name), len(c.UsedBy) > 0
+	h.ours, h.used = c.Labels[tagTarget] == d.owner && c.Labels[tagPlace] == placeLabel(name), len(c.UsedBy) > 0
 	for block, rest := pem.Decode([]byte(c.PEMCertificate)); block != nil; block, rest = pem.Decode(rest) {
 		if h.leaf == nil {
 			h.leaf = block.Bytes
@@ -101,7 +99,7 @@ func (d *gcpDepot) put(ctx context.Context, id, name string, c contents) (string
 	}
 	called := gcpCalled(name)
 	body.Description, body.Scope = "certctl target "+d.target, d.scope
-	body.Labels = map[string]string{tagTarget: d.label(), tagPlace: placeLabel(name)}
+	body.Labels = map[string]string{tagTarget: d.owner, tagPlace: placeLabel(name)}
 	return d.id(called), d.api.operate(ctx, "create", http.MethodPost, d.parent+"/certificates", url.Values{"certificateId": {called}}, body)
 }
 

@@ -95,7 +95,7 @@ func (g *gcpOpener) Open(name string, env target.Env) (target.Opened, error) {
 	}
 	parent := "projects/" + g.Project + "/locations/" + g.Location
 	login := &gcpLogin{file: g.CredentialsFile, client: egress.client(), now: env.Now}
-	d := &gcpDepot{parent: parent, scope: g.Scope, target: name, api: &gcpClient{endpoint: "https://" + g.address, client: egress.client(), login: login}}
+	d := &gcpDepot{parent: parent, scope: g.Scope, target: name, owner: env.Target.String(), api: &gcpClient{endpoint: "https://" + g.address, client: egress.client(), login: login}}
 	ids := map[string]string{}
 	for _, name := range g.Adopt {
 		ids[name] = d.id(gcpCalled(name))
