@@ -221,6 +221,10 @@ func (s *gcpSuite) losesAnAnswer() {
 	if s.called("certificates.patch") != 1 {
 		s.Errorf("calls %v", s.server.calls)
 	}
+	// Google goes on with what it has begun, whoever asks.
+	s.refuse("operations.get", &gcpAnswer{status: http.StatusServiceUnavailable, word: "UNAVAILABLE"})
+	third := s.next()
+	s.installed(third, s.apply(nil, third), "loaded")
 }
 
 func (s *gcpSuite) refuse(method string, answers ...*gcpAnswer) {

@@ -51,11 +51,14 @@ func (c *gcpClient) operate(ctx context.Context, verb, method, path string, quer
 	}
 	ctx, cancel := context.WithTimeout(ctx, gcpOperation)
 	defer cancel()
+	var lost error // the last answer that was none; it goes on meanwhile
 	for wait := settleFirst; !running.Done; wait = min(2*wait, settleLongest) {
 		if err := pause(ctx, wait); err != nil {
-			return certctl.Wrap(certctl.Unavailable, err, "Google does not end %s", running.Name)
+			return certctl.Wrap(certctl.Unavailable, errors.Join(err, lost), "Google does not end %s", running.Name)
 		}
-		if err := c.call(ctx, "get", http.MethodGet, running.Name, nil, nil, &running); err != nil {
+		if err := c.call(ctx, "get", http.MethodGet, running.Name, nil, nil, &running); certctl.ErrorCode(err) == certctl.Unavailable {
+			lost = err
+		} else if err != nil {
 			return certctl.Wrap(certctl.Unavailable, err, "Google does not say how %s ends: %s", running.Name, certctl.ErrorMessage(err))
 		}
 	}
