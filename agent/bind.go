@@ -1,37 +1,54 @@
 package agent
 
-import "github.com/certctl/certctl"
+import (
+	"slices"
+
+	"github.com/certctl/certctl"
+)
 
 // Place is where a certificate is bound at a target.
 type Place struct {
-	Name string
-	Slot certctl.Slot
+	Name    string
+	Slot    certctl.Slot
+	Binding certctl.ID
 }
 
 // Binder is a target of which this process hands out the certificates itself: those of
 // the places that are bound to it, and no others. Its methods wait for nobody.
 type Binder interface {
-	// Bind says which places are bound, before anything else is asked of the target.
-	// From then on it knows by what it applies and forgets.
-	Bind(places []Place)
+	// Bind says who knows which places are bound, before anything else is asked of the
+	// target. What it applies and forgets is journalled after that, and comes first.
+	Bind(places func() []Place)
 	// Close ends what it hands out, for good.
 	Close() error
 }
 
-// bind tells a target that was just opened what is bound to it.
+// bind tells a target that was just opened how it learns what is bound to it: from the
+// journal as it is when it asks, since what is being installed while it is opened is
+// not there yet.
 func (a *Agent) bind(id certctl.ID, target Target) {
-	binder, ok := target.(Binder)
-	if !ok {
-		return
+	if binder, ok := target.(Binder); ok {
+		binder.Bind(func() []Place { return a.placesOf(id) })
 	}
-	var places []Place
+}
+
+// placesOf are the places of a target at which something is in place.
+func (a *Agent) placesOf(id certctl.ID) (places []Place) {
 	for _, key := range a.journal.Keys("binding/") {
 		var record bindingRecord
 		if a.journal.Get(key, &record) && record.Target == id && !record.Forgotten && !record.Version.IsZero() && record.Place != "" {
-			places = append(places, Place{record.Place, record.Slot})
+			places = append(places, Place{record.Place, record.Slot, idOf(key)})
 		}
 	}
-	binder.Bind(places)
+	return places
+}
+
+// isTaken reports whether the place of a binding that ends is another's already: then
+// what is there is not to be taken away.
+func (a *Agent) isTaken(forget *certctl.ForgetCommand) bool {
+	return slices.ContainsFunc(a.placesOf(forget.Target), func(p Place) bool {
+		return p.Name == forget.Place && p.Slot == forget.Slot && p.Binding != forget.Binding
+	})
 }
 
 // unserve ends what a target hands out by a description that holds no more.

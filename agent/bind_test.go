@@ -27,12 +27,14 @@ func (r realTarget) Apply(ctx context.Context, installs []Install) []certctl.Rec
 	return r.Opened.Apply(ctx, converted)
 }
 
-func (r realTarget) Bind(places []Place) {
-	bound := make([]target.Place, len(places))
-	for i, place := range places {
-		bound[i] = target.Place(place)
-	}
-	r.Opened.(target.Binder).Bind(bound) //nolint:forcetypeassert // of its kind
+func (r realTarget) Bind(places func() []Place) {
+	r.Opened.(target.Binder).Bind(func() []target.Place { //nolint:forcetypeassert // of its kind
+		var bound []target.Place
+		for _, place := range places() {
+			bound = append(bound, target.Place(place))
+		}
+		return bound
+	})
 }
 
 func (r realTarget) Close() error {
@@ -160,6 +162,26 @@ func TestHandsOutWhatIsBound(t *testing.T) {
 	}
 	n.start()
 	isGone(t, "forgotten before the agent began", other)
+}
+
+// Word of the end of a binding that comes after its place was bound anew takes nothing
+// away from who is there now, neither what is handed out nor the files.
+func TestForgetLeavesWhatIsBoundAnew(t *testing.T) {
+	t.Parallel()
+	n := enrolled(t)
+	dir := handsOut(n)
+	n.start()
+	before := n.fittingCommand(n.csr(certctl.ID{1}, 1), 1)
+	anew := n.fittingCommand(n.csr(certctl.ID{9}, 1), 2)
+	anew.Binding = certctl.ID{7}
+	forget := certctl.ForgetCommand{Binding: before.Binding, Target: testTarget, Place: "shop", Slot: certctl.SlotDefault, Remove: true}
+	n.put(n.conn, n.socketCommand(dir, "socket", 1), n.installOrder(before, 5))
+	n.await("a receipt", func() bool { return len(n.receipts()) == 1 })
+	n.put(n.conn, n.installOrder(anew, 6))
+	n.await("both receipts", func() bool { return len(n.receipts()) == 2 })
+	n.put(n.conn, n.order(certctl.CommandForget, before.Binding, 7, forget))
+	n.await("word that it is forgotten", func() bool { return len(n.reports(certctl.ReportForgotten)) > 0 })
+	isServed(t, "the one before is forgotten", filepath.Join(dir, "socket"))
 }
 
 // A description that the policy refuses ends what the one before has allowed.

@@ -263,9 +263,11 @@ func (a *Agent) claimed(spki certctl.Digest) []Change {
 }
 
 // forget ends the management of a binding. The number stays, so that an older
-// command cannot bring it back.
+// command cannot bring it back. What was bound anew to its place stays there.
 func (a *Agent) forget(target Target, j job) {
-	err := target.Forget(a.workCtx, *j.forget)
+	command := *j.forget
+	command.Remove = command.Remove && !a.isTaken(j.forget)
+	err := target.Forget(a.workCtx, command)
 	switch {
 	case a.workCtx.Err() != nil:
 		return

@@ -12,8 +12,9 @@ import (
 
 // Place is where a certificate is bound at a target.
 type Place struct {
-	Name string
-	Slot certctl.Slot
+	Name    string
+	Slot    certctl.Slot
+	Binding certctl.ID // which: a place can be bound anew before word of the end of the one before
 }
 
 // served is a target whose certificates this process hands out. It listens from the
@@ -31,14 +32,15 @@ var (
 // Binder is a target that hands out the places that are bound to it and no others,
 // whatever lies in its directory.
 type Binder interface {
-	// Bind says which they are. It touches nothing and waits for nobody.
-	Bind(places []Place)
+	// Bind says who knows which they are, and is asked whenever something is handed
+	// out. It touches nothing and waits for nobody.
+	Bind(places func() []Place)
 	// Close ends what it hands out, for good, and waits for nobody.
 	Close() error
 }
 
 // Bind is Binder's.
-func (s *served) Bind(places []Place) { s.service.bind(places) }
+func (s *served) Bind(places func() []Place) { s.service.bind(places) }
 
 // Close is Binder's.
 func (s *served) Close() error { return s.service.close() }
@@ -53,16 +55,20 @@ func (s *served) Forget(ctx context.Context, command certctl.ForgetCommand) erro
 	if err := s.Target.Forget(ctx, command); err != nil {
 		return err
 	}
-	return s.service.unbind(ctx, Place{command.Place, command.Slot})
+	return s.service.unbind(ctx, Place{command.Place, command.Slot, command.Binding})
 }
 
-// Inspect also sees that the socket is there, and mends what it can.
+// Inspect also sees that the place is handed out, and mends what it can.
 func (s *served) Inspect(name string, slot certctl.Slot, fingerprint, spki certctl.Digest) error {
 	if err := s.Target.Inspect(name, slot, fingerprint, spki); err != nil {
 		return err
 	}
-	if err := s.service.listen(context.Background()); err != nil {
+	folder := s.service.folder(Place{Name: name, Slot: slot})
+	switch is, err := s.service.handsOut(context.Background(), folder); {
+	case err != nil:
 		return certctl.Wrap(certctl.Conflict, err, "nothing is handed out at %s", s.service.settings.Socket)
+	case !is:
+		return certctl.Errorf(certctl.Conflict, "%s is not handed out at %s", folder, s.service.settings.Socket)
 	}
 	return nil
 }
@@ -87,9 +93,11 @@ type service struct {
 	settings ServiceSettings
 	start    func(*unixsock.Listener) Outlet
 
-	mu       sync.Mutex // guards all below, and is held while nobody is waited for
-	bound    map[string]bool
-	tried    map[string]int // places of the batches that run
+	mu       sync.Mutex     // guards all below, and is held while nobody is waited for
+	places   func() []Place // as journalled; nil: none
+	done     map[Place]bool // installed, journalled or not
+	ended    map[Place]bool // forgotten, journalled or not
+	tried    map[string]int // folders of the batches that run
 	offered  map[string]Current
 	listener *unixsock.Listener // nil: it does not listen
 	outlet   Outlet             // the listener's
@@ -122,7 +130,7 @@ func (s *service) begin(ctx context.Context, batch []Install) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, install := range batch {
-		s.tried[s.folder(Place{install.Command.Place, install.Command.Slot})]++
+		s.tried[s.folder(placeOfInstall(install))]++
 	}
 	if err := s.ready(ctx); err != nil {
 		s.endBatch(batch)
@@ -139,15 +147,22 @@ func (s *service) end(ctx context.Context, batch []Install, receipts map[certctl
 	for _, install := range batch {
 		r := receipts[install.Command.Deployment]
 		if r.Outcome == certctl.OutcomeVerified || r.Outcome == certctl.OutcomeInstalled {
-			s.bound[s.folder(Place{install.Command.Place, install.Command.Slot})] = true
+			s.took(placeOfInstall(install))
 		}
 	}
 	_ = s.hand(ctx, true) // what cannot be handed out is found by Inspect
 }
 
+// took notes that a binding has its place, which no other has any more.
+func (s *service) took(p Place) {
+	maps.DeleteFunc(s.done, func(other Place, _ bool) bool { return s.folder(other) == s.folder(p) })
+	s.done[p] = true
+	delete(s.ended, p)
+}
+
 func (s *service) endBatch(batch []Install) {
 	for _, install := range batch {
-		folder := s.folder(Place{install.Command.Place, install.Command.Slot})
+		folder := s.folder(placeOfInstall(install))
 		if s.tried[folder]--; s.tried[folder] == 0 {
 			delete(s.tried, folder)
 		}
@@ -156,20 +171,56 @@ func (s *service) endBatch(batch []Install) {
 
 func (s *service) folder(p Place) string { return s.layout().placeOf(p.Name, p.Slot).folder() }
 
-func (s *service) bind(places []Place) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.bound = map[string]bool{}
-	for _, p := range places {
-		s.bound[s.folder(p)] = true
-	}
+func placeOfInstall(i Install) Place {
+	return Place{i.Command.Place, i.Command.Slot, i.Command.Binding}
 }
 
+func (s *service) bind(places func() []Place) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.places = places
+}
+
+// unbind ends one binding. Another one of the same place stays as it is.
 func (s *service) unbind(ctx context.Context, p Place) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.bound, s.folder(p))
+	delete(s.done, p)
+	s.ended[p] = true
 	return s.hand(ctx, true)
+}
+
+// bound are the folders that are to be handed out. The lock is held.
+func (s *service) bound() map[string]bool {
+	names := map[string]bool{}
+	for p := range s.done {
+		names[s.folder(p)] = true
+	}
+	if s.places != nil {
+		for _, p := range s.places() {
+			if !s.ended[p] {
+				names[s.folder(p)] = true
+			}
+		}
+	}
+	for name := range s.tried {
+		names[name] = true
+	}
+	return names
+}
+
+// handsOut reports whether a folder is handed out, after an attempt to do so: what was
+// installed by a description that was replaced meanwhile is known here by now.
+func (s *service) handsOut(ctx context.Context, folder string) (bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, is := s.offered[folder]; !is || !s.listening() {
+		if err := s.hand(ctx, true); err != nil {
+			return false, err
+		}
+	}
+	_, is := s.offered[folder]
+	return is, nil
 }
 
 // listen begins to hand out, unless that has begun.
@@ -227,10 +278,7 @@ func (s *service) ready(ctx context.Context) error {
 // hand hands out the places that are bound or tried, and nothing else; without any
 // nobody listens. The lock is held.
 func (s *service) hand(ctx context.Context, proven bool) error {
-	names := maps.Clone(s.bound)
-	for name := range s.tried {
-		names[name] = true
-	}
+	names := s.bound()
 	if len(names) == 0 {
 		return s.stop()
 	}

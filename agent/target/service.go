@@ -124,7 +124,7 @@ func (o *serviceOpener) Open(name string, env Env) (Opened, error) {
 	if o.start == nil {
 		return nil, certctl.Errorf(certctl.Denied, "this program serves no targets of kind %s", o.kind)
 	}
-	d := &service{settings: o.settings, start: o.start, bound: map[string]bool{}, tried: map[string]int{}}
+	d := &service{settings: o.settings, start: o.start, done: map[Place]bool{}, ended: map[Place]bool{}, tried: map[string]int{}}
 	if err := d.allowed(env.Policy); err != nil {
 		return nil, err
 	}

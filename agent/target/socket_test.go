@@ -194,7 +194,7 @@ func openSocket(t *testing.T, settings map[string]any, bound ...target.Place) se
 		t.Fatalf("it is a %T", opened)
 	}
 	t.Cleanup(func() { must(t, served.Close()) })
-	served.Bind(bound)
+	served.Bind(func() []target.Place { return bound })
 	return served
 }
 

@@ -140,7 +140,8 @@ func TestSocketHandsOutWhatIsBound(t *testing.T) {
 	if status, got, err := call(t.Context(), client, http.MethodGet, "/v1/certificates/blog", "", nil); err != nil || status != http.StatusNotFound || got.Key != "" {
 		t.Errorf("what is not bound: %d %v", status, err)
 	}
-	opened.Apply(t.Context(), []target.Install{next()})
+	anew := next()
+	opened.Apply(t.Context(), []target.Install{anew})
 	names("next shop")
 	// One that fails is not bound by that.
 	bad := next()
@@ -151,10 +152,60 @@ func TestSocketHandsOutWhatIsBound(t *testing.T) {
 	names("next shop")
 	must(t, opened.Forget(t.Context(), certctl.ForgetCommand{Place: "shop", Slot: certctl.SlotDefault}))
 	names("next")
-	must(t, opened.Forget(t.Context(), certctl.ForgetCommand{Place: "next", Slot: certctl.SlotDefault, Remove: true}))
+	must(t, opened.Forget(t.Context(), certctl.ForgetCommand{Binding: anew.Command.Binding, Place: "next", Slot: certctl.SlotDefault, Remove: true}))
 	if left := sockets(t, dir); len(left) > 0 {
 		t.Errorf("with nothing bound there is %v", left)
 	}
+}
+
+// A place that was bound anew is handed out, however often the end of the binding
+// before is told; and so is what another description of the target has installed.
+func TestSocketHandsOutWhatIsBoundAnew(t *testing.T) {
+	t.Parallel()
+	dir := shortDir(t)
+	var journal []target.Place
+	opened := openSocket(t, socketSettings(dir))
+	opened.Bind(func() []target.Place { return journal })
+	apply := func(install target.Install) certctl.ForgetCommand {
+		t.Helper()
+		if r := opened.Apply(t.Context(), []target.Install{install})[0]; r.Outcome != certctl.OutcomeInstalled {
+			t.Fatalf("receipt %+v", r)
+		}
+		return certctl.ForgetCommand{Binding: install.Command.Binding, Place: "shop", Slot: certctl.SlotDefault}
+	}
+	isHandedOut := func(want bool) {
+		t.Helper()
+		if _, err := os.Lstat(filepath.Join(dir, "socket")); (err == nil) != want {
+			t.Errorf("the socket: %v, want %v", err, want)
+		}
+	}
+	forget := apply(targettest.Installs(t, "shop", "shop.example.com")())
+	must(t, opened.Forget(t.Context(), forget))
+	isHandedOut(false)
+	install := targettest.Installs(t, "shop", "shop.example.com")()
+	install.Command.Binding = certctl.NewID(time.Now())
+	inspect := func() error {
+		return opened.Inspect("shop", certctl.SlotDefault, install.Command.Fingerprint, install.Command.SPKI)
+	}
+	anew := apply(install)
+	must(t, opened.Forget(t.Context(), forget))
+	isHandedOut(true)
+	must(t, opened.Forget(t.Context(), anew))
+	isHandedOut(false)
+	if err := inspect(); certctl.ErrorCode(err) != certctl.Conflict {
+		t.Errorf("a place that is not handed out: %v", err)
+	}
+	apply(install)
+	must(t, opened.Close())
+
+	// It was installed while this one was opened, and is journalled after that.
+	opened = openSocket(t, socketSettings(dir))
+	opened.Bind(func() []target.Place { return journal })
+	must(t, opened.Recover(t.Context()))
+	isHandedOut(false)
+	journal = []target.Place{{Name: "shop", Slot: certctl.SlotDefault, Binding: install.Command.Binding}}
+	must(t, inspect())
+	isHandedOut(true)
 }
 
 // To open a target, and to test it, listens nowhere and changes nothing, also while

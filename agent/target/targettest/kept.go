@@ -51,7 +51,7 @@ func (s *suite) bind(opened target.Opened) {
 	for _, link := range links {
 		bound = append(bound, target.Place{Name: filepath.Base(filepath.Dir(link)), Slot: certctl.SlotDefault})
 	}
-	binder.Bind(bound)
+	binder.Bind(func() []target.Place { return bound })
 }
 
 // close ends it with the test.

@@ -64,16 +64,18 @@ func (d driver) Apply(ctx context.Context, installs []agent.Install) []certctl.R
 
 // Bind tells a target that hands out certificates itself what is bound to it. Others
 // have no need to know.
-func (d driver) Bind(places []agent.Place) {
+func (d driver) Bind(places func() []agent.Place) {
 	binder, ok := d.Opened.(target.Binder)
 	if !ok {
 		return
 	}
-	bound := make([]target.Place, len(places))
-	for i, place := range places {
-		bound[i] = target.Place(place)
-	}
-	binder.Bind(bound)
+	binder.Bind(func() []target.Place {
+		var bound []target.Place
+		for _, place := range places() {
+			bound = append(bound, target.Place(place))
+		}
+		return bound
+	})
 }
 
 // Close ends what such a target hands out.

@@ -98,7 +98,7 @@ func open(t *testing.T, settings map[string]any, bound ...target.Place) target.O
 		t.Fatalf("it is a %T", opened)
 	}
 	t.Cleanup(func() { must(t, binder.Close()) })
-	binder.Bind(bound)
+	binder.Bind(func() []target.Place { return bound })
 	return opened
 }
 
