@@ -11,6 +11,8 @@ import (
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/server/v3"
 	rpcstatus "google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/certctl/certctl"
@@ -19,6 +21,10 @@ import (
 
 // maxUnanswered bounds what is kept of a client that never answers.
 const maxUnanswered = 16
+
+// maxNames bounds what one stream may want: a target has fewer places, and what is kept
+// of a client must not grow with his wishes.
+const maxNames = 10_000
 
 // settling is how long after its beginning a service expects those of before to come
 // back.
@@ -88,22 +94,20 @@ func (b *book) callbacks() server.Callbacks {
 	return server.CallbackFuncs{
 		StreamOpenFunc: opens(false), DeltaStreamOpenFunc: opens(true), StreamClosedFunc: closes(false), DeltaStreamClosedFunc: closes(true),
 		StreamRequestFunc: func(id int64, r *discoveryv3.DiscoveryRequest) error {
-			b.asked(streamID{false, id}, r.GetResponseNonce(), r.GetErrorDetail(), func(s *stream) {
+			return b.asked(streamID{false, id}, r.GetResponseNonce(), r.GetErrorDetail(), func(s *stream) {
 				s.everything = len(r.GetResourceNames()) == 0
 				s.wants = map[string]bool{}
 				s.want(r.GetResourceNames())
 			})
-			return nil
 		},
 		StreamDeltaRequestFunc: func(id int64, r *discoveryv3.DeltaDiscoveryRequest) error {
-			b.asked(streamID{true, id}, r.GetResponseNonce(), r.GetErrorDetail(), func(s *stream) {
+			return b.asked(streamID{true, id}, r.GetResponseNonce(), r.GetErrorDetail(), func(s *stream) {
 				s.want(r.GetResourceNamesSubscribe())
 				for _, name := range r.GetResourceNamesUnsubscribe() {
 					delete(s.wants, name)
 				}
 				s.everything = len(s.wants) == 0 || s.wants["*"]
 			})
-			return nil
 		},
 		StreamResponseFunc: func(_ context.Context, id int64, _ *discoveryv3.DiscoveryRequest, r *discoveryv3.DiscoveryResponse) {
 			b.answers(streamID{false, id}, r.GetNonce(), r.GetResources())
@@ -124,14 +128,18 @@ func (s *stream) want(names []string) {
 	}
 }
 
-// asked notes what a client wants, and what it says of what it was sent.
-func (b *book) asked(id streamID, nonce string, refusal *rpcstatus.Status, note func(*stream)) {
+// asked notes what a client wants, and what it says of what it was sent. One that wants
+// too much is told so, which ends its stream.
+func (b *book) asked(id streamID, nonce string, refusal *rpcstatus.Status, note func(*stream)) (err error) {
 	b.change(func() {
 		s := b.streams[id]
 		if s == nil {
 			return
 		}
-		note(s)
+		if note(s); len(s.wants) > maxNames {
+			err = status.Errorf(codes.ResourceExhausted, "a stream may ask for %d secrets by name", maxNames)
+			return
+		}
 		for name, content := range s.sent[nonce] {
 			said := opinion{content: content}
 			if refusal != nil {
@@ -144,6 +152,7 @@ func (b *book) asked(id streamID, nonce string, refusal *rpcstatus.Status, note 
 		}
 		delete(s.sent, nonce)
 	})
+	return err
 }
 
 // answers notes what a client is sent. It has said nothing of it yet.

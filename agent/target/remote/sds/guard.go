@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"net"
+	"slices"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc"
@@ -102,19 +104,42 @@ func (g guard) unary(ctx context.Context, request any, _ *grpc.UnaryServerInfo, 
 // reads nothing or answers nothing.
 type timed struct {
 	grpc.ServerStream
-	timer  *time.Timer // runs while he owes one
 	answer time.Duration
+
+	mu    sync.Mutex  // guards all below
+	timer *time.Timer // runs while he owes one
+	owed  []string    // nonces of what he has not answered, oldest first
 }
 
-// RecvMsg is his word.
+// RecvMsg is a word of his. That he wants something else is no answer to what he was
+// sent: only one with its nonce is, and answers what came before it, too.
 func (t *timed) RecvMsg(m any) error {
 	err := t.ServerStream.RecvMsg(m)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if answer, ok := m.(interface{ GetResponseNonce() string }); ok && err == nil && len(t.owed) > 0 {
+		i := slices.Index(t.owed, answer.GetResponseNonce())
+		if i < 0 {
+			return nil
+		}
+		if t.owed = t.owed[i+1:]; len(t.owed) > 0 {
+			t.timer.Reset(t.answer)
+			return nil
+		}
+	}
 	t.timer.Stop()
 	return err
 }
 
-// SendMsg is what he owes one for.
+// SendMsg is what he owes one for. What is sent beside that gives him no more time.
 func (t *timed) SendMsg(m any) error {
-	t.timer.Reset(t.answer)
+	t.mu.Lock()
+	if len(t.owed) == 0 {
+		t.timer.Reset(t.answer)
+	}
+	if response, ok := m.(interface{ GetNonce() string }); ok {
+		t.owed = append(t.owed, response.GetNonce())
+	}
+	t.mu.Unlock()
 	return t.ServerStream.SendMsg(m)
 }

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -166,5 +167,52 @@ func TestWhoNeverAnswersIsCutOff(t *testing.T) {
 	}
 	if status.Code(err) != codes.Unavailable {
 		t.Errorf("who never answers: %v", err)
+	}
+}
+
+// Who asks for one thing after another and never says whether he takes what he has been
+// sent is cut off, too.
+func TestWhoOnlyAsksIsCutOff(t *testing.T) {
+	t.Parallel()
+	path := limited(t, limits{shake: time.Minute, answer: 200 * time.Millisecond, idle: time.Minute}, 10)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	stream, err := clientOf(t, dialing(path)).DeltaSecrets(ctx)
+	if err == nil {
+		err = stream.Send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: resource.SecretType, ResourceNamesSubscribe: []string{"shop"}})
+	}
+	if err == nil {
+		_, err = stream.Recv()
+	}
+	if err == nil {
+		err = stream.Send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: resource.SecretType, ResourceNamesSubscribe: []string{"other"}})
+	}
+	for err == nil || errors.Is(err, io.EOF) {
+		_, err = stream.Recv()
+	}
+	if status.Code(err) != codes.Unavailable {
+		t.Errorf("who only asks: %v", err)
+	}
+}
+
+// What one stream may want has an end.
+func TestWhoWantsTooMuchIsToldSo(t *testing.T) {
+	t.Parallel()
+	path := limited(t, limits{shake: time.Minute, answer: time.Minute, idle: time.Minute}, 10)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	stream, err := clientOf(t, dialing(path)).DeltaSecrets(ctx)
+	for i := 0; err == nil && i <= maxNames; i += 1000 {
+		names := make([]string, 1000)
+		for n := range names {
+			names[n] = strconv.Itoa(i + n)
+		}
+		err = stream.Send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: resource.SecretType, ResourceNamesSubscribe: names})
+	}
+	for err == nil || errors.Is(err, io.EOF) {
+		_, err = stream.Recv()
+	}
+	if status.Code(err) != codes.ResourceExhausted {
+		t.Errorf("who wants too much: %v", err)
 	}
 }
