@@ -32,6 +32,32 @@ func TestUnits(t *testing.T) {
 	}
 }
 
+// What the proxy's targets do on its own node: a socket for a group, below a folder
+// that is there, and generations below its state. systemd's own lists say which calls
+// there are; the last word on one counts.
+func TestProxyUnitAllowsItsSockets(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile(filepath.Join(root, "deploy/systemd/certctl-proxy.service"))
+	must(t, err)
+	var filters []string
+	for line := range strings.Lines(string(text)) {
+		if filter, is := strings.CutPrefix(strings.TrimSpace(line), "SystemCallFilter="); is {
+			filters = append(filters, filter)
+		}
+	}
+	if !strings.Contains(run(t, "systemd-analyze", "syscall-filter", "@privileged"), "@chown") {
+		t.Error("@privileged does not take chown away: this test is about nothing")
+	}
+	if len(filters) == 0 || filters[len(filters)-1] != "@chown" {
+		t.Errorf("a socket cannot be given to a group: the filters are %q", filters)
+	}
+	for _, line := range []string{"RuntimeDirectory=certctl-proxy", "RuntimeDirectoryMode=0755", "StateDirectory=certctl-proxy"} {
+		if !strings.Contains(string(text), "\n"+line+"\n") {
+			t.Errorf("the unit does not say %s", line)
+		}
+	}
+}
+
 // A fault in a unit is seen: this test would notice.
 func TestUnitsThatAreWrong(t *testing.T) {
 	t.Parallel()
