@@ -62,6 +62,8 @@ func TestWhatCannotWorkIsRefusedWithASentence(t *testing.T) {
 		"server.issuer.acme.dnsPropagationWait is for challengeType dns-01": append([]string{"--set", "server.issuer.acme.enabled=true,server.issuer.acme.directoryURL=letsencrypt,server.issuer.acme.dnsPropagationWait=30s"}, quick...),
 		"at '/server/issuer/acme/dnsPropagationWait'":                       append([]string{"-f", "testdata/scripts.yaml", "--set", "server.issuer.acme.dnsPropagationWait=soon"}, quick...),
 		"and nothing is at /scripts":                                        append([]string{"-f", "testdata/scripts.yaml", "--set", "server.issuer.acme.scripts=null"}, quick...),
+		"that one image has no variant with a shell":                        append([]string{"-f", "testdata/scripts.yaml", "--set", "server.image.tag=1.2.3@sha256:0123"}, quick...),
+		"what Prometheus is told to ask is port 9090":                       append([]string{"--set", "monitoring.podMonitor.enabled=true,server.env.CERTCTL_METRICS_LISTEN=0.0.0.0:9091"}, quick...),
 		"in place of dnsProvider":                                           append([]string{"-f", "testdata/scripts.yaml", "--set", "server.issuer.acme.dnsProvider=cloudflare"}, quick...),
 		"dnsCleanupScript is set without dnsPresentScript":                  append([]string{"-f", "testdata/acme.yaml", "--set", "server.issuer.acme.dnsCleanupScript=/scripts/x"}, quick...),
 		"eabKid and eabHmac belong together":                                append([]string{"--set", "server.issuer.acme.enabled=true,server.issuer.acme.directoryURL=zerossl,server.issuer.acme.eabKid=x"}, quick...),

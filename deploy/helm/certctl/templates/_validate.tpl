@@ -53,6 +53,12 @@
 {{- with $v.worker.autoscaling }}{{ if and .enabled (eq .type "keda") (not .keda.serverAddress) -}}
 {{- fail "worker.autoscaling.keda.serverAddress is missing: it is the URL of the Prometheus that scrapes the API" -}}
 {{- end }}{{ end -}}
+{{- if and (include "certctl.dnsScript" .) (contains "@" $v.server.image.tag) (not (or $v.worker.image.repository $v.worker.image.tag)) -}}
+{{- fail (printf "server.image.tag is %q: that one image has no variant with a shell, which DNS scripts need: set worker.image.tag to it" $v.server.image.tag) -}}
+{{- end -}}
+{{- if and $v.monitoring.podMonitor.enabled (hasKey $v.server.env "CERTCTL_METRICS_LISTEN") -}}
+{{- fail "server.env.CERTCTL_METRICS_LISTEN and monitoring.podMonitor.enabled are both set: what Prometheus is told to ask is port 9090" -}}
+{{- end -}}
 {{- if and $v.server.tls.existingSecret $v.server.tls.certManager.enabled -}}
 {{- fail "server.tls.existingSecret and server.tls.certManager.enabled are both set: the API has one certificate" -}}
 {{- end -}}
