@@ -147,3 +147,41 @@ func TestAPauseThatIsAnOutageCountsAsOne(t *testing.T) {
 	}
 	w.consistent()
 }
+
+// Somebody who has published a record need not wait until it is looked for again;
+// what waits for the CA is left alone.
+func TestARenewalByHandLooksForARecordAtOnce(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for wait, now := range map[certctl.WaitReason]bool{certctl.WaitRecord: true, certctl.WaitCA: false} {
+		c, o := w.clientOrder("waits-for-" + string(wait))
+		a := w.begin("a", o.ID)[0]
+		renew := func() {
+			t.Helper()
+			got, err := w.RenewCertificate(w.ctx, w.admin, c.Name, certctl.RenewRequest{}, certctl.Idempotency{})
+			if err != nil || len(got) != 1 || got[0].ID != o.ID || got[0].State != certctl.OrderProcessing {
+				t.Fatalf("renewed %+v, %v", got, err)
+			}
+		}
+		due := func() bool {
+			return w.count(`select count(*) from due where kind = 'order' and id = $1 and due_at <= now()`, o.ID) == 1
+		}
+		renew()
+		if due() {
+			t.Errorf("%s: taken from the worker that has it", wait)
+		}
+		w.finish(pause(a, wait, time.Hour))
+		renew()
+		if due() != now {
+			t.Errorf("%s: looked at at once: %t, want %t", wait, due(), now)
+		}
+		if again := w.begin("b", o.ID); now && (len(again) != 1 || again[0].N != a.N) {
+			t.Errorf("%s: goes on as %+v", wait, again)
+		}
+		renew()
+		if due() {
+			t.Errorf("%s: taken from the worker that looks", wait)
+		}
+	}
+	w.consistent()
+}

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/certctl/certctl"
+	"github.com/jackc/pgx/v5"
 )
 
 // RenewCertificate orders a new leaf now, for one holder or for all of them. An
@@ -119,8 +120,12 @@ func (t *tx) renew(ctx context.Context, h *held, request certctl.RenewRequest) (
 }
 
 // pullForward ends the waiting of open orders, whose back-off begins anew. One that is at the CA is left
-// alone, and what waits for a person or a client goes on waiting for him.
+// alone, unless it waits for a record that a person says is there now; what waits for a person or a client
+// goes on waiting for him.
 func (t *tx) pullForward(ctx context.Context, open []liveOrder) error {
+	if err := t.lookForRecords(ctx, open); err != nil {
+		return err
+	}
 	var ids, holders []certctl.ID
 	var orders []certctl.Order
 	for _, o := range open {
@@ -148,4 +153,34 @@ func (t *tx) pullForward(ctx context.Context, open []liveOrder) error {
 		return err
 	}
 	return t.moveOn(ctx, orders, by)
+}
+
+// lookForRecords has those of the orders looked at now whose paused attempts wait
+// until somebody has published a validation record.
+func (t *tx) lookForRecords(ctx context.Context, open []liveOrder) error {
+	lanes, ids := map[certctl.ID]string{}, []certctl.ID(nil)
+	for _, o := range open {
+		if o.state == certctl.OrderProcessing && o.wait == certctl.WaitRecord {
+			lanes[o.id], ids = o.issuer.String(), append(ids, o.id)
+		}
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	rows, err := t.Query(ctx, `
+		update cert_order o set wait = '', updated_at = now() from attempt a
+		where o.id = any($1) and a.order_id = o.id and a.n = o.attempts and a.paused returning o.id`, ids)
+	if err != nil {
+		return err
+	}
+	looked, err := pgx.CollectRows(rows, pgx.RowTo[certctl.ID])
+	due := make([]dueRow, len(looked))
+	for i, id := range looked {
+		t.hint(certctl.HintIssue, lanes[id], id)
+		due[i] = dueRow{kind: dueOrder, id: id, verb: certctl.HintIssue, lane: lanes[id], urgency: certctl.UrgencyNow, at: t.now}
+	}
+	if err != nil {
+		return err
+	}
+	return t.due(ctx, due...)
 }
