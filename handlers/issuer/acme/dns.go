@@ -137,17 +137,27 @@ func (a *attempt) spread(ctx context.Context) (step, error) {
 			return "", &certctl.Pause{After: after, Wait: certctl.WaitDNS, Message: "not all DNS servers show " + p.Record + " yet"}
 		}
 	}
-	if wait := time.Duration(a.ca.settings.Spread); wait > 0 && len(records) > 0 && !a.state.Shown {
-		a.state.Shown = true
+	if rest := a.restOfSpread(time.Now()); rest > 0 && len(records) > 0 {
 		return "", &certctl.Pause{
-			After: wait, Wait: certctl.WaitDNS,
-			Message: "the DNS servers show " + records[0].Record + "; the CA is told " + wait.String() + " later (dns_propagation_wait of the issuer)",
+			After: rest, Wait: certctl.WaitDNS,
+			Message: "the DNS servers show " + records[0].Record + "; the CA is told " + time.Duration(a.ca.settings.Spread).String() + " later (dns_propagation_wait of the issuer)",
 		}
 	}
 	if err := a.published(ctx, a.state.offered(a.session.meta().known())); err != nil {
 		return "", err
 	}
 	return stepAccept, nil
+}
+
+// restOfSpread is how much later the CA is told, which begins when it is first asked
+// for: whatever has the order looked at before does not shorten it, settings that ask
+// for less do.
+func (a *attempt) restOfSpread(now time.Time) time.Duration {
+	wait := time.Duration(a.ca.settings.Spread)
+	if wait > 0 && !a.state.Shown {
+		a.state.Shown, a.state.TellAt = true, now.Add(wait)
+	}
+	return min(a.state.TellAt.Sub(now), wait)
 }
 
 // shows reports whether all servers that count show a value.

@@ -2,6 +2,7 @@ package acme
 
 import (
 	"encoding/json"
+	"time"
 
 	"github.com/certctl/certctl"
 )
@@ -42,6 +43,9 @@ type state struct {
 	// Shown says that the DNS servers have shown every value and the rest of the
 	// wait has begun. Workers that do not know it do not wait.
 	Shown bool `json:"shown,omitempty"`
+	// TellAt is when that wait is over. Workers that do not know it have set none: of
+	// theirs it counts as over.
+	TellAt time.Time `json:"tell_at,omitzero"`
 }
 
 // proof is one authorization of the CA's order (RFC 8555 section 7.1.4).
