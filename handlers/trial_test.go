@@ -371,8 +371,9 @@ func TestIssuersWithoutAStagingDirectoryAreRefused(t *testing.T) {
 	if _, directory, err := of(`{"directory": "letsencrypt", "terms_of_service_agreed": true}`); err != nil || directory != "https://acme-staging-v02.api.letsencrypt.org/directory" {
 		t.Errorf("letsencrypt: %s, %v", directory, err)
 	}
-	changed, directory, err := of(`{"directory": "zerossl", "terms_of_service_agreed": true, "staging_directory": "https://test.example.com/acme", "profile": "x"}`)
-	if err != nil || directory != "https://test.example.com/acme" || !strings.Contains(string(changed.Settings), `"profile":"x"`) {
+	changed, directory, err := of(`{"directory": "zerossl", "terms_of_service_agreed": true, "staging_directory": "https://test.example.com/acme", "eab_service": "https://example.com/eab", "profile": "x"}`)
+	if err != nil || directory != "https://test.example.com/acme" || !strings.Contains(string(changed.Settings), `"profile":"x"`) ||
+		strings.Contains(string(changed.Settings), "eab_service") {
 		t.Errorf("named: %s, %s, %v", directory, changed.Settings, err)
 	}
 	if err := acme.Validate([]byte(`{"directory": "zerossl", "terms_of_service_agreed": true, "staging_directory": "http://test.example.com"}`)); err == nil {

@@ -13,8 +13,8 @@ var stagings = map[string]string{
 }
 
 // Staging returns the issuer as certificates are tested with it, and the directory
-// that is asked then: everything is as in earnest but the server, its account and
-// its limits.
+// that is asked then: everything is as in earnest but the server, its account, who
+// binds that, and its limits.
 func Staging(issuer certctl.Issuer) (certctl.Issuer, string, error) {
 	s, err := parseSettings(issuer.Settings)
 	if err != nil {
@@ -27,7 +27,7 @@ func Staging(issuer certctl.Issuer) (certctl.Issuer, string, error) {
 		return issuer, "", certctl.Errorf(certctl.Conflict, "the issuer %s names no directory where certificates can be tested", issuer.Name).
 			WithRemedy("set staging_directory to the CA's staging or test directory; one that certificates are issued from in earnest would count the tests")
 	}
-	s.Directory, s.Staging, s.Budgets = s.Staging, "", Budgets{}
+	s.Directory, s.Staging, s.EABService, s.Budgets = s.Staging, "", "", Budgets{}
 	issuer.Settings, err = json.Marshal(s)
 	return issuer, s.Directory, err
 }
