@@ -73,9 +73,22 @@ type Rule struct {
 }
 
 // Validate refuses settings that cannot work, with a field for each.
-func Validate(raw json.RawMessage) error {
-	_, err := parseSettings(raw)
-	return err
+func Validate(raw json.RawMessage) error { return validate(raw, time.Now()) }
+
+// validate refuses, of what is set now, also what time would make of it: an issuer
+// whose records have ended since goes on with everything else.
+func validate(raw json.RawMessage, now time.Time) error {
+	s, err := parseSettings(raw)
+	if err != nil {
+		return err
+	}
+	var bad certctl.FieldErrors
+	for i, rule := range s.Rules {
+		if !rule.Until.IsZero() && !rule.Until.After(now) {
+			bad.Add("/settings/challenges/"+strconv.Itoa(i)+"/persist_until", "has passed: a record that says so proves nothing")
+		}
+	}
+	return bad.Err()
 }
 
 // Directory returns the URL of the directory that settings mean: an account is

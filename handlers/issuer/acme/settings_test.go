@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/certctl/certctl"
 	"go.yaml.in/yaml/v3"
@@ -28,7 +29,7 @@ func TestSettingsThatCannotWork(t *testing.T) {
 		`{` + good + `, "dns_servers": ["ns1"]}`:                                                                                       "/settings/dns_servers/0",
 		`{` + good + `, "dns_propagation_wait": "61m"}`:                                                                                "/settings/dns_propagation_wait",
 		`{` + good + `, "unknown": 1}`:                                                                                                 "/settings",
-		`{` + good + `, "challenges": [{"type": "dns-persist-01"}]}`:                                                                   "/settings/challenges/0/type",
+		`{` + good + `, "challenges": [{"type": "dns-persist-02"}]}`:                                                                   "/settings/challenges/0/type",
 		`{` + good + `, "challenges": [{"type": "tls-alpn-01"}]}`:                                                                      "/settings/challenges/0/answered_by",
 		`{` + good + `, "challenges": [{"type": "http-01", "answered_by": []}]}`:                                                       "/settings/challenges/0/answered_by",
 		`{` + good + `, "challenges": [{"type": "http-01", "answered_by": "everybody"}]}`:                                              "/settings",
@@ -53,6 +54,24 @@ func TestSettingsThatCannotWork(t *testing.T) {
 		if err := Validate(json.RawMessage(`{` + good + more + `}`)); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// Records that have ended are not set, and do not end what else their issuer does.
+func TestRecordsThatHaveEndedAreNotSet(t *testing.T) {
+	t.Parallel()
+	end := time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)
+	raw := json.RawMessage(`{"directory": "letsencrypt", "terms_of_service_agreed": true,
+		"challenges": [{"type": "dns-persist-01", "names": ["example.com"], "persist_until": "2027-01-01T00:00:00Z"}, {"type": "http-01"}]}`)
+	var e *certctl.Error
+	if err := validate(raw, end); !errors.As(err, &e) || e.Code != certctl.Invalid || e.Fields[0].Field != "/settings/challenges/0/persist_until" {
+		t.Errorf("at its end: %v", err)
+	}
+	if err := validate(raw, end.Add(-time.Second)); err != nil {
+		t.Error(err)
+	}
+	if _, err := parseSettings(raw); err != nil {
+		t.Errorf("what is set already: %v", err)
 	}
 }
 
