@@ -17,7 +17,8 @@ const leastAlerted = time.Hour
 // told, the longest first: those of the policy, without those at which the leaf
 // would not have been renewed yet, since all is well then (renewAt zero: it is
 // not renewed by itself). A leaf that lives too short for any of them has a quarter
-// and a tenth of its life instead; a policy without thresholds has none.
+// and a tenth of its life instead; one that is renewed too late for any, of the time
+// from then to its end. A policy without thresholds has none.
 func ExpiryAlerts(thresholds []Duration, notBefore, notAfter, renewAt time.Time) []Duration {
 	life := notAfter.Sub(notBefore)
 	room := life
@@ -32,9 +33,15 @@ func ExpiryAlerts(thresholds []Duration, notBefore, notAfter, renewAt time.Time)
 		}
 		return out
 	}
+	if len(thresholds) == 0 {
+		return nil
+	}
 	out := fits(thresholds)
-	if len(out) == 0 && len(thresholds) > 0 && life >= leastAlerted {
+	if len(out) == 0 && life >= leastAlerted && time.Duration(slices.Min(thresholds)) >= life {
 		out = fits([]Duration{Duration(life / 4), Duration(life / 10)})
+	}
+	if len(out) == 0 && life >= leastAlerted {
+		out = fits([]Duration{Duration(room / 4), Duration(room / 10)})
 	}
 	slices.Sort(out)
 	slices.Reverse(out)

@@ -42,6 +42,12 @@ func TestExpiryAlerts(t *testing.T) {
 	if got := certctl.ExpiryAlerts(thresholds, epoch, epoch.Add(certctl.Day), epoch.Add(20*time.Hour)); !slices.Equal(got, []certctl.Duration{certctl.Duration(144 * time.Minute)}) {
 		t.Errorf("of one that is renewed four hours before its end: %v", got)
 	}
+	if got := certctl.ExpiryAlerts(thresholds, epoch, epoch.Add(certctl.Day), epoch.Add(22*time.Hour)); !slices.Equal(got, []certctl.Duration{hour / 2, hour / 5}) {
+		t.Errorf("of one that is renewed two hours before its end: %v", got)
+	}
+	if got := certctl.ExpiryAlerts([]certctl.Duration{day(30)}, epoch, epoch.Add(40*certctl.Day), epoch.Add(20*certctl.Day)); !slices.Equal(got, []certctl.Duration{day(5), day(2)}) {
+		t.Errorf("of one that lives long enough, renewed after the only threshold: %v", got)
+	}
 	alerts := certctl.ExpiryAlerts(thresholds, epoch, end, time.Time{})
 	passed, next := certctl.ExpiryAlertsPassed(alerts, end, end.Add(-10*certctl.Day))
 	if !slices.Equal(passed, alerts[:2]) || !next.Equal(end.Add(-7*certctl.Day)) {
