@@ -52,7 +52,8 @@ type feed struct {
 	conn     *Conn
 	fn       func(certctl.Event)
 	consumer jetstream.Consumer
-	last     time.Time // of the newest event told; before the first, when we began
+	last     time.Time // of the newest event told; before the first, when we began by the broker's clock
+	begun    bool      // there was a consumer
 	again    bool      // the consumer is not the first
 }
 
@@ -93,9 +94,18 @@ func (f *feed) declare(ctx context.Context) error {
 	if f.consumer != nil {
 		return nil
 	}
-	from := time.Now().Add(-feedBefore)
-	if !f.last.IsZero() {
-		from, f.again = f.last.Add(-feedOverlap), true
+	if f.last.IsZero() {
+		now, err := f.brokerTime(ctx)
+		if err != nil {
+			return err
+		}
+		f.last = now
+	} else if f.begun {
+		f.again = true
+	}
+	from := f.last.Add(-feedBefore)
+	if f.again {
+		from = f.last.Add(-feedOverlap)
 	}
 	config := jetstream.ConsumerConfig{
 		Description: "certctl: a process that follows events", DeliverPolicy: jetstream.DeliverByStartTimePolicy, OptStartTime: &from,
@@ -106,9 +116,16 @@ func (f *feed) declare(ctx context.Context) error {
 	if err != nil {
 		return f.conn.unreachable(err, "following events")
 	}
-	f.consumer = consumer
-	if f.last.IsZero() {
-		f.last = time.Now()
-	}
+	f.consumer, f.begun = consumer, true
 	return nil
+}
+
+// brokerTime is what the broker's clock shows, which ours may be ahead of: to begin
+// at a moment that it has not come to is to hear nothing until then.
+func (f *feed) brokerTime(ctx context.Context) (time.Time, error) {
+	stream, err := f.conn.js.Stream(ctx, StreamEvent)
+	if err != nil {
+		return time.Time{}, f.conn.unreachable(err, "following events")
+	}
+	return stream.CachedInfo().TimeStamp, nil
 }
