@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto"
 	"crypto/x509"
+	"maps"
 	"reflect"
 	"sync"
 	"time"
@@ -23,7 +24,8 @@ type AuthorityStore interface {
 // Authorities makes and opens the authorities of local issuers. Only the signer
 // has it.
 type Authorities struct {
-	Linter *ca.Linter // of all leaves; nil: one that takes nothing from one leaf to the next
+	Linter *ca.Linter       // of all leaves; nil: one that takes nothing from one leaf to the next
+	Clock  func() time.Time // nil: time.Now
 
 	store  AuthorityStore
 	sealer Sealer
@@ -38,7 +40,12 @@ type Authorities struct {
 type signing struct {
 	authority *ca.Authority
 	rows      []certctl.Authority
+	used      time.Time
 }
+
+// signingIdle is how long a key stays open that nobody signs with, such as that of an
+// issuer that was archived. It is closed when any issuer's is asked for after that.
+const signingIdle = 10 * time.Minute
 
 // NewAuthorities returns the authorities of an installation. pkiURL is where
 // CA certificates and revocation lists are published; it stands in every leaf.
@@ -54,7 +61,7 @@ const crlShards = 128
 //
 // It is asked for with each hint. Opening a key and proving that it is the right one
 // costs as much as some leaves, and what is opened here was opened to sign: it stays
-// open until a row of the issuer's authorities changes.
+// open until a row of the issuer's authorities changes, or nobody has asked for a while.
 func (a *Authorities) Active(ctx context.Context, issuer certctl.ID, options ca.Options) (*ca.Authority, error) {
 	all, err := a.store.Authorities(ctx, issuer)
 	if err != nil {
@@ -84,7 +91,7 @@ func (a *Authorities) Active(ctx context.Context, issuer certctl.ID, options ca.
 	}
 	a.mutex.Lock()
 	defer a.mutex.Unlock()
-	a.signing[issuer] = signing{authority, all}
+	a.signing[issuer] = signing{authority, all, a.now()}
 	return authority, nil
 }
 
@@ -92,12 +99,23 @@ func (a *Authorities) Active(ctx context.Context, issuer certctl.ID, options ca.
 func (a *Authorities) held(issuer certctl.ID, rows []certctl.Authority) *ca.Authority {
 	a.mutex.Lock()
 	defer a.mutex.Unlock()
+	now := a.now()
+	maps.DeleteFunc(a.signing, func(_ certctl.ID, s signing) bool { return now.Sub(s.used) > signingIdle })
 	held, ok := a.signing[issuer]
 	if !ok || !reflect.DeepEqual(held.rows, rows) {
 		delete(a.signing, issuer) // its key may have been taken from us
 		return nil
 	}
+	held.used = now
+	a.signing[issuer] = held
 	return held.authority
+}
+
+func (a *Authorities) now() time.Time {
+	if a.Clock != nil {
+		return a.Clock()
+	}
+	return time.Now()
 }
 
 func active(all []certctl.Authority) *certctl.Authority {

@@ -2,6 +2,7 @@ package handlers_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/certctl/certctl"
 	"github.com/certctl/certctl/handlers/ca"
@@ -37,5 +38,34 @@ func TestAuthoritiesStayOpenUntilTheyChange(t *testing.T) {
 	w.sql(`update authority set sealed_key = null where not is_root`)
 	if _, err := active(); certctl.ErrorCode(err) != certctl.Unavailable {
 		t.Errorf("without a key: %v", err)
+	}
+}
+
+// A key that nobody has signed with for a while is closed when another issuer's is
+// asked for; one that is used stays open.
+func TestAuthoritiesThatNobodyUsesAreClosed(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	now := time.Now()
+	w.authorities.Clock = func() time.Time { return now }
+	other, err := w.CreateIssuer(w.ctx, w.admin, certctl.IssuerRequest{Name: "other", Kind: certctl.IssuerLocal})
+	w.must(err)
+	active := func(issuer certctl.ID) *ca.Authority {
+		t.Helper()
+		authority, err := w.authorities.Active(w.ctx, issuer, ca.Options{})
+		w.must(err)
+		return authority
+	}
+	active(w.issuer.ID) // makes it
+	active(other.ID)
+	idle, used := active(w.issuer.ID), active(other.ID)
+	for range 3 {
+		now = now.Add(4 * time.Minute)
+		if active(other.ID) != used {
+			t.Error("one that is used was closed")
+		}
+	}
+	if active(w.issuer.ID) == idle {
+		t.Error("one that nobody used is still open")
 	}
 }
