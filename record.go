@@ -37,6 +37,9 @@ const (
 	RecordMissing   RecordState = "missing" // some server shows none of this CA's
 	RecordWrong     RecordState = "wrong"   // there is one that does not prove the name
 	RecordEnded     RecordState = "ended"   // its persistUntil has passed
+	// RecordUnreachable is that of one whose servers have not answered for a while, or
+	// never: its zone may have lapsed.
+	RecordUnreachable RecordState = "unreachable"
 	// RecordUnneeded is that of one which proves nothing any more: it is forgotten.
 	RecordUnneeded RecordState = "unneeded"
 )
@@ -53,9 +56,13 @@ type RecordCheck struct {
 	Record  ID
 	Value   string // that was to be published then
 	Finding RecordFinding
-	Err     error // it could not be looked at: what was found before stays
+	Err     error // it could not be looked at: what was found before stays at first, see RecordFailures
 	NextAt  time.Time
 }
+
+// RecordFailures is how many looks in a row must fail until a record counts as
+// unreachable: servers that are restarted are no news.
+const RecordFailures = 5
 
 // RecordJob is a record to look at.
 type RecordJob struct {
@@ -116,7 +123,7 @@ const WaitRecord WaitReason = "record"
 
 // Events of validation records.
 const (
-	EventRecordMissing  EventName = "validation_record_missing" // or wrong, or ended
+	EventRecordMissing  EventName = "validation_record_missing" // or wrong, ended, unreachable
 	EventRecordSettled  EventName = "validation_record_settled" // published after that, with a later end, or not needed any more
 	EventRecordExpiring EventName = "validation_record_expiring"
 )

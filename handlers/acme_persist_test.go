@@ -188,3 +188,61 @@ func TestARecordThatStandsIsWatched(t *testing.T) {
 	}
 	w.tells("2 1 2")
 }
+
+// Of a zone that cannot be asked it is said what to publish there, and people are
+// told when a record has not been seen for a while: once, and when it is there again.
+func TestARecordWhoseServersAreDeadIsToldOf(t *testing.T) {
+	t.Parallel()
+	w := newPersist(t, time.Time{})
+	shop, _ := w.orderFor("shop", "shop.example.org")
+	w.asked(shop, "it is not there")
+	r := w.record(shop)
+	w.pebble.DNS.Add(r.Record, r.Value)
+	w.until("issued", always(w.worker), w.issued(shop))
+	w.tells("1 0 1")
+	check := certctl.RecordCheck{Record: r.ID, Value: r.Value, NextAt: w.now(), Err: certctl.Errorf(certctl.Unavailable, "no server answers")}
+	for range certctl.RecordFailures - 1 {
+		w.must(w.FinishRecords(w.ctx, []certctl.RecordCheck{check}))
+	}
+	if found := w.record(shop); found.State != certctl.RecordPublished || found.Message != "no server answers" {
+		t.Errorf("%+v", found)
+	}
+	w.tells("1 0 1")
+	for range 3 {
+		w.must(w.FinishRecords(w.ctx, []certctl.RecordCheck{check}))
+	}
+	if found := w.record(shop); found.State != certctl.RecordUnreachable || found.CheckedAt.IsZero() {
+		t.Errorf("%+v", found)
+	}
+	w.tells("2 0 1")
+	w.look(r)
+	if found := w.record(shop); found.State != certctl.RecordPublished || found.Failures != 0 {
+		t.Errorf("%+v", found)
+	}
+	w.tells("2 0 2")
+}
+
+// What is to be published is said also where no server answers; one of several that
+// does not answer is passed over.
+func TestARecordOfDeadServersIsNamed(t *testing.T) {
+	t.Parallel()
+	const dead = "127.0.0.1:1"
+	w := newACME(t, acmetest.Options{}, func(s *acme.Settings) {
+		s.Rules, s.Servers = []acme.Rule{{Type: "dns-persist-01", Names: []string{"*.example.org"}}}, []string{dead}
+	})
+	p := &persistWorld{w, w.worker("a", immortal)}
+	shop, _ := w.orderFor("shop", "shop.example.org")
+	p.until("told", always(p.worker), func() bool { return strings.Contains(w.order(shop).Message, "Publish _validation-persist.shop") })
+	if r := p.record(shop); r.State != certctl.RecordUnreachable || !r.CheckedAt.IsZero() || !strings.Contains(r.Message, "does not answer") {
+		t.Errorf("%+v", r)
+	}
+	p.tells("1 0 0")
+
+	one := newACME(t, acmetest.Options{}, func(s *acme.Settings) {
+		s.Rules = []acme.Rule{{Type: "dns-persist-01", Names: []string{"*.example.org"}}}
+		s.Servers = append([]string{dead}, s.Servers...)
+	})
+	p = &persistWorld{one, one.worker("a", immortal)}
+	shop, _ = one.orderFor("shop", "shop.example.org")
+	p.asked(shop, "it is not there")
+}

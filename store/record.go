@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"time"
 
 	"github.com/certctl/certctl"
 	"github.com/jackc/pgx/v5"
@@ -73,6 +74,13 @@ func (s *Store) PutValidationRecords(ctx context.Context, order, issuer certctl.
 			if r.ID, r.Certificate, r.Told = was.ID, of.certificate, was.Told; !found {
 				r.ID = certctl.NewID(t.now)
 			}
+			switch {
+			case r.State != certctl.RecordUnreachable:
+			case found && r.Value == was.Value:
+				r = unreachable(was, r.Message)
+			default:
+				r.Failures = certctl.RecordFailures
+			}
 			t.tellRecord(of, was, &r)
 			if err := t.putRecord(ctx, r); err != nil {
 				return err
@@ -97,10 +105,11 @@ func recordDue(c certctl.RecordCheck) dueRow {
 func (t *tx) putRecord(ctx context.Context, r certctl.ValidationRecord) error {
 	return t.put(ctx, `
 		insert into validation_record (id, certificate_id, issuer_id, name, record, value, terms, state, until, message, checked_at, told)
-		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, now(), $11)
+		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, case when $12 = 0 then now() end, $11)
 		on conflict (id) do update set record = excluded.record, value = excluded.value, terms = excluded.terms, state = excluded.state,
-			until = excluded.until, message = excluded.message, checked_at = now(), failures = 0, told = excluded.told`,
-		r.ID, r.Certificate, r.Issuer.ID, r.Name, r.Record, r.Value, r.Terms, string(r.State), r.Until, certctl.Clip(r.Message, 1000), int64(r.Told))
+			until = excluded.until, message = excluded.message, told = excluded.told, failures = $12,
+			checked_at = case when $12 = 0 then now() else validation_record.checked_at end`,
+		r.ID, r.Certificate, r.Issuer.ID, r.Name, r.Record, r.Value, r.Terms, string(r.State), r.Until, certctl.Clip(r.Message, 1000), int64(r.Told), r.Failures)
 }
 
 // tellRecord tells people what has changed for the worse, or is well again: each
@@ -252,21 +261,27 @@ func (t *tx) finishRecord(ctx context.Context, of recorded, was certctl.Validati
 		check.NextAt = t.now
 		return t.due(ctx, recordDue(check))
 	}
-	if check.Err != nil {
-		if err := t.put(ctx, `update validation_record set failures = failures + 1, message = $2 where id = $1`,
-			was.ID, certctl.Clip(certctl.ErrorMessage(check.Err), 1000)); err != nil {
-			return err
-		}
-		return t.due(ctx, recordDue(check))
-	}
 	if check.Finding.State == certctl.RecordUnneeded {
 		return t.dropRecord(ctx, of, was)
 	}
 	now := was
-	now.RecordFinding = check.Finding
+	now.RecordFinding, now.Failures = check.Finding, 0
+	if check.Err != nil {
+		now = unreachable(was, certctl.ErrorMessage(check.Err))
+	}
 	t.tellRecord(of, was, &now)
 	if err := t.putRecord(ctx, now); err != nil {
 		return err
 	}
 	return t.due(ctx, recordDue(check))
+}
+
+// unreachable is a record that could not be looked at once more: what was found
+// before stays until that has happened often enough.
+func unreachable(was certctl.ValidationRecord, message string) certctl.ValidationRecord {
+	was.Failures, was.Message = was.Failures+1, message
+	if was.Failures >= certctl.RecordFailures {
+		was.State, was.Until = certctl.RecordUnreachable, time.Time{}
+	}
+	return was
 }

@@ -171,7 +171,7 @@ func (c *CA) shows(ctx context.Context, record, value string) (bool, error) {
 }
 
 // eachServer asks the servers that count for a TXT record, until look has seen
-// enough.
+// enough. One that does not answer is passed over if another does: so do CAs.
 func (c *CA) eachServer(ctx context.Context, record string, look func(server string, values []string) bool) error {
 	servers := c.settings.Servers
 	if len(servers) == 0 {
@@ -180,17 +180,24 @@ func (c *CA) eachServer(ctx context.Context, record string, look func(server str
 			return err
 		}
 	}
+	var dead error
+	answered := false
 	for _, server := range servers {
 		values, err := c.resolver(server).LookupTXT(ctx, record+".")
 		var no *net.DNSError
 		if err != nil && (!errors.As(err, &no) || !no.IsNotFound) {
-			return certctl.Wrap(certctl.Unavailable, err, "%s does not answer", server)
+			dead = certctl.Wrap(certctl.Unavailable, err, "%s does not answer", server)
+			continue
 		}
+		answered = true
 		if !look(server, values) {
 			return nil
 		}
 	}
-	return nil
+	if answered {
+		return nil
+	}
+	return dead
 }
 
 // authoritative finds the servers of the zone that holds a record.

@@ -1,6 +1,7 @@
 package acme
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
@@ -212,13 +213,16 @@ func (a *attempt) published(ctx context.Context, issuers []string) error {
 		return err
 	}
 	var missing *certctl.ValidationRecord
+	var unasked error // people are told what to publish all the same
 	for i := range records {
 		r := &records[i]
 		if r.RecordFinding, err = a.ca.FindRecord(ctx, *r); err != nil {
-			return &certctl.IssueError{
+			r.RecordFinding = certctl.RecordFinding{State: certctl.RecordUnreachable, Message: certctl.ErrorMessage(err)}
+			unasked = cmp.Or(unasked, error(&certctl.IssueError{
 				Kind: certctl.FailRetryable, Code: "acme_dns_servers", Resume: true, Cause: err,
-				Message: "the DNS servers of " + r.Record + " cannot be asked: " + certctl.ErrorMessage(err),
-			}
+				Message: "the DNS servers of " + r.Record + " cannot be asked: " + toPublish(*r),
+			}))
+			continue
 		}
 		if r.State != certctl.RecordPublished && missing == nil {
 			missing = r
@@ -229,8 +233,8 @@ func (a *attempt) published(ctx context.Context, issuers []string) error {
 			return err
 		}
 	}
-	if missing == nil {
-		return nil
+	if unasked != nil || missing == nil {
+		return unasked
 	}
 	after := min(5*time.Second<<min(a.state.Polls, 7), persistPause)
 	return &certctl.Pause{After: after, Wait: certctl.WaitRecord, Message: toPublish(*missing)}
