@@ -36,7 +36,7 @@ func startLighttpd(t *testing.T) *targettest.Daemon {
 		Spec: spec(t, "lighttpd", map[string]any{
 			"directory": directory, "config": lighttpd.ConfigFile(), "binary": binary, "pid_file": lighttpd.PIDFile(), "listen": []string{lighttpd.Listen},
 		}),
-		Directory: directory, Policy: anything{}, Single: true, Address: lighttpd.Listen, Complaint: "no-such-module",
+		Directory: directory, Policy: anything{}, Single: true, Restarts: true, Address: lighttpd.Listen, Complaint: "no-such-module",
 		Break: func() {
 			must(t, os.WriteFile(lighttpd.ConfigFile(), append(bytes.Clone(good), "server.modules += (\"no-such-module\")\n"...), 0o600))
 		},

@@ -38,6 +38,9 @@ type Daemon struct {
 	Complaint     string
 	// Single: the daemon's configuration names one place.
 	Single bool
+	// Restarts: a reload has the daemon begin anew, some moments after it was told to;
+	// files that are switched while it reads them end it.
+	Restarts bool
 	// Unname makes the configuration name no file of the place any more; nil: what it
 	// names may be missing.
 	Unname func()
