@@ -47,11 +47,13 @@ func TestProvenance(t *testing.T) {
 	must(t, err)
 	head := commit(t, source)
 	want := map[string]string{"git+https://github.com/certctl/certctl@" + head: head}
-	run(t, "tar", "-C", dir, "-xzf", filepath.Join(dir, "certctl-agent_1.2.3_linux_"+runtime.GOARCH+".tar.gz"), "certctl-agent")
-	for _, module := range linked(t, filepath.Join(dir, "certctl-agent")) {
-		hash, err := base64.StdEncoding.DecodeString(module[3])
-		must(t, err)
-		want[purl(module)] = hex.EncodeToString(hash)
+	for _, program := range []string{"certctl-agent", "certctl-proxy"} {
+		run(t, "tar", "-C", dir, "-xzf", filepath.Join(dir, program+"_1.2.3_linux_"+runtime.GOARCH+".tar.gz"), program)
+		for _, module := range linked(t, filepath.Join(dir, program)) {
+			hash, err := base64.StdEncoding.DecodeString(module[3])
+			must(t, err)
+			want[purl(module)] = hex.EncodeToString(hash)
+		}
 	}
 	for _, tool := range []string{"compile", "link"} {
 		program, err := os.ReadFile(strings.TrimSpace(run(t, "go", "tool", "-n", tool)))
