@@ -164,7 +164,6 @@ func signalProcess(pidFile, program string, signal syscall.Signal) error {
 	if err == nil && !strings.HasPrefix(string(comm), program[:min(len(program), commLength)]) {
 		return certctl.Errorf(certctl.Conflict, "process %d of %s is %s and not %s", pid, pidFile, strings.TrimSpace(string(comm)), program)
 	}
-	awaitHandler(pid, signal)
 	if err := syscall.Kill(pid, signal); err != nil {
 		return certctl.Wrap(certctl.Unavailable, err, "%s (process %d) cannot be told to reload", program, pid)
 	}
